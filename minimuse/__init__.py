@@ -1,0 +1,50 @@
+"""minimuse: Muse (arXiv 2301.00704) in JAX, small enough to read and to train on two cores.
+
+    import minimuse as mm
+    muse = mm.Muse.from_pretrained("tiny")
+    images = muse.generate("a cat left of a dog on a blue background", n=4, seed=0)   # uint8 [4, 64, 64, 3]
+
+Names are imported when they are first used, so that `import minimuse` itself is quick.
+"""
+
+import importlib
+import os
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Muse": "muse",
+    "Generation": "muse",
+    "PRESETS": "config",
+    "get_preset": "config",
+    "Scene": "scenes",
+    "Item": "scenes",
+    "TextEncoder": "t5",
+}
+__all__ = [*_ROOMS, "enable_compilation_cache"]
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"minimuse.{_ROOMS[name]}"), name)
+    raise AttributeError(f"minimuse has no {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__():
+    return sorted(__all__)
+
+
+def enable_compilation_cache(folder: str | os.PathLike | None = None) -> str:
+    """Keep compiled programs on disk, so that a second start is fast; returns the folder.
+
+    The folder is the argument, else $JAX_COMPILATION_CACHE_DIR, else ~/.cache/minimuse/jax. Its files hold programs:
+    use one that only you can write to.
+    """
+    import jax
+
+    default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/minimuse/jax")
+    folder = os.fspath(folder or default)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return folder
