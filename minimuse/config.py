@@ -1,0 +1,154 @@
+"""Every number a model is built from, as frozen dataclasses, and the presets that name whole sets of them.
+
+Symbols used everywhere: B batch, N image tokens, S text tokens, D width, K codebook size, r mask rate,
+t guidance scale, H and W pixels, f pixels a token, h = H / f and w = W / f tokens.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """The tokenizer (paper section 2.2, appendix A.2): H x W pixels to H/f x W/f tokens of K codes."""
+
+    image_size: int = 64  # pixels a side in training; any multiple of factor works afterwards
+    factor: int = 8  # f, pixels a token
+    codebook_size: int = 1024  # K
+    code_dim: int = 16  # length of a code; codes are compared on the unit sphere
+    channels: tuple[int, ...] = (256,)  # finest resolution first; each next one halves height and width
+    blocks: int = 1  # residual blocks a resolution; the decoder has one more
+    beta: float = 0.25  # weight of the commitment term
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """A T5 encoder (paper section 2.1), in the words of a Hugging Face `config.json`."""
+
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_heads: int
+    num_decoder_layers: int = 0  # only pretraining needs the decoder
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    feed_forward_proj: str = "gated-gelu"  # or "relu" (T5 v1.0)
+    tie_word_embeddings: bool = False
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The base transformer (paper section 2.3, table 4)."""
+
+    codebook_size: int = 1024  # K; the id K itself is [MASK]
+    grid: tuple[int, int] = (8, 8)  # h x w tokens
+    width: int = 192  # D
+    depth: int = 6
+    heads: int = 4
+    mlp_width: int = 768
+    text_width: int = 192  # width of the text encoder's output
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How one stage is trained. The paper's own numbers are in its tables 4 to 6."""
+
+    steps: int
+    batch: int
+    learning_rate: float = 1e-3
+    warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
+    weight_decay: float = 0.045
+    b2: float = 0.96
+    clip: float = 1.0  # global norm of the gradient
+    ema: float = 0.999  # decay of the averaged weights, the ones that are shipped and sampled from
+    scenes: int = 0  # distinct training scenes; 0 draws new ones at every step
+    label_smoothing: float = 0.1
+    caption_dropout: float = 0.1  # share of examples trained without their caption (section 2.7)
+    schedule: str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What `Muse.generate` uses when it is not told otherwise."""
+
+    steps: tuple[int, int] = (12, 8)  # base, super-resolution
+    guidance: float = 3.0  # t of equation 1, the end of the linear ramp
+    temperature: float = 4.5  # of the noise on the confidence
+    text_length: int = 32  # S, captions are padded or cut to this many text tokens
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All stages of one Muse."""
+
+    name: str
+    text: str  # a folder in data/, any folder in Hugging Face format, or a Hub name
+    tokenizer: VQGANConfig = VQGANConfig()
+    base: TransformerConfig = TransformerConfig()
+    sampling: SampleConfig = SampleConfig()
+    train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in [
+        Preset(
+            name="tiny",
+            text="t5-scenes",
+            train={
+                "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
+                "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
+                "tokenizer": TrainConfig(steps=3000, batch=32, learning_rate=1e-3, b2=0.99, weight_decay=1e-4),
+                "base": TrainConfig(steps=4500, batch=64, learning_rate=2e-3, scenes=60_000, label_smoothing=0.0),
+            },
+        ),
+        Preset(  # seconds a stage; for the tests and for a first look at the training commands
+            name="micro",
+            text="t5-scenes",
+            tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1),
+            base=TransformerConfig(codebook_size=64, width=32, depth=2, heads=2, mlp_width=64),
+            train={
+                "text": TrainConfig(steps=8, batch=8, warmup=2),
+                "scorer": TrainConfig(steps=8, batch=8, warmup=2),
+                "tokenizer": TrainConfig(steps=8, batch=8, warmup=2),
+                "base": TrainConfig(steps=8, batch=8, warmup=2, scenes=64),
+            },
+        ),
+    ]
+}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name, or a ValueError that lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def data_dir() -> Path:
+    """The course's `data/` folder: $MINIMUSE_DATA, the one of a clone, or the copy inside an installed wheel."""
+    here = Path(__file__).resolve().parent
+    candidates = [Path(os.environ["MINIMUSE_DATA"])] if "MINIMUSE_DATA" in os.environ else []
+    candidates += [here.parent / "data", here / "_data"]
+    for folder in candidates:
+        if (folder / "sprites.parquet").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"No data folder with sprites.parquet in {', '.join(map(str, candidates))}. "
+        "Clone the whole repository, or set MINIMUSE_DATA to its data/ folder."
+    )
+
+
+def from_dict(cls, values: dict):
+    """Build a config dataclass from the parsed JSON of `dataclasses.asdict`; lists become tuples again."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(fields)}.")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

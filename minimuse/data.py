@@ -1,0 +1,143 @@
+"""Captioned images in and out of Hugging Face `datasets`, and the caches that training reads.
+
+Two ways in, one form: a split of the emoji scenes, or any captioned image set (a Hub name, an `imagefolder` with
+metadata.jsonl, Parquet). Either is a `datasets.Dataset` with the columns image and caption. Before the transformer
+trains, every image becomes tokens and every caption becomes embeddings, once.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from minimuse import scenes
+from minimuse.training import batch_indices
+
+
+def scene_dataset(split: str, n: int, *, size: int = 64, seed: int = 0, lattice: bool = True):
+    """n scenes of a split as a `datasets.Dataset` with the columns image (PIL, size pixels a side), caption, task."""
+    import datasets
+
+    features = datasets.Features(
+        image=datasets.Image(), caption=datasets.Value("string"), task=datasets.Value("string")
+    )
+
+    def rows():
+        for i in range(n):
+            scene, caption = scenes.example(split, i, seed, lattice=lattice)
+            yield dict(image=Image.fromarray(scenes.render(scene, size)), caption=caption, task=scene.task)
+
+    return datasets.Dataset.from_list(list(rows()), features=features)
+
+
+def load_captioned(
+    source: str | os.PathLike, *, split: str = "train", image: str = "image", caption: str | None = None
+):
+    """Any captioned image set as a `datasets.Dataset` with the columns image and caption.
+
+    source   a folder of pictures with metadata.jsonl (file_name, text), a Parquet file or a folder of them, or the
+             name of a data set on the Hugging Face Hub
+    caption  the caption's column; None takes the first there is of caption, text, prompt
+    """
+    import datasets
+
+    path = Path(source)
+    if path.is_file() and path.suffix == ".parquet":
+        dataset = datasets.load_dataset("parquet", data_files=str(path), split="train")
+    elif path.is_dir():
+        dataset = datasets.load_dataset(str(path), split=split)
+    elif path.suffix or str(source).count("/") > 1 or str(source).startswith((".", "~")):
+        raise FileNotFoundError(f"No file or folder {source}.")
+    else:
+        dataset = datasets.load_dataset(str(source), split=split)
+    columns = dataset.column_names
+    found = caption if caption in columns else next((c for c in ("caption", "text", "prompt") if c in columns), None)
+    if image not in columns or found is None or (caption and caption != found):
+        raise ValueError(
+            f"{source} has the columns {', '.join(columns)}; an image column ({image!r}) and a caption column "
+            f"({caption or 'caption, text or prompt'!r}) are needed. Name them with image= and caption=."
+        )
+    dataset = dataset.select_columns([image, found])
+    renames = {old: new for old, new in ((image, "image"), (found, "caption")) if old != new}
+    return dataset.rename_columns(renames) if renames else dataset
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Any picture as uint8 [size, size, 3]: transparency on white, the middle square cut out, then resized."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image, side = image.convert("RGB"), min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return np.asarray(image if side == size else image.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def batches(dataset, batch: int, *, size: int = 64, seed: int = 0, epochs: int = 1) -> Iterator[dict]:
+    """Batches of a Dataset with image and caption: images uint8 [B, size, size, 3], captions a list of B strings.
+
+    Every epoch is a new permutation, a pure function of (seed, epoch); the last ragged batch is dropped.
+    """
+    for step in range(epochs * (len(dataset) // batch)):
+        rows = dataset[batch_indices(step, batch, len(dataset), seed)]
+        images = np.stack([to_square(image, size) for image in rows["image"]])
+        yield dict(images=images, captions=rows["caption"])
+
+
+class TokenCache:
+    """What the transformer trains on: the tokens of every image, and every caption's embeddings at true length.
+
+    tokens      uint16 [M, h, w]
+    embeddings  float16 [total text tokens, width], all captions one after another
+    ends        int64 [M], where each caption ends in `embeddings`
+    """
+
+    def __init__(self, tokens: np.ndarray, embeddings: np.ndarray, ends: np.ndarray):
+        self.tokens, self.embeddings, self.ends = tokens, embeddings, ends
+        self.text_length = int(np.max(np.diff(ends, prepend=0)))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def build(cls, examples: Callable, size: int, tokenize: Callable, encode: Callable, chunk: int = 256):
+        """examples(i) -> (image uint8 [H, W, 3], caption) for i < size; tokenize: images [B, H, W, 3] -> [B, h, w];
+        encode: captions -> (embeddings [B, S, width], mask [B, S]). Work is done in chunks of one shape."""
+        from tqdm.auto import tqdm
+
+        tokens, embeddings, lengths = [], [], []
+        for start in tqdm(range(0, size, chunk), desc="tokens and text", unit="chunk"):
+            count = min(chunk, size - start)
+            # The last chunk is filled up with its first example, so that nothing is compiled for its odd size.
+            picked = [examples(start + (i if i < count else 0)) for i in range(chunk)]
+            tokens.append(np.asarray(tokenize(np.stack([image for image, _ in picked])), np.uint16)[:count])
+            vectors, mask = (np.asarray(x)[:count] for x in encode([caption for _, caption in picked]))
+            embeddings.append(vectors[mask].astype(np.float16))
+            lengths.append(mask.sum(-1))
+        return cls(np.concatenate(tokens), np.concatenate(embeddings), np.cumsum(np.concatenate(lengths)))
+
+    def save(self, path: Path | str) -> None:
+        """One safetensors file, written whole or not at all."""
+        from safetensors.numpy import save_file
+
+        partial = Path(f"{path}.partial")
+        save_file(dict(tokens=self.tokens, embeddings=self.embeddings, ends=self.ends), partial)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "TokenCache":
+        from safetensors.numpy import load_file
+
+        return cls(**load_file(path))
+
+    def batch(self, indices: np.ndarray) -> dict:
+        """tokens int32 [B, N], text float16 [B, S, width] zero-padded, text_mask bool [B, S]; S is the longest
+        caption of the whole cache, so every batch has one shape."""
+        text = np.zeros((len(indices), self.text_length, self.embeddings.shape[1]), np.float16)
+        mask = np.zeros(text.shape[:2], bool)
+        for row, i in enumerate(indices):
+            vectors = self.embeddings[self.ends[i - 1] if i else 0 : self.ends[i]]
+            text[row, : len(vectors)], mask[row, : len(vectors)] = vectors, True
+        return dict(tokens=self.tokens[indices].reshape(len(indices), -1).astype(np.int32), text=text, text_mask=mask)

@@ -1,0 +1,264 @@
+"""Emoji scenes: a grammar of small pictures with exact captions, and their renderer.
+
+A scene is a background colour and a few objects on a 64 x 64 canvas; it renders to any resolution and speaks several
+captions. The grammar has the six tasks of GenEval (arXiv 2310.11513), so what a caption asks for is checked by rule:
+
+    one       "a cat on a blue background"       counting  "three cats"
+    two       "a cat and a dog"                  position  "a cat left of a dog"
+    colours   "a heart that is red"              binding   "a green heart above a red square"
+
+Objects sit on a lattice of CELL canvas units, one token of the base tokenizer, so that patches repeat.
+"""
+
+import functools
+import io
+import random
+import re
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from minimuse.config import data_dir
+
+CANVAS = 64  # units a side; one unit is one pixel at 64 px
+CELL = 8  # units a lattice cell
+SIZES = (24, 32)  # units a side of an object, multiples of CELL
+TASKS = ("one", "two", "counting", "colours", "position", "binding")
+SPLITS = ("train", "val", "unseen_pairs", "unseen_words")
+NUMBERS = ("zero", "one", "two", "three", "four")
+RELATIONS = ("left of", "right of", "above", "below")
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+BACKGROUNDS = {  # light tones, so that every sprite stands out
+    "white": (255, 255, 255),
+    "grey": (196, 196, 196),
+    "pink": (255, 190, 210),
+    "orange": (255, 205, 140),
+    "yellow": (255, 245, 160),
+    "green": (180, 230, 170),
+    "blue": (160, 205, 250),
+    "purple": (210, 185, 245),
+}
+HELD_OUT = 8  # one pair of sprites in this many is kept for the split unseen_pairs
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """One row of data/sprites.parquet; the picture is RGBA, 128 x 128."""
+
+    name: str
+    plural: str
+    word: str  # the name without its colour
+    colour: str  # "" unless it is a coloured shape
+    category: str
+    synonyms: tuple[str, ...]
+    code_point: str
+    image: Image.Image
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object: the name of its sprite, its upper left corner and its side in canvas units."""
+
+    name: str
+    x: int
+    y: int
+    size: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return self.x + self.size / 2, self.y + self.size / 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows. With a relation, items[0] is left of (right of, above, below) items[1]."""
+
+    task: str
+    background: str
+    items: tuple[Item, ...]
+    relation: str = ""
+
+
+@functools.cache
+def sprites() -> dict[str, Sprite]:
+    """All sprites by name, in the order of the file."""
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(data_dir() / "sprites.parquet").to_pylist()
+    for row in rows:
+        row["image"] = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGBA")
+        row["synonyms"] = tuple(row["synonyms"])
+    return {row["name"]: Sprite(**row) for row in rows}
+
+
+@functools.cache
+def _names(shapes: bool) -> tuple[str, ...]:
+    return tuple(s.name for s in sprites().values() if (s.category == "shape") == shapes)
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def _stamp(name: str, side: int) -> Image.Image:
+    image = sprites()[name].image
+    return image if side == image.width else image.resize((side, side), Image.Resampling.LANCZOS)
+
+
+def render(scene: Scene, size: int = CANVAS) -> np.ndarray:
+    """The picture of a scene, uint8 [size, size, 3]; size in pixels."""
+    scale = size / CANVAS
+    canvas = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
+    for item in scene.items:
+        stamp = _stamp(item.name, max(1, round(item.size * scale)))
+        canvas.paste(stamp, (round(item.x * scale), round(item.y * scale)), stamp)
+    return np.asarray(canvas)
+
+
+def render_batch(scenes, size: int = CANVAS) -> np.ndarray:
+    """The pictures of several scenes, uint8 [B, size, size, 3]."""
+    return np.stack([render(scene, size) for scene in scenes])
+
+
+# --- drawing a scene at random --------------------------------------------------------------------------------------
+
+
+def held_out(a: str, b: str) -> bool:
+    """Whether these two sprites are never together in one training picture (the split unseen_pairs)."""
+    return a != b and zlib.crc32("|".join(sorted((a, b))).encode()) % HELD_OUT == 0
+
+
+def _pair(rng: random.Random, names: tuple[str, ...], split: str) -> tuple[str, str]:
+    while True:
+        a, b = rng.sample(names, 2)
+        if held_out(a, b) == (split == "unseen_pairs"):
+            return a, b
+
+
+def _two_places(rng: random.Random, relation: str) -> list[tuple[int, int]]:
+    """Corners of two objects of the smaller size, on the lattice, the first in `relation` to the second."""
+    near, far = CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))  # 0 or 8, and 32 or 40
+    across = CELL * rng.randrange(1, 5)
+    other = min(max(across + CELL * rng.randrange(-1, 2), 0), CANVAS - SIZES[0])
+    first, second = (near, across), (far, other)
+    if relation in ("right of", "below"):
+        first, second = second, first
+    return [first, second] if relation in ("left of", "right of") else [first[::-1], second[::-1]]
+
+
+def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice: bool = True) -> Scene:
+    """A scene of one task. Off the lattice (lattice=False) every object moves by up to half a cell each way."""
+    background = rng.choice(tuple(BACKGROUNDS))
+    relation = ""
+    if task in ("one", "colours"):
+        size = rng.choice(SIZES)
+        corner = lambda: CELL * rng.randrange(1, (CANVAS - size) // CELL)  # noqa: E731  one cell of margin
+        items = [Item(rng.choice(_names(shapes=task == "colours")), corner(), corner(), size)]
+    elif task == "counting":
+        name, count = rng.choice(_names(shapes=False)), rng.randrange(1, 5)
+        columns = [CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))]
+        rows = [CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))]
+        places = sorted(rng.sample([(x, y) for y in rows for x in columns], count))
+        items = [Item(name, x, y, SIZES[0]) for x, y in places]
+    elif task in ("two", "position", "binding"):
+        names = _pair(rng, _names(shapes=task == "binding"), split)
+        relation = rng.choice(RELATIONS)
+        places = _two_places(rng, relation)
+        items = [Item(name, x, y, SIZES[0]) for name, (x, y) in zip(names, places)]
+    else:
+        raise ValueError(f"There is no task {task!r}; the tasks are {', '.join(TASKS)}.")
+    if not lattice:
+        move = lambda v, size: min(max(v + rng.randint(-CELL // 2, CELL // 2), 0), CANVAS - size)  # noqa: E731
+        items = [replace(item, x=move(item.x, item.size), y=move(item.y, item.size)) for item in items]
+    return Scene(task, background, tuple(items), relation)
+
+
+# --- captions -------------------------------------------------------------------------------------------------------
+
+
+def a(noun: str) -> str:
+    """The noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def pluralise(noun: str) -> str:
+    """Regular plural, for synonyms; the sprites' own plurals are in their table."""
+    if re.search("[^aeiou]y$", noun):
+        return noun[:-1] + "ies"
+    return noun + ("es" if re.search("(s|x|ch|sh)$", noun) else "s")
+
+
+def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
+    """Ways to say the objects of a scene, each equally likely."""
+    table = sprites()
+
+    def word(name):
+        return rng.choice(table[name].synonyms) if synonyms else name
+
+    names = [word(item.name) for item in scene.items]
+    one = a(names[0])
+    if scene.task == "counting":
+        count, name = len(scene.items), scene.items[0].name
+        many = pluralise(names[0]) if synonyms else table[name].plural
+        many = f"{NUMBERS[count]} {names[0] if count == 1 else many}"
+        return [many, f"a picture of {many}", f"there {'is' if count == 1 else 'are'} {many}"]
+    if scene.task == "colours":
+        sprite = table[scene.items[0].name]
+        noun = names[0].removeprefix(sprite.colour + " ")
+        return [one, f"a picture of {one}", f"{a(noun)} that is {sprite.colour}", f"{a(noun)} in {sprite.colour}"]
+    if scene.task == "one":
+        return [one, f"a picture of {one}", f"there is {one}"]
+    other = a(names[1])
+    both = [f"{one} and {other}", f"{other} and {one}"]
+    places = []
+    for subject, thing, relation in ((one, other, scene.relation), (other, one, INVERSE[scene.relation])):
+        long = f"to the {relation}" if relation in ("left of", "right of") else f"placed {relation}"
+        places += [f"{subject} {relation} {thing}", f"{subject} {long} {thing}"]
+    if scene.task == "two":
+        return both + [f"a picture of {phrase}" for phrase in both]
+    return places if scene.task == "position" else both + places
+
+
+def caption(scene: Scene, rng: random.Random, *, synonyms: bool = False) -> str:
+    """One of the scene's captions. Three in four name the background; synonyms replace every name if asked."""
+    text = rng.choice(_phrasings(scene, rng, synonyms))
+    colour = scene.background
+    ways = [f" on {a(colour)} background", f" against {a(colour)} background", f", {colour} background"]
+    return text + (rng.choice(ways) if rng.random() < 0.75 else "")
+
+
+def asked(scene: Scene, text: str) -> dict[str, list]:
+    """The facts that a caption of this scene asks for, by kind; a kind that it does not ask for is absent.
+
+    object: words that must be seen · colour: (word, colour) · count: (name, number) · place: (name, relation, name)
+    · background: colour names.
+    """
+    table = sprites()
+    things = [table[item.name] for item in scene.items]
+    facts: dict[str, list] = {"object": sorted({s.word for s in things})}
+    if colours := sorted({(s.word, s.colour) for s in things if s.colour}):
+        facts["colour"] = colours
+    if scene.task == "counting":
+        facts["count"] = [(things[0].name, len(things))]
+    if scene.relation and any(f" {relation} " in text for relation in RELATIONS):
+        facts["place"] = [(things[0].name, scene.relation, things[1].name)]
+    if "background" in text:
+        facts["background"] = [scene.background]
+    return facts
+
+
+def example(split: str, index: int, seed: int = 0, *, lattice: bool = True) -> tuple[Scene, str]:
+    """Scene and caption number `index` of a split; the same arguments always give the same pair.
+
+    The tasks take turns; `unseen_pairs` has only those with two objects. `val` is drawn from the same grammar with
+    other seeds: a picture of one object may well be in `train` too (there are some 20,000 of them), one of two
+    objects hardly ever is (there are millions).
+    """
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+    rng = random.Random(f"{split}/{seed}/{index}")
+    tasks = ("two", "position", "binding") if split == "unseen_pairs" else TASKS
+    scene = random_scene(rng, tasks[index % len(tasks)], split, lattice=lattice)
+    return scene, caption(scene, rng, synonyms=split == "unseen_words")

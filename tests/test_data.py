@@ -1,0 +1,110 @@
+"""`datasets` in and out, batches, and the cache of tokens and text."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimuse import data, scenes
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """An imagefolder with metadata.jsonl: pictures of several modes and sizes."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    lines = []
+    for i, (mode, size) in enumerate([("RGB", (64, 64)), ("RGBA", (100, 40)), ("L", (30, 90)), ("P", (64, 64))]):
+        Image.new(mode, size, 0).save(folder / f"{i}.png")
+        lines.append(json.dumps(dict(file_name=f"{i}.png", text=f"picture {i}")))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_split_as_a_dataset_and_back_through_parquet(tmp_path):
+    dataset = data.scene_dataset("val", 12, size=64)
+    assert dataset.column_names == ["image", "caption", "task"] and len(dataset) == 12
+    scene, caption = scenes.example("val", 5)
+    assert dataset[5]["caption"] == caption and dataset[5]["task"] == scene.task
+    assert (np.asarray(dataset[5]["image"]) == scenes.render(scene)).all()
+    dataset.to_parquet(tmp_path / "val.parquet")
+    again = data.load_captioned(tmp_path / "val.parquet")
+    assert again.column_names == ["image", "caption"]
+    assert again["caption"][:] == dataset["caption"][:]
+    assert (np.asarray(again[3]["image"]) == np.asarray(dataset[3]["image"])).all()
+
+
+def test_an_imagefolder_comes_in_square_and_opaque(pictures):
+    dataset = data.load_captioned(pictures)
+    batch = next(data.batches(dataset, 4, size=32))
+    assert batch["images"].shape == (4, 32, 32, 3) and batch["images"].dtype == np.uint8
+    assert sorted(batch["captions"]) == [f"picture {i}" for i in range(4)]
+    transparent = batch["images"][batch["captions"].index("picture 1")]
+    assert (transparent == 255).all()
+
+
+def test_a_hub_name_goes_to_the_hub(monkeypatch):
+    asked = []
+    local = datasets.Dataset.from_dict(dict(img=[1], prompt=["a"]))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or local)
+    dataset = data.load_captioned("someone/birds", image="img", split="test")
+    assert asked == [(("someone/birds",), dict(split="test"))]
+    assert dataset.column_names == ["image", "caption"]
+
+
+def test_the_middle_square_is_cut_out():
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 200
+    assert (data.to_square(Image.fromarray(wide), 10) == 200).all()
+
+
+def test_batches_are_a_function_of_seed_and_epoch():
+    dataset = data.scene_dataset("val", 10)
+    captions = lambda **options: [b["captions"] for b in data.batches(dataset, 4, **options)]  # noqa: E731
+    two = captions(epochs=2)
+    assert len(two) == 4 and two[:2] == captions() and two[:2] != two[2:]
+    assert captions(seed=1) != captions()
+
+
+def test_missing_columns_and_folders_are_explained(pictures, tmp_path):
+    with pytest.raises(ValueError, match="has the columns image, text; an image column .'image'. and a caption column"):
+        data.load_captioned(pictures, caption="title")
+    with pytest.raises(ValueError, match="an image column .'photo'."):
+        data.load_captioned(pictures, image="photo")
+    with pytest.raises(FileNotFoundError, match="No file or folder"):
+        data.load_captioned(tmp_path / "nowhere.parquet")
+
+
+@pytest.fixture
+def cache():
+    def examples(i):
+        return np.full((16, 16, 3), i, np.uint8), "x" * (i % 3 + 1)
+
+    def tokenize(images):
+        return images[:, ::8, ::8, 0].astype(int)  # [B, 2, 2], the number of the example
+
+    def encode(captions):
+        lengths = np.array([len(c) for c in captions])
+        mask = np.arange(8)[None] < lengths[:, None]
+        return mask[..., None] * lengths[:, None, None] * np.ones(5, np.float32), mask
+
+    return data.TokenCache.build(examples, 10, tokenize, encode, chunk=4)
+
+
+def test_the_cache_gives_back_tokens_and_text_at_true_length(cache):
+    assert len(cache) == 10 and len(cache.embeddings) == sum(i % 3 + 1 for i in range(10))
+    batch = cache.batch(np.array([0, 7, 2]))
+    assert batch["tokens"].tolist() == [[0] * 4, [7] * 4, [2] * 4]
+    assert batch["text_mask"].sum(-1).tolist() == [1, 2, 3] and batch["text"].shape == (3, 3, 5)
+    assert batch["text"][:, 0, 0].tolist() == [1, 2, 3] and batch["text"][0, 1:].max() == 0
+
+
+def test_the_cache_survives_the_disk(cache, tmp_path):
+    cache.save(tmp_path / "tokens.safetensors")
+    again = data.TokenCache.load(tmp_path / "tokens.safetensors")
+    everything = np.arange(10)
+    for key, value in cache.batch(everything).items():
+        assert (again.batch(everything)[key] == value).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["tokens.safetensors"]
