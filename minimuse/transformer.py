@@ -1,0 +1,133 @@
+"""The base transformer (paper section 2.3): masked image tokens and a caption in, logits over the codebook out.
+
+Text enters by cross-attention. Its keys and values do not depend on the image tokens, so `text_keys_values` computes
+them once a caption, not once a decoding step. No module holds state or randomness.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from minimuse import masking
+from minimuse.config import TransformerConfig
+
+
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
+    init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+    return nnx.Linear(width_in, width_out, use_bias=False, kernel_init=init, rngs=rngs)
+
+
+def _heads(x: jax.Array, heads: int) -> jax.Array:
+    return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
+
+
+class Block(nnx.Module):
+    """Self-attention among image tokens, cross-attention to the text, MLP; each after a norm, each added to x."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        d, self.heads = config.width, config.heads
+        out_scale = 1 / (3 * config.depth)  # three branches a layer add up; start them small
+        self.norm1, self.norm2, self.norm3 = (nnx.RMSNorm(d, rngs=rngs) for _ in range(3))
+        self.qkv = _linear(d, 3 * d, rngs)
+        self.out = _linear(d, d, rngs, out_scale)
+        self.cross_q = _linear(d, d, rngs)
+        self.cross_kv = _linear(d, 2 * d, rngs)
+        self.cross_out = _linear(d, d, rngs, out_scale)
+        self.up = _linear(d, config.mlp_width, rngs)
+        self.down = _linear(config.mlp_width, d, rngs, out_scale)
+
+    def keys_values(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Projected text [B, S, D] -> keys and values, each [B, S, heads, D / heads]."""
+        k, v = jnp.split(self.cross_kv(text), 2, axis=-1)
+        return _heads(k, self.heads), _heads(v, self.heads)
+
+    def __call__(self, x, keys, values, text_mask):
+        """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
+        q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
+        x = x + self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+
+        q = _heads(self.cross_q(self.norm2(x)), self.heads)
+        seen = jax.nn.dot_product_attention(q, keys, values, mask=text_mask[:, None, None, :])
+        # Without a caption there is nothing to attend to: only self-attention is left (section 2.7).
+        has_text = jnp.any(text_mask, -1)[:, None, None]
+        x = x + self.cross_out(seen.reshape(x.shape)) * has_text
+
+        return x + self.down(jax.nn.gelu(self.up(self.norm3(x))))
+
+
+class BaseTransformer(nnx.Module):
+    """[MASK] is the token id K, one past the codebook."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        d, (h, w) = config.width, config.grid
+        normal = lambda *shape: 0.02 * jax.random.normal(rngs.params(), shape)  # noqa: E731
+        self.embed = nnx.Embed(config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(0.02), rngs=rngs)
+        # A learned 2D position is a row's vector plus a column's.
+        self.rows, self.columns = nnx.Param(normal(h, 1, d)), nnx.Param(normal(1, w, d))
+        self.text = _linear(config.text_width, d, rngs)
+        keys = jax.random.split(rngs.params(), config.depth)
+        self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
+        self.norm = nnx.RMSNorm(d, rngs=rngs)
+        self.hidden = _linear(d, d, rngs)
+        self.logits = _linear(d, config.codebook_size, rngs)
+
+    def text_keys_values(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Text embeddings [B, S, text_width] -> every layer's keys and values, each [depth, B, S, heads, D/heads]."""
+        text = self.text(text)
+        return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
+
+    def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
+        """Image tokens int [B, N] (N = h w, row by row), keys_values of `text_keys_values`, text_mask bool [B, S]
+        (False at padding, all False for no caption) -> logits [B, N, K]."""
+        positions = self.rows[...] + self.columns[...]
+        if tokens.shape[1] != positions.shape[0] * positions.shape[1]:
+            h, w = positions.shape[:2]
+            raise ValueError(f"This transformer was made for {h} x {w} tokens; it was given {tokens.shape[1]}.")
+        x = self.embed(tokens) + positions.reshape(1, -1, positions.shape[-1])
+
+        # Keep what the matrix products gave, recompute the rest: less memory than storing all, and faster on a CPU
+        # than either storing all (too much to write) or nothing (too much to compute again).
+        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+        def layer(x, inputs):
+            block, (keys, values) = inputs
+            return block(x, keys, values, text_mask), None
+
+        x, _ = jax.lax.scan(layer, x, (self.blocks, keys_values))
+        return self.logits(jax.nn.gelu(self.hidden(self.norm(x))))
+
+
+def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Array:
+    """Take the caption from a share `rate` of the examples: their text_mask rows [B, S] become all False."""
+    keep = jax.random.uniform(key, (text_mask.shape[0], 1)) >= rate
+    return text_mask & keep
+
+
+def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of logits [B, N, K] against tokens [B, N], averaged over the masked places alone."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    right = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
+    loss = -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
+    return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
+    """Masked-token loss on batch: tokens int [B, N], text [B, S, text_width], text_mask bool [B, S]."""
+    model = nnx.merge(graphdef, params)
+    mask_key, drop_key = jax.random.split(key)
+    tokens = batch["tokens"].astype(jnp.int32)
+    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
+    keys_values = model.text_keys_values(batch["text"].astype(jnp.float32))
+    logits = model(jnp.where(mask, config.codebook_size, tokens), keys_values, text_mask)
+    right = (jnp.argmax(logits, -1) == tokens) & mask
+    metrics = dict(accuracy=jnp.sum(right) / jnp.sum(mask), mask_rate=jnp.mean(mask))
+    return masked_loss(logits, tokens, mask, train.label_smoothing), metrics
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def forward(graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
+    """Logits [B, N, K] in one call, for looking at the model; decoding reuses keys and values instead."""
+    model = nnx.merge(graphdef, params)
+    return model(tokens, model.text_keys_values(text), text_mask)

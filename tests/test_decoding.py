@@ -1,0 +1,127 @@
+"""Parallel decoding and guidance."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from minimuse import decoding, masking
+
+K, N = 5, 12
+
+
+def keys(batch, seed=0):
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(batch))
+
+
+def flat(tokens, t):
+    """A model without opinions."""
+    return jnp.zeros((*tokens.shape, K))
+
+
+@functools.partial(jax.jit, static_argnames=("logits_fn", "steps"))
+def decode(tokens, keys, steps=4, logits_fn=flat, guidance=0.0, temperature=4.5):
+    return decoding.parallel_decode(
+        logits_fn, tokens, keys, mask_id=K, steps=steps, guidance=guidance, temperature=temperature, trace=True
+    )
+
+
+def test_guidance_by_hand():
+    # (1 + t) l_c - t l_u with t = 2
+    assert decoding.guide(jnp.array([1.0, 0.0]), jnp.array([0.5, 1.0]), 2.0).tolist() == [2.0, -2.0]
+    c, u = jnp.array([0.3, 0.7]), jnp.array([0.9, 0.1])
+    assert (decoding.guide(c, u, 0.0) == c).all()  # no guidance: the conditional model
+    assert np.allclose(decoding.guide(c, c, 5.0), c)  # the negative equal to the caption: no guidance
+
+
+def test_tokens_are_drawn_with_their_probabilities():
+    logits = jnp.log(jnp.array([0.5, 0.0, 0.2, 0.3]))
+    drawn, p = decoding.draw_tokens(keys(40), jnp.broadcast_to(logits, (40, 500, 4)))
+    assert np.allclose(np.bincount(drawn.reshape(-1), minlength=4) / 20_000, [0.5, 0, 0.2, 0.3], atol=0.015)
+    assert np.allclose(p, jnp.array([0.5, 0.0, 0.2, 0.3])[drawn], atol=1e-6)
+
+
+def test_hiding_the_least_confident_by_hand():
+    confidence = jnp.array([[0.9, 0.1, 0.5, jnp.inf], [0.2, 0.3, 0.4, 0.1]])
+    hidden = [[False, True, True, False], [True, False, False, True]]
+    assert decoding.hide_least_confident(confidence, 2).tolist() == hidden
+    assert decoding.hide_least_confident(confidence, jnp.array([[0], [3]])).sum(-1).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_counts_follow_the_schedule(steps):
+    tokens, trace = decode(jnp.full((3, N), K), keys(3), steps)
+    assert trace.hidden.sum(-1).tolist() == [[n] * 3 for n in masking.decode_schedule(steps, N)]
+    assert (tokens < K).all()
+
+
+def test_known_tokens_are_never_changed_and_hidden_shrinks_only():
+    start = jnp.full((2, N), K).at[:, :5].set(jnp.array([4, 3, 2, 1, 0])).at[1, 5:9].set(2)
+    for seed in range(5):
+        tokens, trace = decode(start, keys(2, seed), 3)
+        known = start != K
+        assert (jnp.where(known, tokens, start) == start).all() and (tokens < K).all()
+        assert (jnp.where(known, trace.confidence, 1.0) == 1.0).all()
+        hidden = np.concatenate([~np.asarray(known)[None], trace.hidden])
+        assert not (hidden[1:] & ~hidden[:-1]).any()
+        kept = ~hidden[1:-1]  # what a step kept, the next ones keep
+        assert (np.asarray(trace.tokens)[1:][kept] == np.asarray(trace.tokens)[:-1][kept]).all()
+
+
+def test_nothing_to_fill_is_left_alone():
+    start = jnp.arange(2 * N).reshape(2, N) % K
+    assert (decode(start, keys(2))[0] == start).all()
+
+
+def test_an_image_is_the_same_in_any_batch():
+    start = jnp.full((4, N), K)
+    together = decode(start, keys(4))[0]
+    assert (decode(start[:1], keys(1))[0] == together[:1]).all()
+    assert (decode(start[:2], keys(4)[2:])[0] == together[2:]).all()
+    assert (decode(start, keys(4, seed=1))[0] != together).any()
+
+
+def test_guidance_rises_linearly_to_its_end():
+    seen = []
+
+    def spy(tokens, t):
+        jax.debug.callback(lambda t: seen.append(float(t)), t, ordered=True)
+        return flat(tokens, t)
+
+    jax.block_until_ready(decode(jnp.full((1, N), K), keys(1), 4, spy, guidance=8.0))
+    jax.effects_barrier()
+    assert np.allclose(seen, [2, 4, 6, 8])
+
+
+def sure_of_later(tokens, t):
+    """The further right, the surer."""
+    return jnp.zeros((*tokens.shape, K)).at[..., 0].set(jnp.arange(tokens.shape[1]) * 1.0)
+
+
+def test_without_noise_the_surest_come_first():
+    trace = decode(jnp.full((4, N), K), keys(4), 3, sure_of_later, temperature=0.0)[1]
+    revealed = ~np.asarray(trace.hidden[0])
+    assert revealed[:, :4].sum() <= revealed[:, -4:].sum() - 4
+
+
+def test_noise_fades_with_the_ratio_and_does_not_compound():
+    """At step s of T the noise is temperature (1 - (s + 1) / T), whatever it was before."""
+    tokens, steps, temperature = jnp.full((1, N), K), 4, 3.0
+    trace = decode(tokens, keys(1), steps, flat, temperature=temperature)[1]
+    key, known = keys(1)[0], np.zeros(N, bool)
+    for s in range(steps):
+        noise = jax.random.gumbel(jax.random.split(jax.random.fold_in(key, s))[1], (N,))
+        score = np.log(1 / K) + temperature * (1 - (s + 1) / steps) * noise
+        score = np.where(known, np.inf, score)
+        count = masking.decode_schedule(steps, N)[s]
+        hidden = np.zeros(N, bool)
+        hidden[np.argsort(score, kind="stable")[:count]] = True
+        assert (hidden == np.asarray(trace.hidden[s, 0])).all()
+        known = ~hidden
+
+
+def test_no_trace_unless_asked():
+    out = decoding.parallel_decode(flat, jnp.full((1, N), K), keys(1), mask_id=K, steps=2)
+    assert out[1] is None

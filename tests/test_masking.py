@@ -1,0 +1,58 @@
+"""Laws of the mask rate, training masks and the decode schedule."""
+
+import jax
+import numpy as np
+import pytest
+
+from minimuse import masking
+
+
+@pytest.mark.parametrize("law", masking.LAWS)
+def test_a_law_falls_from_one_to_zero(law):
+    r = np.asarray(masking.mask_rate(np.linspace(0, 1, 101), law))
+    assert r[0] == 1 and abs(r[-1]) < 1e-6 and (np.diff(r) < 1e-6).all()
+
+
+def test_the_cosine_law_is_the_papers_density():
+    r = np.asarray(masking.mask_rate(jax.random.uniform(jax.random.key(0), (200_000,))))
+    assert abs(r.mean() - 2 / np.pi) < 0.003
+    # The distribution function of (2 / pi) / sqrt(1 - r^2) is (2 / pi) arcsin(r); the arccos map's is not.
+    for x in (0.1, 0.5, 0.9, 0.95):
+        assert abs((r < x).mean() - 2 / np.pi * np.arcsin(x)) < 0.004
+
+
+@pytest.mark.parametrize("batch, tokens", [(1, 64), (7, 64), (3, 5), (2, 1)])
+def test_masks_hide_at_least_one_place_and_as_many_as_the_rate_says(batch, tokens):
+    for seed in range(20):
+        key = jax.random.key(seed)
+        mask = np.asarray(masking.random_mask(key, batch, tokens))
+        u = jax.random.uniform(jax.random.split(key)[0], (batch, 1))
+        count = np.maximum(1, np.round(tokens * np.asarray(masking.mask_rate(u)))[:, 0])
+        assert mask.shape == (batch, tokens) and (mask.sum(-1) == count).all()
+
+
+def test_all_places_are_hidden_alike():
+    mask = np.asarray(masking.random_mask(jax.random.key(1), 20_000, 8))
+    assert np.ptp(mask.mean(0)) < 0.02
+
+
+def test_schedule_by_hand():
+    # floor(64 cos(pi/2 s/8)), s = 1 .. 8
+    assert masking.decode_schedule(8, 64).tolist() == [62, 59, 53, 45, 35, 24, 12, 0]
+    assert masking.decode_schedule(1, 64).tolist() == [0]
+    assert masking.decode_schedule(4, 4).tolist() == [3, 2, 1, 0]
+    assert masking.decode_schedule(4, 16, "linear").tolist() == [12, 8, 4, 0]
+
+
+@pytest.mark.parametrize("law", masking.LAWS)
+@pytest.mark.parametrize("steps, tokens", [(1, 1), (12, 64), (64, 64), (24, 256), (8, 1024)])
+def test_every_step_reveals_something_and_the_last_everything(law, steps, tokens):
+    left = np.concatenate([[tokens], masking.decode_schedule(steps, tokens, law)])
+    assert (np.diff(left) < 0).all() and left[-1] == 0
+
+
+def test_errors_say_what_to_choose():
+    with pytest.raises(ValueError, match="no masking law 'arccos'; the laws are cosine"):
+        masking.mask_rate(0.5, "arccos")
+    with pytest.raises(ValueError, match="65 decoding steps for 64 tokens; choose from 1 to 64"):
+        masking.decode_schedule(65, 64)

@@ -1,0 +1,115 @@
+"""The base transformer: masks, text, loss."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import random_weights
+
+from minimuse import transformer, weights
+from minimuse.config import TrainConfig, TransformerConfig
+
+SMALL = TransformerConfig(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_weights("base", SMALL)
+
+
+def inputs(batch=3, text=5, seed=0):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 13, (batch, 6)).astype(np.int32)
+    return tokens, rng.normal(size=(batch, text, 8)).astype(np.float32), np.arange(text)[None] < [[2], [5], [3]][:batch]
+
+
+def test_logits_cover_the_codebook_but_not_the_mask(model):
+    assert transformer.forward(*model, *inputs()).shape == (3, 6, 12)
+
+
+def test_padding_is_never_looked_at(model):
+    tokens, text, mask = inputs()
+    wrong = np.where(mask[..., None], text, 1e3)
+    longer = np.concatenate([text, text], 1), np.concatenate([mask, np.zeros_like(mask)], 1)
+    expected = transformer.forward(*model, tokens, text, mask)
+    np.testing.assert_allclose(transformer.forward(*model, tokens, wrong, mask), expected, atol=1e-4)
+    np.testing.assert_allclose(transformer.forward(*model, tokens, *longer), expected, atol=1e-4)
+
+
+def test_the_caption_changes_the_logits_and_dropping_it_removes_all_of_it(model):
+    tokens, text, mask = inputs()
+    nothing = np.zeros_like(mask)
+    with_text = transformer.forward(*model, tokens, text, mask)
+    without = transformer.forward(*model, tokens, text, nothing)
+    assert np.abs(with_text - without).max() > 0.1
+    np.testing.assert_allclose(transformer.forward(*model, tokens, text * 7 + 1, nothing), without, atol=1e-5)
+    assert np.isfinite(without).all()
+
+
+def test_examples_of_a_batch_do_not_mix(model):
+    tokens, text, mask = inputs()
+    together = transformer.forward(*model, tokens, text, mask)
+    order = np.array([2, 0, 1])
+    np.testing.assert_allclose(
+        transformer.forward(*model, tokens[order], text[order], mask[order]), together[order], atol=1e-4
+    )
+
+
+def test_places_are_told_apart(model):
+    tokens, text, mask = inputs()
+    logits = transformer.forward(*model, np.full_like(tokens, 12), text, mask)  # all hidden: only the place differs
+    assert np.abs(np.diff(logits, axis=1)).max() > 0.1
+
+
+def test_another_grid_is_refused(model):
+    tokens, text, mask = inputs()
+    with pytest.raises(ValueError, match="made for 2 x 3 tokens; it was given 4"):
+        transformer.forward(*model, tokens[:, :4], text, mask)
+
+
+def test_captions_are_dropped_at_the_rate_that_is_asked_for():
+    mask = jnp.ones((20_000, 4), bool)
+    dropped = ~np.asarray(transformer.drop_captions(jax.random.key(0), mask, 0.1)).any(-1)
+    assert 0.09 < dropped.mean() < 0.11  # 10 %, not 90 %
+    kept = np.asarray(transformer.drop_captions(jax.random.key(0), mask, 0.0))
+    assert kept.all()
+
+
+def test_loss_by_hand_counts_masked_places_alone():
+    # Two places, two codes: p = (3/4, 1/4) everywhere.
+    logits = jnp.log(jnp.array([[[3.0, 1.0], [3.0, 1.0]]]))
+    tokens = jnp.array([[0, 1]])
+    for mask, expected in (([[True, False]], np.log(4 / 3)), ([[False, True]], np.log(4)), ([[False, False]], 0.0)):
+        assert transformer.masked_loss(logits, tokens, jnp.array(mask)) == pytest.approx(expected, abs=1e-6)
+    smooth = 0.8 * np.log(4 / 3) + 0.2 * (np.log(4 / 3) + np.log(4)) / 2
+    assert transformer.masked_loss(logits, tokens, jnp.array([[True, False]]), 0.2) == pytest.approx(smooth, abs=1e-6)
+
+
+def test_kept_tokens_get_no_loss_and_hidden_ones_are_not_seen(model):
+    """With the caption off, a hidden token's value changes only which logit the loss looks at."""
+    graphdef, params = model
+    tokens, text, mask = inputs()
+    batch = dict(tokens=tokens % 12, text=text, text_mask=mask)
+    train = TrainConfig(steps=1, batch=3)
+    loss, metrics = transformer.transformer_loss(graphdef, SMALL, train, params, jax.random.key(0), batch)
+    assert np.isfinite(loss) and 0 <= metrics["accuracy"] <= 1 and 0 < metrics["mask_rate"] <= 1
+
+
+def test_a_small_transformer_learns_what_the_caption_says():
+    from minimuse import training
+
+    train = TrainConfig(steps=120, batch=8, learning_rate=1e-2, warmup=5, caption_dropout=0.1, label_smoothing=0.0)
+    graphdef, params = weights.init("base", SMALL)
+    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, SMALL, train), train)
+    state = training.init_state(params, train)
+    text = np.eye(8, dtype=np.float32)[:, None]  # eight captions of one text token, each with one picture
+    tokens = np.random.default_rng(0).integers(0, 12, (8, 6))
+    batch = dict(tokens=tokens, text=text, text_mask=np.ones((8, 1), bool))
+    for _ in range(train.steps):
+        state, metrics = step(state, batch)
+    hidden = np.full((8, 6), 12)
+    logits = transformer.forward(graphdef, state["params"], hidden, text, batch["text_mask"])
+    assert (np.argmax(logits, -1) == tokens).mean() > 0.6  # by chance 1 / 12
+    assert step._cache_size() == 1
