@@ -1,0 +1,200 @@
+"""The tokenizer (paper section 2.2): a convolutional encoder, a quantizer with a learned codebook, a decoder.
+
+Pixels are float32 [B, H, W, 3] in [-1, 1]; tokens are int32 [B, H/f, W/f] in [0, K). Nothing here knows the image's
+size: any height and width that are multiples of f work. Normalisation is over channels at each place, not over the
+whole image, so that a token depends on its surroundings alone and equal patches get equal tokens.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from minimuse.config import VQGANConfig
+
+
+def space_to_depth(x: jax.Array, size: int) -> jax.Array:
+    """[B, H, W, C] -> [B, H/size, W/size, size * size * C]: resolution into channels, without losing a number."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // size, size, w // size, size, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: jax.Array, size: int) -> jax.Array:
+    """The inverse of space_to_depth."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, size, size, c // size**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * size, w * size, c // size**2)
+
+
+def _conv(channels_in: int, channels_out: int, kernel: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(channels_in, channels_out, (kernel, kernel), rngs=rngs)
+
+
+class ResBlock(nnx.Module):
+    """x + conv(swish(norm(conv(swish(norm(x))))))), all [B, h, w, C]."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.norm1 = nnx.RMSNorm(channels, rngs=rngs)
+        self.conv1 = _conv(channels, channels, 3, rngs)
+        self.norm2 = nnx.RMSNorm(channels, rngs=rngs)
+        self.conv2 = _conv(channels, channels, 3, rngs)
+
+    def __call__(self, x):
+        h = self.conv1(jax.nn.swish(self.norm1(x)))
+        return x + self.conv2(jax.nn.swish(self.norm2(h)))
+
+
+class Encoder(nnx.Module):
+    """[B, H, W, 3] -> [B, H/f, W/f, code_dim].
+
+    The stem gathers patches of f / 2^(levels - 1) pixels, so that no convolution runs at full resolution: on a CPU
+    that costs a tenth of the usual stem and loses nothing.
+    """
+
+    def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
+        self.patch = config.factor // 2 ** (len(config.channels) - 1)
+        widths = config.channels
+        stages = [_conv(3 * self.patch**2, widths[0], 3, rngs)]
+        for level, width in enumerate(widths):
+            if level:
+                stages += [functools.partial(space_to_depth, size=2), _conv(4 * widths[level - 1], width, 1, rngs)]
+            stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks)]
+        stages += [nnx.RMSNorm(widths[-1], rngs=rngs), _conv(widths[-1], config.code_dim, 1, rngs)]
+        self.stages = nnx.Sequential(*stages)
+
+    def __call__(self, images):
+        return self.stages(space_to_depth(images, self.patch))
+
+
+class Decoder(nnx.Module):
+    """[B, h, w, code_dim] -> [B, h f, w f, 3], the encoder's mirror image with one more block a resolution."""
+
+    def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
+        self.patch = config.factor // 2 ** (len(config.channels) - 1)
+        widths = config.channels[::-1]
+        stages = [_conv(config.code_dim, widths[0], 3, rngs)]
+        for level, width in enumerate(widths):
+            if level:
+                stages += [_conv(widths[level - 1], 4 * width, 1, rngs), functools.partial(depth_to_space, size=2)]
+            stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks + 1)]
+        stages += [nnx.RMSNorm(widths[-1], rngs=rngs), jax.nn.swish, _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
+        self.stages = nnx.Sequential(*stages)
+
+    def __call__(self, codes):
+        return depth_to_space(self.stages(codes), self.patch)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """x scaled to length 1 along its last axis."""
+    return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-12)
+
+
+def nearest_code(z: jax.Array, codebook: jax.Array) -> jax.Array:
+    """Index of the nearest code: z [..., C], codebook [K, C] -> int32 [...].
+
+    |z - e|^2 = |z|^2 - 2 z.e + |e|^2; the first term is the same for every code, so one matrix product does it and
+    no [..., K, C] array is built.
+    """
+    return jnp.argmin(jnp.sum(codebook**2, -1) - 2 * z @ codebook.T, -1).astype(jnp.int32)
+
+
+def straight_through(z: jax.Array, quantized: jax.Array) -> jax.Array:
+    """`quantized` going forward, the identity in z going back."""
+    return z + jax.lax.stop_gradient(quantized - z)
+
+
+class VQGAN(nnx.Module):
+    """The whole tokenizer. Codes and encodings are compared on the unit sphere."""
+
+    def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
+        self.factor = config.factor
+        self.encoder = Encoder(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+        self.codebook = nnx.Param(unit(jax.random.normal(rngs.params(), (config.codebook_size, config.code_dim))))
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """Pixels [B, H, W, 3] in [-1, 1] -> unit vectors [B, h, w, code_dim], before quantization."""
+        h, w = images.shape[1:3]
+        if h % self.factor or w % self.factor:
+            raise ValueError(f"An image of {w} x {h} pixels: both sides must be multiples of {self.factor}.")
+        return unit(self.encoder(images))
+
+    def tokenize(self, images: jax.Array) -> jax.Array:
+        """Pixels [B, H, W, 3] in [-1, 1] -> tokens int32 [B, h, w]."""
+        return nearest_code(self.encode(images), unit(self.codebook[...]))
+
+    def detokenize(self, tokens: jax.Array) -> jax.Array:
+        """Tokens int32 [B, h, w] -> pixels [B, H, W, 3], about in [-1, 1]."""
+        return self.decoder(unit(self.codebook[...])[tokens])
+
+
+def vq_losses(z: jax.Array, quantized: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Codebook loss (moves the codes to the encodings) and commitment loss (the reverse), each a scalar.
+
+    beta belongs on the second: several public implementations have it on the first.
+    """
+    codebook = jnp.mean(jnp.sum((jax.lax.stop_gradient(z) - quantized) ** 2, -1))
+    commitment = jnp.mean(jnp.sum((z - jax.lax.stop_gradient(quantized)) ** 2, -1))
+    return codebook, commitment
+
+
+def perplexity(counts: jax.Array) -> jax.Array:
+    """exp of the entropy of the code counts [K]: how many codes are in use as if all were used alike."""
+    p = counts / jnp.maximum(counts.sum(), 1)
+    return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-12)), 0)))
+
+
+def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], over the whole batch."""
+    return 10 * jnp.log10(4 / jnp.maximum(jnp.mean((x - y) ** 2), 1e-12))
+
+
+def to_float(images) -> jax.Array:
+    """uint8 pixels -> float32 in [-1, 1]."""
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1
+
+
+def to_uint8(images: jax.Array) -> jax.Array:
+    """float pixels in [-1, 1] -> uint8; what lies outside is clipped."""
+    return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
+    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3]."""
+    del key  # nothing random in this loss
+    model = nnx.merge(graphdef, params)
+    images = to_float(batch["images"])
+    z = model.encode(images)
+    codebook = unit(model.codebook[...])
+    tokens = nearest_code(jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
+    quantized = codebook[tokens]
+    decoded = model.decoder(straight_through(z, quantized))
+    l1, l2 = jnp.mean(jnp.abs(decoded - images)), jnp.mean((decoded - images) ** 2)
+    codebook_loss, commitment = vq_losses(z, quantized)
+    counts = jnp.zeros(config.codebook_size).at[tokens.reshape(-1)].add(1)
+    metrics = dict(l1=l1, psnr=psnr(decoded, images), commitment=commitment, perplexity=perplexity(counts))
+    metrics |= dict(counts=counts, encodings=jax.lax.stop_gradient(z).reshape(-1, config.code_dim))
+    return l1 + l2 + codebook_loss + config.beta * commitment, metrics
+
+
+def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
+    """Move codes that almost nothing uses onto encodings of this batch.
+
+    state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
+    that falls under `floor` is replaced by a random encoding and given some time (a usage of 5 floors) to be of use.
+    It starts at zero, so the first step lays the whole codebook onto the first encodings; without that the encoder
+    soon sends everything to one code.
+    """
+    share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
+    usage = decay * state["usage"] + (1 - decay) * share
+    dead = (usage < floor) | (state["step"] == 1)
+    fresh = jax.random.choice(key, metrics["encodings"], usage.shape)
+    replace = lambda codebook: jnp.where(dead[:, None], fresh, codebook)  # noqa: E731
+    params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
+    ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
+    return state | dict(params=params, ema=ema, usage=jnp.where(dead, 5 * floor, usage))

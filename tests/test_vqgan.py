@@ -1,0 +1,145 @@
+"""The tokenizer: shapes, the quantizer by hand, losses, restart of dead codes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import random_weights
+from flax import nnx
+
+from minimuse import vqgan, weights
+from minimuse.config import VQGANConfig
+
+SMALL = VQGANConfig(codebook_size=16, code_dim=4, channels=(8, 16), blocks=1)
+
+
+def build(config):
+    return nnx.merge(*random_weights("tokenizer", config))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build(SMALL)
+
+
+def pixels(seed, *shape):
+    return jax.random.uniform(jax.random.key(seed), shape, minval=-1, maxval=1)
+
+
+def test_space_to_depth_gathers_patches_and_goes_back():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    assert vqgan.space_to_depth(x, 2)[0, 0, 1].tolist() == [2, 3, 6, 7]
+    y = pixels(0, 2, 8, 12, 3)
+    assert (vqgan.depth_to_space(vqgan.space_to_depth(y, 4), 4) == y).all()
+
+
+tokenize = jax.jit(lambda model, images: model.tokenize(images))
+detokenize = jax.jit(lambda model, tokens: model.detokenize(tokens))
+
+
+@pytest.mark.parametrize(
+    "channels, factor, height, width",
+    [((8, 16), 8, 16, 16), ((16,), 8, 32, 16), ((8, 16), 4, 8, 24), ((8, 16, 16), 16, 16, 48)],
+)
+def test_any_multiple_of_f_also_not_square(channels, factor, height, width):
+    config = VQGANConfig(codebook_size=16, code_dim=4, channels=channels, factor=factor, blocks=1)
+    model = build(config)
+    tokens = tokenize(model, pixels(0, 2, height, width, 3))
+    assert tokens.shape == (2, height // factor, width // factor) and tokens.dtype == jnp.int32
+    assert 0 <= tokens.min() and tokens.max() < 16
+    assert detokenize(model, tokens).shape == (2, height, width, 3)
+
+
+def test_other_sizes_are_refused(model):
+    with pytest.raises(ValueError, match="12 x 16 pixels: both sides must be multiples of 8"):
+        model.tokenize(pixels(0, 1, 16, 12, 3))
+
+
+def test_tokens_do_not_depend_on_the_batch(model):
+    images = pixels(0, 4, 32, 32, 3)
+    alone = jnp.concatenate([tokenize(model, image[None]) for image in images])
+    assert (tokenize(model, images) == alone).all()
+
+
+def test_nearest_code_by_hand_and_by_brute_force():
+    codebook = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    z = jnp.array([[0.4, 0.1], [0.6, 0.0], [0.1, 1.2]])
+    assert vqgan.nearest_code(z, codebook).tolist() == [0, 1, 2]
+    z, codebook = pixels(1, 50, 6), pixels(2, 30, 6)
+    brute = jnp.argmin(jnp.sum((z[:, None] - codebook) ** 2, -1), -1)
+    assert (vqgan.nearest_code(z, codebook) == brute).all()
+
+
+def test_straight_through_by_hand():
+    # Forward the code 2.0, backward the identity: d/dz (3 q) = 3.
+    value, grad = jax.value_and_grad(lambda z: 3 * vqgan.straight_through(z, jnp.float32(2.0)))(jnp.float32(1.7))
+    assert value == pytest.approx(6.0) and grad == 3.0
+
+
+def test_beta_is_on_the_term_that_moves_the_encoder():
+    z, e = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.0]])
+    codebook, commitment = vqgan.vq_losses(z, e)
+    assert codebook == commitment == 1.0
+
+    def loss(z, e, beta):
+        codebook, commitment = vqgan.vq_losses(z, e)
+        return codebook + beta * commitment
+
+    for beta in (0.25, 2.0):
+        to_z, to_e = jax.grad(loss, (0, 1))(z, e, beta)
+        assert to_z.tolist() == [[2 * beta, 0.0]]  # the encoder is pulled with weight beta
+        assert to_e.tolist() == [[-2.0, 0.0]]  # the codes with weight 1, whatever beta is
+
+
+def test_perplexity_counts_codes_in_even_use():
+    assert vqgan.perplexity(jnp.array([5, 5, 5, 5, 0, 0])) == pytest.approx(4)
+    assert vqgan.perplexity(jnp.array([7, 0, 0])) == pytest.approx(1)
+
+
+def test_psnr_by_hand():
+    x = jnp.zeros((1, 2, 2, 3))
+    assert vqgan.psnr(x, x + 0.2) == pytest.approx(20.0, abs=1e-3)  # 10 log10(4 / 0.04)
+
+
+def test_pixels_survive_the_way_to_floats_and_back():
+    values = jnp.arange(256, dtype=jnp.uint8)
+    assert (vqgan.to_uint8(vqgan.to_float(values)) == values).all()
+    assert vqgan.to_uint8(jnp.array([-9.0, 9.0])).tolist() == [0, 255]
+
+
+def test_dead_codes_move_onto_encodings_and_live_ones_stay():
+    codebook = jnp.eye(4)
+    state = dict(params=dict(codebook=codebook), ema=dict(codebook=codebook), step=9, usage=jnp.array([1.0, 1, 0, 0]))
+    encodings = jnp.full((5, 4), 0.5)
+    metrics = dict(counts=jnp.array([3, 2, 0, 0]), encodings=encodings)
+    after = vqgan.restart_dead_codes(state, jax.random.key(0), metrics)
+    for name in ("params", "ema"):
+        assert (after[name]["codebook"][:2] == codebook[:2]).all()
+        assert (after[name]["codebook"][2:] == 0.5).all()
+    assert (after["usage"][2:] > 0.02).all()  # some time to be of use
+    again = vqgan.restart_dead_codes(after, jax.random.key(1), metrics | dict(encodings=-encodings))
+    assert (again["params"]["codebook"][2:] == 0.5).all()
+
+
+def test_training_learns_and_uses_the_codebook():
+    from minimuse import scenes, training
+    from minimuse.config import TrainConfig
+
+    config = VQGANConfig(codebook_size=32, code_dim=8, channels=(32,), blocks=1)
+    train = TrainConfig(steps=150, batch=8, learning_rate=3e-3, warmup=5, weight_decay=0)
+    graphdef, params = weights.init("tokenizer", config)
+    step = training.make_step(
+        functools.partial(vqgan.tokenizer_loss, graphdef, config), train, vqgan.restart_dead_codes
+    )
+    state = training.init_state(params, train, usage=jnp.zeros(32))
+    batch = dict(images=scenes.render_batch([scenes.example("train", i)[0] for i in range(8)], 32))
+    curve = []
+    for _ in range(150):
+        state, metrics = step(state, batch)
+        curve.append({k: float(v) for k, v in metrics.items()})
+    assert curve[-1]["psnr"] > curve[0]["psnr"] + 4
+    assert curve[-1]["perplexity"] > 3
+    assert step._cache_size() == 1
+    assert np.isfinite([row["grad_norm"] for row in curve]).all()
