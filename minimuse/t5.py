@@ -1,0 +1,374 @@
+"""The frozen text encoder (paper section 2.1): a T5 encoder that reads Hugging Face folders, and its tokenizer.
+
+T5 v1.0 (relu), v1.1 and FLAN (gated GELU) are the same network but for the MLP and the head. What sets T5 apart from
+other transformers: no biases, RMSNorm, attention without 1/sqrt(d), and positions only as a learned bias on the
+attention scores, by the distance from query to key; all layers share one table of it. The decoder, which only
+pretraining needs, is in `text_training.py` and built from the same layers.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx, traverse_util
+
+from minimuse.config import T5Config, data_dir
+
+# What T5's config.json leaves out means this; v1.0 folders leave out most of it.
+DEFAULTS = dict(
+    relative_attention_num_buckets=32,
+    relative_attention_max_distance=128,
+    layer_norm_epsilon=1e-6,
+    feed_forward_proj="relu",
+    tie_word_embeddings=True,
+)
+MLPS = ("relu", "gated-gelu")
+# Size of the token vectors before pretraining. T5's own is 1, for Adafactor; AdamW moves every weight alike, so here
+# they start smaller: what a word learns outweighs the random vector it began with, and synonyms can meet. Much smaller
+# still, and the first steps of the layers drown the tokens: 0.02 and 0.05 learnt no more than the frequency of words.
+START = 0.3
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+def relative_buckets(
+    queries: int, keys: int, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
+) -> np.ndarray:
+    """Which row of the bias table the pair (query, key) uses: int32 [queries, keys].
+
+    Short distances have a bucket each, longer ones share buckets that grow logarithmically up to max_distance. An
+    encoder's keys after the query use the second half of the table; in a decoder there are none.
+    """
+    distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
+    offset = np.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = np.where(distance > 0, buckets, 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    # float32 as in the original: the rounding at the edge of a bucket is part of the weights' meaning.
+    log = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    far = exact + (log / np.float32(np.log(max_distance / exact)) * (buckets - exact)).astype(np.int32)
+    return (offset + np.where(distance < exact, distance, np.minimum(far, buckets - 1))).astype(np.int32)
+
+
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> nnx.Linear:
+    return nnx.Linear(width_in, width_out, use_bias=False, kernel_init=nnx.initializers.normal(std), rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention with an added bias and without scaling."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        d, inner, self.heads = config.d_model, config.num_heads * config.d_kv, config.num_heads
+        self.q = _linear(d, inner, rngs, (d * config.d_kv) ** -0.5)  # what the missing 1/sqrt(d) would have done
+        self.k = _linear(d, inner, rngs, d**-0.5)
+        self.v = _linear(d, inner, rngs, d**-0.5)
+        self.o = _linear(inner, d, rngs, 0.4 * START * inner**-0.5)
+
+    def __call__(self, x, source, bias, mask):
+        """x [B, Q, D] looks at source [B, K, D]; bias [1, heads, Q, K] or None, mask bool to [B, heads, Q, K]."""
+        heads = lambda y: y.reshape(*y.shape[:2], self.heads, -1)  # noqa: E731
+        q, k, v = heads(self.q(x)), heads(self.k(source)), heads(self.v(source))
+        seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, scale=1.0)
+        return self.o(seen.reshape(*x.shape[:2], -1))
+
+
+class MLP(nnx.Module):
+    """relu(x wi) wo, or gelu(x wi_0) * (x wi_1) wo."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        d, hidden, self.gated = config.d_model, config.d_ff, config.feed_forward_proj == "gated-gelu"
+        if self.gated:
+            self.wi_0, self.wi_1 = (_linear(d, hidden, rngs, d**-0.5) for _ in range(2))
+        else:
+            self.wi = _linear(d, hidden, rngs, d**-0.5)
+        self.wo = _linear(hidden, d, rngs, 0.4 * START * hidden**-0.5)
+
+    def __call__(self, x):
+        if not self.gated:
+            return self.wo(nnx.relu(self.wi(x)))
+        return self.wo(
+            jax.nn.gelu(self.wi_0(x), approximate=True) * self.wi_1(x)
+        )  # T5's GELU is the tanh approximation
+
+
+def _norm(config: T5Config, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    return nnx.RMSNorm(config.d_model, epsilon=config.layer_norm_epsilon, rngs=rngs)  # statistics in float32
+
+
+class Layer(nnx.Module):
+    """Self-attention, in a decoder cross-attention to the encoder's output, MLP; each after a norm, each added to x."""
+
+    def __init__(self, config: T5Config, cross: bool = False, *, rngs: nnx.Rngs):
+        self.norm, self.attention = _norm(config, rngs), Attention(config, rngs=rngs)
+        self.has_cross = cross
+        if cross:
+            self.cross_norm, self.cross = _norm(config, rngs), Attention(config, rngs=rngs)
+        self.mlp_norm, self.mlp = _norm(config, rngs), MLP(config, rngs=rngs)
+
+    def __call__(self, x, bias, mask, source=None, source_mask=None):
+        normed = self.norm(x)
+        x = x + self.attention(normed, normed, bias, mask)
+        if self.has_cross:
+            x = x + self.cross(self.cross_norm(x), source, None, source_mask)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Stack(nnx.Module):
+    """Layers, the bias table that they share and the last norm: half of a T5."""
+
+    def __init__(self, config: T5Config, depth: int, decoder: bool, *, rngs: nnx.Rngs):
+        self.config, self.decoder = config, decoder
+        # Large enough that every head begins with distances of its own to look at.
+        std, buckets = nnx.initializers.normal(1.0), config.relative_attention_num_buckets
+        self.relative = nnx.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
+        keys = jax.random.split(rngs.params(), depth)
+        self.layers = jax.vmap(lambda key: Layer(config, decoder, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
+        self.norm = _norm(config, rngs)
+
+    def __call__(self, x, mask, source=None, source_mask=None):
+        """x [B, S, D], mask bool to [B, 1, S, S], source [B, Z, D], source_mask to [B, 1, S, Z] -> [B, S, D]."""
+        length, config = x.shape[1], self.config
+        buckets = relative_buckets(
+            length,
+            length,
+            config.relative_attention_num_buckets,
+            config.relative_attention_max_distance,
+            bidirectional=not self.decoder,
+        )
+        bias = self.relative(buckets).transpose(2, 0, 1)[None]  # [1, heads, S, S]
+        step = lambda x, layer: (layer(x, bias, mask, source, source_mask), None)  # noqa: E731
+        return self.norm(jax.lax.scan(step, x, self.layers)[0])
+
+
+class T5Encoder(nnx.Module):
+    """Token ids to one vector a token."""
+
+    def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+        std = nnx.initializers.normal(START)
+        self.embed = nnx.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
+        self.stack = Stack(config, config.num_layers, decoder=False, rngs=rngs)
+
+    def __call__(self, ids: jax.Array, mask: jax.Array) -> jax.Array:
+        """ids int [B, S], mask bool [B, S] (False at padding) -> [B, S, d_model], zero at padding."""
+        x = self.stack(self.embed(ids), mask[:, None, None, :])
+        return x * mask[..., None]
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def encode(graphdef, params: dict, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """The encoder as one compiled program; the weights are arguments, so they are not copied into it."""
+    return nnx.merge(graphdef, params)(ids, mask)
+
+
+# --- Hugging Face folders -------------------------------------------------------------------------------------------
+
+
+def abstract_encoder(config: T5Config) -> tuple[nnx.GraphDef, dict]:
+    """Graph definition and nested dict of shapes of an encoder, without making any weights."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: T5Encoder(config, rngs=nnx.Rngs(0))))
+    return graphdef, nnx.to_pure_dict(state)
+
+
+def _hf_name(path: tuple[str, ...]) -> str:
+    """Our place of a weight -> its key in a Hugging Face file; "{}" stands for the number of the layer."""
+    if path[-2] == "embed":
+        return "shared.weight"
+    if path[0] == "head":
+        return "lm_head.weight"
+    side, _, *rest = path  # "encoder" or "decoder", "stack"
+    if rest[0] == "relative":
+        return f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    if rest[0] == "norm":
+        return f"{side}.final_layer_norm.weight"
+    part, last = rest[1], 1 if side == "encoder" else 2
+    place = {"norm": 0, "attention": 0, "cross_norm": 1, "cross": 1, "mlp_norm": last, "mlp": last}[part]
+    names = {"attention": "SelfAttention", "cross": "EncDecAttention", "mlp": "DenseReluDense"}
+    inner = f"{names[part]}.{rest[2]}" if part in names else "layer_norm"
+    return f"{side}.block.{{}}.layer.{place}.{inner}.weight"
+
+
+def read_t5_config(folder: Path) -> T5Config:
+    """The T5Config of a Hugging Face config.json."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no config.json; a T5 folder holds one beside model.safetensors.")
+    try:
+        values = DEFAULTS | json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}.") from None
+    if values.get("model_type", "t5") not in ("t5", "mt5"):
+        raise ValueError(f"{path} describes a model of type {values['model_type']!r}; the text encoder is a T5.")
+    if values["feed_forward_proj"] not in MLPS:
+        raise ValueError(f"{path}: feed_forward_proj {values['feed_forward_proj']!r} is none of {', '.join(MLPS)}.")
+    values["num_decoder_layers"] = values.get("num_decoder_layers") or values.get("num_layers")
+    names = [field.name for field in dataclasses.fields(T5Config)]
+    if missing := [name for name in names if name not in values]:
+        raise ValueError(f"{path} has no {', '.join(missing)}; is it a T5's config.json?")
+    return T5Config(**{name: values[name] for name in names})
+
+
+def _weight_files(folder: Path) -> dict[str, Path]:
+    """Every weight's file, by key: of model.safetensors, or of the parts that its index names."""
+    from safetensors import SafetensorError, safe_open
+
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.is_file():
+        files = {key: folder / file for key, file in json.loads(index.read_text())["weight_map"].items()}
+        if missing := sorted({file.name for file in files.values() if not file.is_file()}):
+            raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all parts.")
+        return files
+    if not single.is_file():
+        if list(folder.glob("pytorch_model*.bin")):
+            raise FileNotFoundError(
+                f"{folder} holds only pytorch_model.bin, which is unpickled and so never read here. Convert it once, "
+                "where PyTorch is installed: transformers.T5EncoderModel.from_pretrained(this).save_pretrained(new)."
+            )
+        raise FileNotFoundError(f"{folder} has no model.safetensors; a T5 folder holds it beside config.json.")
+    try:
+        with safe_open(single, framework="np") as file:
+            return dict.fromkeys(file.keys(), single)
+    except SafetensorError as error:
+        raise ValueError(f"{single} is no whole safetensors file ({error}); copy it again.") from None
+
+
+def find_t5(name: str | os.PathLike) -> Path:
+    """The folder of a name: one in data/ ("t5-scenes"), else a local folder, else a model of the Hugging Face Hub."""
+    for folder in (data_dir() / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(name)):
+        raise FileNotFoundError(f"There is no folder {str(name)!r} for the text encoder.")
+    from huggingface_hub import snapshot_download
+
+    wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json"]
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=wanted))
+    except Exception as error:  # offline, misspelt, gated: the Hub's library has a class for each
+        raise FileNotFoundError(
+            f"No text encoder {str(name)!r}: it is not in data/, no local folder, and the Hugging Face Hub does not "
+            f"give it ({type(error).__name__}: {str(error).splitlines()[0]})."
+        ) from error
+
+
+def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, dict]:
+    """Configuration and weights of the encoder half of a T5; only that half is read from disk.
+
+    name    a folder with config.json and model.safetensors (or its parts and their index), or a Hub name
+    dtype   of the weights, and with them of all computing but the norms' statistics
+    FileNotFoundError for a missing folder or file, ValueError for weights that do not fit config.json.
+    """
+    import ml_dtypes  # noqa: F401  teaches NumPy bfloat16, in which some folders are stored
+    from safetensors import safe_open
+
+    folder = find_t5(name)
+    config = read_t5_config(folder)
+    files = _weight_files(folder)
+    shapes = traverse_util.flatten_dict(abstract_encoder(config)[1])
+    opened = {path: safe_open(path, framework="np") for path in set(files.values())}
+
+    def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
+        if key == "shared.weight" and key not in files:
+            key = "encoder.embed_tokens.weight"  # where an encoder saved alone may keep it
+        expected = expected[::-1] if transposed else expected  # torch stores a Linear as (out, in)
+        if key not in files:
+            raise ValueError(f"{folder}: {key} is missing, its config.json asks for one of shape {expected}.")
+        value = opened[files[key]].get_tensor(key)
+        if value.shape != expected:
+            raise ValueError(f"{folder}: {key} has shape {value.shape}, its config.json asks for {expected}.")
+        return (value.T if transposed else value).astype(dtype)
+
+    params = {}
+    for path, leaf in shapes.items():
+        key, transposed = _hf_name(("encoder", *path)), path[-1] == "kernel"
+        if "{}" not in key:
+            params[path] = jnp.asarray(read(key, leaf.shape, transposed))
+            continue
+        stack = np.empty(leaf.shape, dtype)
+        for i in range(config.num_layers):
+            stack[i] = read(key.format(i), leaf.shape[1:], transposed)
+        params[path] = jnp.asarray(stack)
+    if (more := f"encoder.block.{config.num_layers}.layer.0.layer_norm.weight") in files:
+        raise ValueError(f"{folder}: its config.json says {config.num_layers} layers, its weights have more ({more}).")
+    return config, traverse_util.unflatten_dict(params)
+
+
+def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
+    """Write a whole T5 (params of `text_training.T5`) as `transformers.T5ForConditionalGeneration` reads it.
+
+    Weights are stored in float16; a file is written whole or not at all.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for path, value in traverse_util.flatten_dict(params).items():
+        key, value = _hf_name(path), np.asarray(value, np.float16)
+        if path[-1] == "kernel":
+            value = value.swapaxes(-1, -2)
+        pairs = [(key.format(i), v) for i, v in enumerate(value)] if "{}" in key else [(key, value)]
+        arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
+    about = dict(architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
+    about |= dict(dtype="float32", pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)
+    save_file(arrays, folder / "model.safetensors.partial", {"format": "pt"})
+    (folder / "config.json.partial").write_text(json.dumps(about | dataclasses.asdict(config), indent=1) + "\n")
+    for name in ("model.safetensors", "config.json"):
+        os.replace(folder / f"{name}.partial", folder / name)
+
+
+# --- captions to vectors --------------------------------------------------------------------------------------------
+
+
+class TextEncoder:
+    """A frozen T5 encoder with its tokenizer. `width` is the length of its vectors, `params` its weights."""
+
+    def __init__(self, config: T5Config, params: dict, tokenizer):
+        self.config, self.params, self.tokenizer = config, params, tokenizer
+        self.width = config.d_model
+        self.graphdef = abstract_encoder(config)[0]
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype=jnp.float32) -> "TextEncoder":
+        """Read "t5-scenes" (or what else is in data/), a local folder, or a Hub name such as "google/flan-t5-base"."""
+        from tokenizers import Tokenizer  # transformers' AutoTokenizer gives the same ids and takes a second to import
+
+        folder = find_t5(name)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder} has no tokenizer.json. If it has a spiece.model, convert it once, where sentencepiece is "
+                "installed: transformers.AutoTokenizer.from_pretrained(this).save_pretrained(this)."
+            )
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(*load_encoder(folder, dtype), tokenizer)
+
+    def tokenize(self, captions: list[str], length: int = 32) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 [B, length] and mask bool [B, length]: cut or padded to `length`, the last id is always </s>."""
+        if isinstance(captions, str):
+            raise ValueError(f"captions must be a list of strings; it was the string {captions!r}.")
+        ids = np.zeros((len(captions), length), np.int32)
+        mask = np.zeros((len(captions), length), bool)
+        for row, encoding in enumerate(self.tokenizer.encode_batch(list(captions))):
+            own = encoding.ids if len(encoding.ids) <= length else encoding.ids[: length - 1] + encoding.ids[-1:]
+            ids[row, : len(own)], mask[row, : len(own)] = own, True
+        return ids, mask
+
+    def encode(self, captions: list[str], length: int = 32) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors float32 [B, length, width], zero at padding, and mask bool [B, length].
+
+        One program is compiled for a batch size and a length, whatever the captions are.
+        """
+        ids, mask = self.tokenize(captions, length)
+        return np.asarray(encode(self.graphdef, self.params, ids, mask), np.float32), mask
