@@ -1,0 +1,196 @@
+"""The command line: `python -m minimuse generate | train | evaluate | doctor`, each a function below.
+
+tyro turns the functions' arguments and docstrings into options and help. What the user got wrong is said in one
+sentence, with exit code 2; Ctrl-C in training saves first.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Positional = tyro.conf.Positional
+
+
+def _writable(out: Path) -> Path:
+    """`out`, once it is certain that a file can be written there."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {out.parent}; make it, or choose another --out.")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; --out names a file, such as {out / 'picture.png'}.")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(f"--out {out} must end in .png, .jpg or .webp.")
+    return out
+
+
+def save_picture(images, out: Path, columns: int, scale: int = 1) -> None:
+    """uint8 [B, H, W, 3] as one picture, `columns` side by side, each pixel `scale` wide; whole or not at all."""
+    import numpy as np
+    from PIL import Image
+
+    b, h, w, _ = images.shape
+    rows = -(-b // columns)
+    sheet = np.full((rows * columns, h, w, 3), 255, np.uint8)
+    sheet[:b] = images
+    sheet = sheet.reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
+    sheet = sheet.repeat(scale, 0).repeat(scale, 1)
+    handle, partial = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
+    os.close(handle)
+    try:
+        Image.fromarray(sheet).save(partial)
+        os.chmod(partial, 0o644)
+        os.replace(partial, out)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def generate(
+    captions: Positional[tuple[str, ...]],
+    /,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    out: Path = Path("minimuse.png"),
+    checkpoint: str = "tiny",
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative: str | None = None,
+    temperature: float | None = None,
+    scale: int = 1,
+) -> None:
+    """Draw pictures of captions and save them as one picture: a row for every caption, n to a row.
+
+    Args:
+        captions: What to draw, each caption in quotes.
+        n: Pictures of every caption.
+        seed: The same seed gives the same pictures.
+        out: The file to write (.png, .jpg or .webp).
+        checkpoint: A shipped preset's name, or a checkpoint folder.
+        steps: Decoding steps; the checkpoint's own number if not given.
+        guidance: Guidance scale t; the checkpoint's own if not given.
+        negative: A caption of what should not be seen.
+        temperature: Of the noise on the confidence; more gives more variety.
+        scale: Make every pixel this many pixels wide.
+    """
+    if not captions:
+        raise ValueError('Give at least one caption in quotes, such as "a cat left of a dog on a blue background".')
+    if scale < 1:
+        raise ValueError(f"--scale must be 1 or more; it was {scale}.")
+    _writable(out)
+    from minimuse.muse import Muse
+
+    muse = Muse.from_pretrained(checkpoint)
+    images = muse.generate(
+        list(captions), n, seed, steps=steps, guidance=guidance, negative=negative, temperature=temperature
+    )
+    save_picture(images, out, n, scale)
+    print(f"{len(images)} pictures of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
+
+
+STAGES = ("text", "scorer", "tokenizer", "base")
+
+
+def train(
+    stage: Positional[Literal["text", "scorer", "tokenizer", "base", "all"]],
+    /,
+    *,
+    preset: str = "tiny",
+    out: Path = Path("runs/tiny"),
+) -> None:
+    """Train one stage, or all in order. The same command resumes what was stopped or killed.
+
+    The run folder becomes a checkpoint folder: `generate --checkpoint runs/tiny` draws with it.
+
+    Args:
+        stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer: VQGAN;
+            base: the masked transformer; all: text, tokenizer and base.
+        preset: Sizes and training settings, by name.
+        out: The run folder; log.jsonl in each stage's folder holds the curves.
+    """
+    from minimuse import stages, training
+    from minimuse.config import get_preset
+
+    settings = get_preset(preset)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in ("text", "tokenizer", "base") if stage == "all" else (stage,):
+            stages.TRAIN[name](settings, out)
+    except training.Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    print(f"Stage {stage} of preset {preset} -> {out}")
+
+
+def evaluate(
+    what: Positional[Literal["generation", "tokenizer", "scorer"]],
+    /,
+    *,
+    preset: str = "tiny",
+    split: Literal["train", "val", "unseen_pairs", "unseen_words"] = "val",
+    n: int = 256,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    json_only: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Measure, and print one JSON object.
+
+    Args:
+        what: generation: the share of captions whose every asked fact the scorer sees in the picture;
+            tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders.
+        preset: A shipped preset's name, or a checkpoint folder.
+        split: Where the captions come from.
+        n: Captions (generation), or scenes (tokenizer, scorer).
+        seed: Of the sampling.
+        steps: Decoding steps.
+        guidance: Guidance scale t.
+        temperature: Of the noise on the confidence.
+        json_only: Print the JSON object on one line, without indents.
+    """
+    if n < 1:
+        raise ValueError(f"--n must be 1 or more; it was {n}.")
+    from minimuse import evaluation
+    from minimuse.muse import Muse
+
+    if what == "scorer":
+        result = evaluation.evaluate_scorer(evaluation.Scorer.from_pretrained(), n=n)
+    elif what == "tokenizer":
+        result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), n=n)
+    else:
+        options = dict(steps=steps, guidance=guidance, temperature=temperature)
+        muse = Muse.from_pretrained(preset)
+        result = evaluation.evaluate_generation(muse, split=split, n=n, seed=seed, **options)
+        result["settings"] = dict(preset=preset) | result["settings"]
+    print(json.dumps(result, indent=None if json_only else 2))
+
+
+def doctor() -> None:
+    """Look at this machine: versions, devices, memory, data; and say what to do about what is wrong."""
+    from minimuse.teach.doctor import diagnose, report
+
+    findings = diagnose()
+    print(report(findings))
+    sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; what the user can mend is said in one sentence, with exit code 2."""
+    from minimuse import enable_compilation_cache
+
+    commands = dict(generate=generate, train=train, evaluate=evaluate, doctor=doctor)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] != ["doctor"]:  # the doctor also works where JAX does not
+        enable_compilation_cache()
+    try:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="minimuse", args=arguments)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"minimuse: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("minimuse: stopped.", file=sys.stderr)
+        sys.exit(130)

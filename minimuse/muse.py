@@ -1,0 +1,217 @@
+"""The pipeline: a caption to pixels (paper section 2), and its weights on disk.
+
+A checkpoint folder holds config.json, tokenizer.safetensors and base.safetensors, float16. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from minimuse.config import SampleConfig, from_dict
+from minimuse.decoding import Trace, guide, parallel_decode
+from minimuse.t5 import TextEncoder
+from minimuse.vqgan import to_float, to_uint8
+from minimuse.weights import FORMAT, STAGES, abstract, find_checkpoint, load_weights, read_config, save_weights
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "grid", "mask_id", "steps", "guided", "trace"))
+def sample_base(
+    graphdef, params, text, negative, keys, guidance, temperature, *, grid, mask_id, steps, guided=True, trace=False
+):
+    """Draw base tokens: the whole of parallel decoding with guidance as one program.
+
+    text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
+                     place, and its mask is all False when there is none
+    -> tokens int [B, N], Trace or None
+    """
+    model = nnx.merge(graphdef, params)
+    batch = keys.shape[0]
+    if guided:  # both halves in one batch
+        text = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, negative)
+    embeddings, text_mask = text
+    keys_values = model.text_keys_values(embeddings)
+
+    def logits_fn(tokens, t):
+        if not guided:
+            return model(tokens, keys_values, text_mask)
+        logits = model(jnp.concatenate([tokens, tokens]), keys_values, text_mask)
+        return guide(logits[:batch], logits[batch:], t)
+
+    tokens = jnp.full((batch, grid[0] * grid[1]), mask_id, jnp.int32)
+    return parallel_decode(
+        logits_fn, tokens, keys, mask_id=mask_id, steps=steps, guidance=guidance, temperature=temperature, trace=trace
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "grid"))
+def draw_pixels(graphdef, params: dict, tokens: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
+    """Tokens int [B, N] -> pixels uint8 [B, H, W, 3]."""
+    return to_uint8(nnx.merge(graphdef, params).detokenize(tokens.reshape(-1, *grid)))
+
+
+class Generation(NamedTuple):
+    """What `Muse.generate(..., trace=True)` returns."""
+
+    images: np.ndarray  # uint8 [B, H, W, 3]
+    tokens: np.ndarray  # int [B, h, w]
+    trace: Trace  # each step's tokens, confidence and hidden places
+
+
+def _strings(captions, what: str) -> list[str]:
+    given = [captions] if isinstance(captions, str) else captions
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
+        raise ValueError(f"{what} must be a string or a list of at least one string; it was {captions!r}.")
+    return list(given)
+
+
+class Muse:
+    """All stages of one checkpoint, ready to draw.
+
+    text        TextEncoder
+    configs     {"tokenizer": VQGANConfig, "base": TransformerConfig}
+    params      nested dicts of weights, by stage
+    sampling    SampleConfig, what `generate` uses when it is not told otherwise
+    """
+
+    def __init__(self, text: TextEncoder, configs: dict, params: dict, sampling: SampleConfig, text_name: str):
+        self.text, self.configs, self.params, self.sampling = text, configs, params, sampling
+        self.text_name = text_name
+        self.graphdefs = {stage: abstract(stage, config)[0] for stage, config in configs.items()}
+        if text.width != configs["base"].text_width:
+            raise ValueError(
+                f"The text encoder {text_name!r} gives vectors of {text.width} numbers; this base transformer was "
+                f"trained on {configs['base'].text_width}. Use the encoder it was trained with."
+            )
+
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike = "tiny") -> "Muse":
+        """Read a checkpoint: a preset's name (data/checkpoints/NAME) or any folder of the same form.
+
+        FileNotFoundError for a missing folder or file, ValueError for one that does not fit its config.json.
+        """
+        folder = find_checkpoint(name)
+        values = read_config(folder)
+        missing = [key for key in ("text", *STAGES) if key not in values]
+        if missing:
+            raise ValueError(f"{folder / 'config.json'} has no {', '.join(missing)}: are all stages trained?")
+        configs = {stage: from_dict(config_cls, values[stage]) for stage, (config_cls, _) in STAGES.items()}
+        params = {
+            stage: load_weights(folder / f"{stage}.safetensors", abstract(stage, config)[1])
+            for stage, config in configs.items()
+        }
+        # A run folder keeps its own text encoder beside the weights.
+        beside = folder / values["text"]
+        text = TextEncoder.from_pretrained(str(beside) if beside.is_dir() else values["text"])
+        return cls(text, configs, params, from_dict(SampleConfig, values.get("sampling", {})), values["text"])
+
+    def save(self, folder: str | os.PathLike, **about) -> None:
+        """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for stage, params in self.params.items():
+            save_weights(folder / f"{stage}.safetensors", params)
+        configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
+        sampling = dataclasses.asdict(self.sampling)
+        config = dict(format=FORMAT, text=self.text_name, **configs, sampling=sampling, **about)
+        partial = folder / "config.json.partial"
+        partial.write_text(json.dumps(config, indent=1) + "\n")
+        os.replace(partial, folder / "config.json")
+
+    def _encode(self, captions: list[str]) -> tuple[jax.Array, jax.Array]:
+        """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
+        embeddings, mask = self.text.encode(captions, length=self.sampling.text_length)
+        given = np.array([bool(caption.strip()) for caption in captions])[:, None]
+        return jnp.asarray(embeddings), jnp.asarray(np.asarray(mask) & given)
+
+    def generate(
+        self,
+        captions: str | list[str],
+        n: int = 1,
+        seed: int = 0,
+        *,
+        steps: int | tuple[int, int] | None = None,
+        guidance: float | None = None,
+        negative: str | list[str] | None = None,
+        temperature: float | None = None,
+        superres: bool | None = None,
+        trace: bool = False,
+    ) -> np.ndarray | Generation:
+        """Draw n images of every caption: uint8 [len(captions) * n, H, W, 3], a caption's images side by side.
+
+        seed         same seed, same device, same pictures; image i depends on (seed, i) alone, not on the batch
+        steps        decoding steps of the base (and of the super-resolution) stage
+        guidance     t of equation 1 at the last step; 0 leaves out the unguided half
+        negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
+        temperature  of the noise on the confidence; more gives more variety and less order
+        superres     None: if the checkpoint has that stage
+        trace        return a Generation, with tokens and every step
+        """
+        captions = _strings(captions, "A caption")
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
+        if superres:
+            raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
+        defaults = self.sampling
+        steps = defaults.steps if steps is None else steps
+        base_steps = steps[0] if isinstance(steps, (tuple, list)) else steps
+        grid, mask_id = self.configs["base"].grid, self.configs["base"].codebook_size
+        if not isinstance(base_steps, int) or not 1 <= base_steps <= grid[0] * grid[1]:
+            raise ValueError(f"steps must be a whole number from 1 to {grid[0] * grid[1]}; it was {steps!r}.")
+        guidance = float(defaults.guidance if guidance is None else guidance)
+        temperature = float(defaults.temperature if temperature is None else temperature)
+        if guidance < 0 or temperature < 0:
+            raise ValueError(f"guidance and temperature cannot be negative; they were {guidance} and {temperature}.")
+        negatives = _strings("" if negative is None else negative, "A negative caption")
+        if len(negatives) not in (1, len(captions)):
+            raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
+        negatives = negatives * (len(captions) // len(negatives))
+
+        def repeat(values):
+            return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), values)
+
+        batch = len(captions) * n
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(batch))
+        tokens, steps_taken = sample_base(
+            self.graphdefs["base"],
+            self.params["base"],
+            repeat(self._encode(captions)),
+            repeat(self._encode(negatives)),
+            keys,
+            guidance,
+            temperature,
+            grid=grid,
+            mask_id=mask_id,
+            steps=base_steps,
+            guided=guidance > 0,
+            trace=trace,
+        )
+        images = np.asarray(self.detokenize(tokens))
+        if not trace:
+            return images
+        return Generation(images, np.asarray(tokens).reshape(-1, *grid), jax.tree.map(np.asarray, steps_taken))
+
+    def detokenize(self, tokens: jax.Array) -> jax.Array:
+        """Tokens int [B, N] or [B, h, w] -> pixels uint8 [B, H, W, 3]."""
+        grid = self.configs["base"].grid if tokens.ndim == 2 else tokens.shape[1:]
+        tokens = jnp.asarray(tokens).reshape(tokens.shape[0], -1)
+        return draw_pixels(self.graphdefs["tokenizer"], self.params["tokenizer"], tokens, grid=tuple(grid))
+
+    def tokenize(self, images: np.ndarray) -> np.ndarray:
+        """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w]."""
+        return np.asarray(read_tokens(self.graphdefs["tokenizer"], self.params["tokenizer"], jnp.asarray(images)))
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def read_tokens(graphdef, params: dict, images: jax.Array) -> jax.Array:
+    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w]."""
+    return nnx.merge(graphdef, params).tokenize(to_float(images))

@@ -1,0 +1,136 @@
+"""The stages of training, in order: what each reads, trains and writes. `python -m minimuse train STAGE` calls these.
+
+A run folder holds one folder a stage (checkpoints, log) and grows into a checkpoint folder: config.json and one
+safetensors file a stage, which `Muse.from_pretrained` reads.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from minimuse import scenes, training, transformer, vqgan
+from minimuse.config import Preset, VQGANConfig, from_dict
+from minimuse.data import TokenCache
+from minimuse.t5 import TextEncoder
+from minimuse.weights import FORMAT, abstract, find_checkpoint, init, load_weights, read_config, save_weights
+
+
+def describe(out: Path, preset: Preset, stage: str, config) -> None:
+    """Add a finished stage to the run folder's config.json."""
+    path = out / "config.json"
+    values = json.loads(path.read_text()) if path.is_file() else dict(format=FORMAT, preset=preset.name)
+    values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
+    values["sampling"] = dataclasses.asdict(preset.sampling)
+    values[stage] = dataclasses.asdict(config)
+    values.setdefault("trained", {})[stage] = dataclasses.asdict(preset.train[stage])
+    training.write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def train_tokenizer(preset: Preset, out: Path) -> None:
+    """VQGAN on freshly rendered training scenes."""
+    config, train = preset.tokenizer, preset.train["tokenizer"]
+    graphdef, params = init("tokenizer", config, train.seed)
+
+    def batch_at(step):
+        numbers = range(step * train.batch, (step + 1) * train.batch)
+        drawn = [scenes.example("train", i, train.seed)[0] for i in numbers]
+        return dict(images=scenes.render_batch(drawn, config.image_size))
+
+    loss = functools.partial(vqgan.tokenizer_loss, graphdef, config)
+    step = training.make_step(loss, train, vqgan.restart_dead_codes)
+    state = training.init_state(params, train, usage=jnp.zeros(config.codebook_size))
+    state = training.fit(out / "tokenizer", step, state, batch_at, train, model=dataclasses.asdict(config))
+    save_weights(out / "tokenizer.safetensors", state["ema"])
+    describe(out, preset, "tokenizer", config)
+
+
+def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict, Path]:
+    """Graph definition, weights and file of the tokenizer: the run's own if it is trained, else the shipped one."""
+    own = (out / "tokenizer.safetensors").is_file()
+    folder = out if own else find_checkpoint(preset.name)
+    config = from_dict(VQGANConfig, read_config(folder)["tokenizer"])
+    if config != preset.tokenizer:
+        raise ValueError(f"{folder} holds another tokenizer ({config}) than preset {preset.name!r}. Train it first.")
+    graphdef, like = abstract("tokenizer", config)
+    return graphdef, load_weights(folder / "tokenizer.safetensors", like), folder / "tokenizer.safetensors"
+
+
+def load_text(preset: Preset, out: Path) -> TextEncoder:
+    """The run's own text encoder if it is trained, else the preset's."""
+    own = out / "text"
+    return TextEncoder.from_pretrained(str(own) if (own / "config.json").is_file() else preset.text)
+
+
+def token_cache(preset: Preset, out: Path) -> TokenCache:
+    """Tokens and text embeddings of the training scenes, made once and kept in the run folder."""
+    from minimuse.muse import read_tokens
+
+    train, text = preset.train["base"], load_text(preset, out)
+    graphdef, params, file = load_tokenizer(preset, out)
+    # The name tells what the cache was made from, so that another tokenizer or encoder never meets old tokens.
+    made_from = hashlib.sha256(file.read_bytes() + f"{train.scenes}/{train.seed}".encode())
+    for weights in jax.tree.leaves(text.params):
+        made_from.update(np.asarray(weights).tobytes())
+    path = out / f"tokens-{made_from.hexdigest()[:12]}.safetensors"
+    if path.is_file():
+        return TokenCache.load(path)
+
+    def examples(i):
+        scene, caption = scenes.example("train", i, train.seed)
+        return scenes.render(scene, preset.tokenizer.image_size), caption
+
+    cache = TokenCache.build(
+        examples,
+        train.scenes,
+        lambda images: read_tokens(graphdef, params, images),
+        lambda captions: text.encode(captions, length=preset.sampling.text_length),
+        chunk=min(256, train.scenes),
+    )
+    cache.save(path)
+    return cache
+
+
+def train_base(preset: Preset, out: Path) -> None:
+    """The masked transformer on cached tokens and text embeddings."""
+    config, train = preset.base, preset.train["base"]
+    cache = token_cache(preset, out)
+    graphdef, params = init("base", config, train.seed)
+    loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
+
+    def batch_at(step):
+        return cache.batch(np.sort(training.batch_indices(step, train.batch, len(cache), train.seed)))
+
+    state = training.fit(
+        out / "base",
+        training.make_step(loss, train),
+        training.init_state(params, train),
+        batch_at,
+        train,
+        model=dataclasses.asdict(config),
+    )
+    save_weights(out / "base.safetensors", state["ema"])
+    describe(out, preset, "base", config)
+
+
+def train_text(preset: Preset, out: Path) -> None:
+    """T5 by span corruption on the project's own corpus."""
+    from minimuse import text_training
+
+    text_training.stage(preset, preset.train["text"], out)
+
+
+def train_scorer(preset: Preset, out: Path) -> None:
+    """The network that reads pictures back into scenes."""
+    from minimuse import evaluation
+
+    evaluation.train_scorer(preset, out)
+
+
+TRAIN = {"text": train_text, "scorer": train_scorer, "tokenizer": train_tokenizer, "base": train_base}

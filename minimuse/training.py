@@ -1,0 +1,179 @@
+"""Training: one step, one loop, checkpoints and resume. The stages' losses live beside their models.
+
+A training state is a nested dict of arrays: params, ema (their running average, the weights that are shipped), opt,
+step, and what a stage adds. Batches and random keys are pure functions of the step, so a run that was killed and
+resumed does exactly what one that was not would have done.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from minimuse.config import TrainConfig
+
+SAVE_SECONDS = 40  # a kill loses at most this much work, and the time of one save
+LOG_EVERY = 20  # steps a line of the log
+
+
+def optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay."""
+    warmup = min(config.warmup, max(1, config.steps // 2))
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, warmup, max(config.steps, warmup + 1), 0.02 * config.learning_rate
+    )
+
+    def decays(params):
+        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(rate, b1=0.9, b2=config.b2, weight_decay=config.weight_decay, mask=decays),
+    )
+
+
+def init_state(params: dict, config: TrainConfig, **extra) -> dict:
+    """The state before the first step; `extra` are further arrays that a stage's `update` looks after."""
+    # Copies: the step gives its input's memory away, so no two entries may share a buffer.
+    copy = functools.partial(jax.tree.map, jnp.copy)
+    return dict(params=params, ema=copy(params), opt=optimizer(config).init(params), step=jnp.zeros((), int), **extra)
+
+
+def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
+    """Compile one training step: (state, batch) -> (state, metrics of scalars).
+
+    loss_fn(params, key, batch) -> (loss, metrics). Metrics that are arrays are for `update(state, key, metrics) ->
+    state`, which runs after the gradient step (codebook restarts, for instance), and are not returned.
+    """
+    tx = optimizer(config)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, batch):
+        key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
+        grad = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, metrics), grads = grad(state["params"], key, batch)
+        updates, opt = tx.update(grads, state["opt"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        # A young average follows closely; otherwise a short run would still ship its first weights.
+        decay = jnp.minimum(config.ema, (1 + state["step"]) / (10 + state["step"]))
+        ema = optax.incremental_update(params, state["ema"], 1 - decay)
+        state = state | dict(params=params, ema=ema, opt=opt, step=state["step"] + 1)
+        if update is not None:
+            state = update(state, update_key, metrics)
+        scalars = {k: v for k, v in metrics.items() if jnp.ndim(v) == 0}
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
+        return state, scalars | dict(loss=loss, grad_norm=norm)
+
+    return step
+
+
+def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
+    """Which examples step number `step` sees: a new permutation each epoch, the last ragged batch dropped."""
+    if batch > size:
+        raise ValueError(f"A batch of {batch} needs at least {batch} examples; there are {size}.")
+    epoch, place = divmod(step, size // batch)
+    return np.random.default_rng((seed, epoch)).permutation(size)[place * batch : (place + 1) * batch]
+
+
+class Stopped(Exception):
+    """Training was asked to stop and has saved its state."""
+
+
+def _same_run(out: Path, settings: dict) -> None:
+    """Write the run's settings, or check that they are those the run was begun with."""
+    path, settings = out / "settings.json", json.loads(json.dumps(settings))
+    if path.is_file():
+        begun = json.loads(path.read_text())
+        changed = [k for k in sorted({*begun, *settings}) if begun.get(k) != settings.get(k)]
+        if changed:
+            was = "; ".join(f"{k} was {begun.get(k)}, is {settings.get(k)}" for k in changed)
+            raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
+    else:
+        write_text(path, json.dumps(settings, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def read_log(path: Path | str) -> dict[str, np.ndarray]:
+    """The columns of a JSON-lines training log."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return {k: np.array([row.get(k, np.nan) for row in rows]) for k in (rows[-1] if rows else ())}
+
+
+def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config: TrainConfig, **settings) -> dict:
+    """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
+
+    out        folder for checkpoints/, log.jsonl and settings.json
+    step       from make_step
+    batch_at   step number -> dict of arrays [B, ...], a pure function
+    settings   what else must be the same when the run is resumed (model sizes, say)
+
+    Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped).
+    """
+    import orbax.checkpoint as ocp
+    from tqdm.auto import tqdm
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every save
+    out = Path(out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
+    # A save is atomic (orbax renames the finished folder), and the one before it is kept.
+    manager = ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2))
+    start = manager.latest_step() or 0
+    if start:
+        state = manager.restore(start, args=ocp.args.StandardRestore(jax.tree.map(np.asarray, state)))
+        state = jax.tree.map(jnp.asarray, state)
+
+    log_path = out / "log.jsonl"
+    lines = [line for line in log_path.read_text().splitlines(True) if line.endswith("}\n")] if start else []
+    lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
+    write_text(log_path, "".join(lines))
+    seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
+
+    asked_to_stop = []
+    handlers = {}
+    for name in (signal.SIGINT, signal.SIGTERM):
+        try:
+            handlers[name] = signal.signal(name, lambda number, frame: asked_to_stop.append(number))
+        except ValueError:  # not in the main thread, a notebook's executor for instance
+            break
+    saved, begun = time.monotonic(), time.monotonic() - seconds
+
+    try:
+        with open(log_path, "a") as log, tqdm(total=config.steps, initial=start, unit="step", desc=out.name) as bar:
+            for i in range(start, config.steps):
+                state, metrics = step(state, batch_at(i))
+                if (i + 1) % LOG_EVERY == 0 or i + 1 == config.steps:
+                    values = {k: float(f"{float(v):.5g}") for k, v in metrics.items()}
+                    row = dict(step=i + 1, seconds=round(time.monotonic() - begun, 1)) | values
+                    log.write(json.dumps(row) + "\n")
+                    log.flush()
+                    bar.set_postfix(loss=f"{values['loss']:.4f}")
+                bar.update()
+                due = time.monotonic() - saved > SAVE_SECONDS
+                if due or asked_to_stop or i + 1 == config.steps:
+                    manager.save(i + 1, args=ocp.args.StandardSave(state))
+                    saved = time.monotonic()
+                if asked_to_stop:
+                    raise Stopped(f"Stopped at step {i + 1} of {config.steps}, saved; the same command resumes.")
+    finally:
+        manager.wait_until_finished()
+        manager.close()
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+    return state

@@ -1,0 +1,102 @@
+"""The command line: what it draws, and how it refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minimuse import cli
+
+
+def run(*arguments):
+    """Exit code of one command."""
+    try:
+        cli.main([str(a) for a in arguments])
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_generate_writes_a_row_for_every_caption(micro_folder, tmp_path, capsys):
+    out = tmp_path / "cats.png"
+    assert run("generate", "a cat", "a dog", "--n", 3, "--checkpoint", micro_folder, "--out", out, "--steps", 2) == 0
+    assert Image.open(out).size == (192, 128)
+    assert f"6 pictures of 64 x 64 pixels -> {out}" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["cats.png"]
+
+
+def test_generate_scales_pixels(micro_folder, tmp_path):
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    options = ["--checkpoint", micro_folder, "--steps", 2, "--seed", 5]
+    run("generate", "a cat", *options, "--out", small)
+    run("generate", "a cat", *options, "--out", large, "--scale", 3)
+    assert (np.asarray(Image.open(large))[::3, 1::3] == np.asarray(Image.open(small))).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["generate"], "Give at least one caption in quotes"),
+        (["generate", "a cat", "--n", "0"], "1 or more; it was 0"),
+        (["generate", "a cat", "--scale", "0"], "--scale must be 1 or more"),
+        (["generate", "a cat", "--steps", "99"], "from 1 to 64; it was 99"),
+        (["generate", "a cat", "--checkpoint", "huge"], "No checkpoint 'huge'"),
+        (["generate", "a cat", "--out", "nowhere/cat.png"], "There is no folder nowhere"),
+        (["generate", "a cat", "--out", "cat.txt"], "must end in .png"),
+        (["train", "tokenizer", "--preset", "huge"], "There is no preset 'huge'; the presets are tiny, micro"),
+        (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
+        (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(
+    arguments, message, micro_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "generate" and "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", str(micro_folder)]
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not list(tmp_path.glob("*.p*"))  # nothing half-written
+
+
+def test_unknown_commands_and_options_exit_with_2(capsys):
+    assert run("paint") == 2
+    assert run("generate", "a cat", "--colour", "blue") == 2
+    assert run("train", "everything") == 2
+
+
+def test_help_names_every_command(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("generate", "train", "evaluate", "doctor"))
+
+
+def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
+    out = tmp_path / "run"
+    for _ in range(2):  # the second time there is nothing left to do
+        assert run("train", "all", "--preset", "micro", "--out", out) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["preset"] == "micro" and set(config["trained"]) >= {"tokenizer", "base"}
+    assert (out / "text" / "tokenizer.json").is_file()
+    assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
+    assert run("generate", "a cat", "--checkpoint", out, "--out", tmp_path / "cat.png", "--steps", 2) == 0
+    assert Image.open(tmp_path / "cat.png").size == (64, 64)
+
+
+def test_evaluate_prints_one_json_object(micro_folder, capsys):
+    assert run("evaluate", "generation", "--preset", micro_folder, "--n", 12, "--steps", 1, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"overall", "tasks", "facts", "seconds", "settings"}
+    assert set(result["facts"]) <= {"object", "colour", "count", "place", "background"} and len(result["tasks"]) == 6
+    assert result["overall"] < 0.5  # random weights draw nothing that was asked
+
+
+def test_importing_minimuse_imports_no_heavy_library():
+    heavy = {"jax", "flax", "transformers", "datasets", "matplotlib"}
+    code = f"import sys, minimuse; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

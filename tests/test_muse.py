@@ -1,0 +1,171 @@
+"""The pipeline: drawing, determinism, compilation, checkpoints and what is wrong with them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import minimuse as mm
+from minimuse import muse as muse_module
+from minimuse import weights
+from minimuse.scenes import BACKGROUNDS
+
+
+def test_pictures_are_uint8_and_a_captions_lie_side_by_side(micro):
+    images = micro.generate(["a cat", "a dog on a blue background"], n=2, seed=0, steps=2)
+    assert images.shape == (4, 64, 64, 3) and images.dtype == np.uint8
+    assert (images[0] != images[1]).any()
+
+
+def test_same_seed_same_picture_in_any_batch(micro):
+    both = micro.generate(["a cat", "a dog"], seed=3, steps=3, trace=True)
+    assert (micro.generate(["a cat", "a dog"], seed=3, steps=3, trace=True).tokens == both.tokens).all()
+    assert (micro.generate("a cat", seed=3, steps=3, trace=True).tokens == both.tokens[:1]).all()
+    assert (micro.generate("a cat", seed=4, steps=3, trace=True).tokens != both.tokens[:1]).any()
+
+
+def test_trace_tells_every_step(micro):
+    result = micro.generate(["a cat"] * 2, steps=3, trace=True)
+    assert isinstance(result, mm.Generation)
+    assert result.tokens.shape == (2, 8, 8) and result.trace.tokens.shape == (3, 2, 64)
+    assert result.trace.hidden.sum(-1).tolist() == [[55, 55], [32, 32], [0, 0]]
+    assert (result.trace.tokens[-1].reshape(2, 8, 8) == result.tokens).all()
+    assert (micro.detokenize(result.tokens) == result.images).all()
+
+
+def test_captions_of_any_length_compile_once(micro):
+    muse_module.sample_base.clear_cache()
+    for caption in ("a cat", "three apples on a pink background", "a " * 50 + "cat", "Ünïcödé 猫 🐱", ""):
+        micro.generate(caption, steps=2, guidance=2.0)
+    assert muse_module.sample_base._cache_size() == 1
+    for guidance, temperature in ((1.0, 0.0), (7.5, 16.0)):
+        micro.generate("a cat", steps=2, guidance=guidance, temperature=temperature)
+    assert muse_module.sample_base._cache_size() == 1
+
+
+def test_the_caption_guidance_and_the_negative_matter(micro):
+    tokens = lambda *args, **options: micro.generate(*args, steps=4, trace=True, **options).tokens  # noqa: E731
+    plain = tokens("a cat on a blue background", guidance=8.0)
+    assert (tokens("three dogs", guidance=8.0) != plain).any()
+    assert (tokens("a cat on a blue background", guidance=0.0) != plain).any()
+    assert (tokens("a cat on a blue background", guidance=8.0, negative="a dog") != plain).any()
+
+
+def test_negative_equal_to_the_caption_is_no_guidance(micro):
+    plain = micro.generate("a cat", steps=4, guidance=0.0, trace=True)
+    same = micro.generate("a cat", steps=4, guidance=3.0, negative="a cat", trace=True)
+    assert (plain.tokens == same.tokens).mean() > 0.9  # but for rounding at ties
+
+
+@pytest.mark.parametrize(
+    "arguments, options, message",
+    [
+        (([],), {}, "A caption must be a string or a list of at least one string; it was"),
+        ((["a cat", 3],), {}, "A caption must be"),
+        ((None,), {}, "A caption must be"),
+        (("a cat",), dict(n=0), "n is the number of images of each caption, 1 or more; it was 0"),
+        (("a cat",), dict(n=1.5), "n is the number"),
+        (("a cat",), dict(steps=0), "steps must be a whole number from 1 to 64; it was 0"),
+        (("a cat",), dict(steps=65), "from 1 to 64; it was 65"),
+        (("a cat",), dict(guidance=-1), "cannot be negative"),
+        (("a cat",), dict(temperature=-1), "cannot be negative"),
+        (("a cat",), dict(negative=["a", "b"]), "2 negative captions for 1 captions; give one, or one each"),
+        (("a cat",), dict(superres=True), "has no super-resolution stage"),
+    ],
+)
+def test_bad_input_gets_a_sentence(micro, arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        micro.generate(*arguments, **options)
+
+
+def test_images_become_tokens_and_images_again(micro):
+    images = micro.generate("a cat", steps=1)
+    tokens = micro.tokenize(images)
+    assert tokens.shape == (1, 8, 8) and micro.detokenize(tokens).shape == images.shape
+
+
+def test_a_saved_muse_draws_the_same(micro, tmp_path):
+    micro.save(tmp_path / "copy", trained="a test")
+    copy = mm.Muse.from_pretrained(tmp_path / "copy")
+    assert (copy.generate("a cat", steps=2) == micro.generate("a cat", steps=2)).all()
+    assert json.loads((tmp_path / "copy" / "config.json").read_text())["trained"] == "a test"
+    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == [
+        "base.safetensors",
+        "config.json",
+        "tokenizer.safetensors",
+    ]
+
+
+@pytest.fixture
+def copy(micro_folder, tmp_path):
+    return shutil.copytree(micro_folder, tmp_path / "checkpoint")
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_unknown_names_and_missing_files_are_named(copy, tmp_path):
+    with pytest.raises(FileNotFoundError, match="'huge': it is neither a folder nor one of those shipped"):
+        mm.Muse.from_pretrained("huge")
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
+        mm.Muse.from_pretrained(tmp_path)
+    (copy / "base.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="base.safetensors is missing"):
+        mm.Muse.from_pretrained(copy)
+
+
+def test_weights_of_another_shape_are_explained(copy):
+    base = json.loads((copy / "config.json").read_text())["base"]
+    edit(copy, base=base | dict(width=64))
+    with pytest.raises(ValueError, match=r"does not fit its config.json: .* has shape .*32.* expected .*64"):
+        mm.Muse.from_pretrained(copy)
+
+
+def test_broken_files_are_explained(copy):
+    (copy / "base.safetensors").write_bytes((copy / "base.safetensors").read_bytes()[:500])
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        mm.Muse.from_pretrained(copy)
+    edit(copy, format=99)
+    with pytest.raises(ValueError, match="checkpoint format 99"):
+        mm.Muse.from_pretrained(copy)
+    (copy / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is no JSON"):
+        mm.Muse.from_pretrained(copy)
+
+
+def test_a_config_with_an_unknown_field_or_without_a_stage_is_explained(copy):
+    base = json.loads((copy / "config.json").read_text())["base"]
+    edit(copy, base=base | dict(colour=1))
+    with pytest.raises(ValueError, match="TransformerConfig has no field colour"):
+        mm.Muse.from_pretrained(copy)
+    values = json.loads((copy / "config.json").read_text())
+    del values["base"]
+    (copy / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="has no base: are all stages trained"):
+        mm.Muse.from_pretrained(copy)
+
+
+def test_a_text_encoder_of_another_width_is_refused(micro):
+    configs = micro.configs | dict(base=mm.PRESETS["micro"].base.__class__(text_width=7))
+    with pytest.raises(ValueError, match="gives vectors of 192 numbers; this base transformer was trained on 7"):
+        mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
+
+
+def test_weights_survive_the_disk_in_float16(tmp_path):
+    params = dict(a=dict(kernel=np.float32([[1.0, 0.5]])), b=np.float32([3.0]))
+    weights.save_weights(tmp_path / "w.safetensors", params)
+    back = weights.load_weights(tmp_path / "w.safetensors", params)
+    assert back["a"]["kernel"].tolist() == [[1.0, 0.5]] and back["b"].dtype == np.float32
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_shipped_weights_draw_what_is_asked():
+    """The real checkpoint: blue means blue."""
+    muse = mm.Muse.from_pretrained("tiny")
+    blue, yellow = muse.generate(["a cat on a blue background", "a cat on a yellow background"], seed=0)
+    corner = lambda image: image[:4, :4].reshape(-1, 3).mean(0)  # noqa: E731
+    assert np.abs(corner(blue) - BACKGROUNDS["blue"]).max() < 25
+    assert np.abs(corner(yellow) - BACKGROUNDS["yellow"]).max() < 25

@@ -1,0 +1,136 @@
+"""The training loop: resume, determinism, averaging, settings."""
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from minimuse import training
+from minimuse.config import TrainConfig
+
+CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
+
+
+def loss_fn(params, key, batch):
+    noise = 0.1 * jax.random.normal(key)  # a run must also resume its randomness
+    loss = jnp.mean((params["a"]["kernel"] @ batch["x"].T - 1 + noise) ** 2)
+    return loss, dict(noise=noise, vector=jnp.ones(3))
+
+
+def start():
+    return training.init_state(dict(a=dict(kernel=jnp.ones((2, 3)))), CONFIG)
+
+
+def batch_at(step):
+    return dict(x=np.random.default_rng(step).normal(size=(4, 3)).astype(np.float32))
+
+
+def same(one, two):
+    return all((x == y).all() for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
+
+
+def test_learns_logs_and_compiles_once(tmp_path):
+    step = training.make_step(loss_fn, CONFIG)
+    state = training.fit(tmp_path, step, start(), batch_at, CONFIG)
+    assert state["step"] == 12 and step._cache_size() == 1
+    log = training.read_log(tmp_path / "log.jsonl")
+    assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
+    step = training.make_step(loss_fn, CONFIG)
+    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
+
+    def stop_at_five(i):
+        if i == 5:
+            os.kill(os.getpid(), how)
+        return batch_at(i)
+
+    with pytest.raises(training.Stopped, match="Stopped at step 6 of 12, saved; the same command resumes"):
+        training.fit(tmp_path / "parts", step, start(), stop_at_five, CONFIG)
+    seen = []
+    parts = training.fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
+    assert seen == list(range(6, 12))
+    assert same(whole, parts)  # bit for bit
+
+
+def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1)  # save at every step
+    step = training.make_step(loss_fn, CONFIG)
+    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
+
+    def die(i):
+        if i == 7:
+            raise MemoryError
+        return batch_at(i)
+
+    with pytest.raises(MemoryError):
+        training.fit(tmp_path / "parts", step, start(), die, CONFIG)
+    with open(tmp_path / "parts" / "log.jsonl", "a") as log:
+        log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
+    assert same(whole, training.fit(tmp_path / "parts", step, start(), batch_at, CONFIG))
+    assert training.read_log(tmp_path / "parts" / "log.jsonl")["step"].tolist() == [12]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    step = training.make_step(loss_fn, CONFIG)
+    first = training.fit(tmp_path, step, start(), batch_at, CONFIG)
+    assert same(first, training.fit(tmp_path, step, start(), None, CONFIG))
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    step = training.make_step(loss_fn, CONFIG)
+    training.fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=2))
+    with pytest.raises(ValueError, match="run with other settings .*width.*Choose another --out"):
+        training.fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=3))
+    assert json.loads((tmp_path / "settings.json").read_text())["model"] == {"width": 2}
+
+
+def test_only_kernels_decay():
+    config = TrainConfig(steps=10, batch=1, learning_rate=0.1, warmup=1, weight_decay=0.5)
+    tx = training.optimizer(config)
+    params = dict(a=dict(kernel=jnp.ones(2), bias=jnp.ones(2)), b=dict(scale=jnp.ones(2)))
+    state = tx.init(params)
+    for _ in range(3):
+        updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    assert (updates["a"]["kernel"] < 0).all()
+    assert (updates["a"]["bias"] == 0).all() and (updates["b"]["scale"] == 0).all()
+
+
+def test_the_average_follows_the_weights():
+    step = training.make_step(loss_fn, CONFIG)
+    state = start()
+    before = np.asarray(state["ema"]["a"]["kernel"]).copy()
+    state, _ = step(state, batch_at(0))
+    state, _ = step(state, batch_at(1))
+    weights, average = (np.asarray(state[k]["a"]["kernel"]) for k in ("params", "ema"))
+    assert (average != before).any() and (average != weights).any()
+    assert (np.abs(average - before) <= np.abs(weights - before) + 1e-6).all()
+
+
+def test_update_sees_arrays_and_changes_the_state():
+    def update(state, key, metrics):
+        return state | dict(seen=state["seen"] + metrics["vector"])
+
+    step = training.make_step(loss_fn, CONFIG, update)
+    params = dict(a=dict(kernel=jnp.ones((2, 3))))
+    state, metrics = step(training.init_state(params, CONFIG, seen=jnp.zeros(3)), batch_at(0))
+    assert state["seen"].tolist() == [1, 1, 1] and "vector" not in metrics
+
+
+def test_every_epoch_sees_every_example_once_in_another_order():
+    epochs = [np.concatenate([training.batch_indices(4 * e + s, 3, 14, seed=0) for s in range(4)]) for e in (0, 1)]
+    assert all(len(set(epoch)) == 12 for epoch in epochs) and (epochs[0] != epochs[1]).any()
+    assert (training.batch_indices(5, 3, 14, 0) == training.batch_indices(5, 3, 14, 0)).all()
+    with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 5"):
+        training.batch_indices(0, 8, 5, 0)
+
+
+def test_files_are_written_whole(tmp_path):
+    training.write_text(tmp_path / "a.json", "{}")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
