@@ -1,0 +1,1 @@
+"""What teaches rather than draws: the environment doctor (doctor.py)."""

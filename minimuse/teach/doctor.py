@@ -1,0 +1,294 @@
+"""Looks at the machine and says what is wrong and what to do: `python -m minimuse doctor`.
+
+Needs nothing but Python's own library, and never raises: it is for the days when the rest does not work. JAX is asked
+in a process of its own, since a JAX whose parts do not match can end the whole process.
+"""
+
+import importlib.metadata as metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
+    *("transformers", "datasets", "numpy", "ipywidgets"),
+)
+GIB = 2**30
+ON_COLAB = "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, what was seen, how good it is, and what to do."""
+
+    name: str
+    value: str
+    level: str = "ok"  # "ok", "warn" or "fail"
+    advice: str = ""
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: "0.10.2rc1" is (0, 10, 2)."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution, or None; nothing is imported."""
+    try:
+        return metadata.version(name)
+    except Exception:  # missing, or its metadata is broken
+        return None
+
+
+def bounds() -> dict[str, str]:
+    """The lower bound of each package that minimuse needs, from its metadata, or else from pyproject.toml."""
+    try:
+        lines = [line for line in metadata.requires("minimuse") or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        lines = []
+    pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    if not lines and pyproject.is_file():
+        lines = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    found = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", line) for line in lines)
+    return {match[1].lower(): match[2] for match in found if match}
+
+
+def _python() -> Iterable[Finding]:
+    version = platform.python_version()
+    if release(version) >= (3, 11):
+        yield Finding("Python", version)
+    else:
+        yield Finding("Python", version, "fail", "Use Python 3.11 or newer; `make lab PYTHON=python3.12` names one.")
+
+
+def _packages() -> Iterable[Finding]:
+    lowest = bounds()
+    install = "Restart the runtime" if ON_COLAB else "Run `make lab` again, or `pip install -e '.[notebooks,test]'`"
+    for name in PACKAGES:
+        version, bound = installed(name), lowest.get(name, "0")
+        if version is None:
+            yield Finding(name, "missing", "fail", f"{install}; it installs {name}.")
+        elif release(version) < release(bound):
+            advice = f"minimuse needs {name} {bound} or newer. {install}."
+            yield Finding(name, version, "fail", advice)
+        else:
+            yield Finding(name, version)
+
+
+def _pairs() -> Iterable[Finding]:
+    """Parts of JAX that are released together and must not be mixed."""
+    jax = installed("jax")
+    again = (
+        "Runtime > Disconnect and delete runtime, and start again without upgrading jax."
+        if ON_COLAB
+        else "Install all parts anew and together: `make clean`, `make lab`; for a GPU `pip install -e '.[gpu]'`."
+    )
+    plugins = ["jaxlib"] + [f"jax-cuda{n}-{part}" for n in (12, 13) for part in ("plugin", "pjrt")]
+    for name in plugins if jax else []:
+        version = installed(name)
+        if version and release(version)[:3] != release(jax)[:3]:
+            advice = f"{name} and jax must have the same version, or JAX may crash or only use the CPU. {again}"
+            yield Finding(f"jax and {name}", f"{jax} and {version}", "fail", advice)
+
+
+def probe() -> dict:
+    """What JAX sees, asked in another process: {"backend", "devices"}, or {"error"}."""
+    code = (
+        "import json, jax; print(json.dumps(dict(backend=jax.default_backend(), "
+        "devices=[f'{d.platform}: {d.device_kind}' for d in jax.devices()])))"
+    )
+    if "jax" in sys.modules:  # this process may hold the TPU, which only one process can
+        try:
+            import jax
+
+            devices = [f"{d.platform}: {d.device_kind}" for d in jax.devices()]
+            return dict(backend=jax.default_backend(), devices=devices)
+        except Exception as error:
+            return dict(error=f"{type(error).__name__}: {error}")
+    try:
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
+        if result.returncode == 0:
+            return json.loads(result.stdout.splitlines()[-1])
+        words = result.stderr.strip().splitlines()
+        return dict(error=words[-1] if words else f"it ended with code {result.returncode}")
+    except Exception as error:
+        return dict(error=f"{type(error).__name__}: {error}")
+
+
+def nvidia_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU, whatever JAX thinks."""
+    if Path("/dev/nvidia0").exists():
+        return True
+    if shutil.which("nvidia-smi") is None:
+        return False
+    try:
+        return "GPU" in subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def tpu() -> bool:
+    """Whether this machine has a TPU, whatever JAX thinks."""
+    return any(os.environ.get(name) for name in ("TPU_NAME", "COLAB_TPU_ADDR")) or Path("/dev/accel0").exists()
+
+
+def tpu_library(jax_requires: Iterable[str] | None = None) -> str:
+    """Which libtpu jax asks for, if another one is here. Told only where JAX sees no TPU: Colab's differ."""
+    if jax_requires is None:
+        try:
+            jax_requires = metadata.requires("jax") or []
+        except metadata.PackageNotFoundError:
+            jax_requires = []
+    version = installed("libtpu")
+    asked = [found[1] for line in jax_requires if (found := re.match(r"libtpu==([\d.]+)", line))]
+    if version is None:
+        return " libtpu is missing."
+    if asked and release(version)[: len(release(asked[0].rstrip(".")))] != release(asked[0].rstrip(".")):
+        return f" libtpu is {version}, and this jax asks for {asked[0].rstrip('.')}."
+    return ""
+
+
+def _devices() -> Iterable[Finding]:
+    if installed("jax") is None:
+        return
+    seen = probe()
+    if "error" in seen:
+        advice = "JAX does not start. If its parts differ, see below; else make it anew: `make clean`, `make lab`."
+        yield Finding("devices", seen["error"], "fail", advice)
+        return
+    devices = seen["devices"]
+    kinds = ", ".join(f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices))
+    yield Finding("devices", f"{kinds} (default: {seen['backend']})")
+    if seen["backend"] != "cpu":
+        return
+    forced = os.environ.get("JAX_PLATFORMS")
+    if forced:
+        change = f"JAX_PLATFORMS is {forced}, which hides it: unset that."
+    elif ON_COLAB:
+        change = "Runtime > Disconnect and delete runtime; then do not upgrade jax."
+    else:
+        change = ""
+    if nvidia_gpu():
+        own = "`pip install -e '.[gpu]'` (driver 580 or newer) or '.[gpu12]' (driver 525 or newer)."
+        yield Finding("GPU", "an NVIDIA GPU is here, but JAX only shows a CPU", "warn", change or own)
+    if tpu():
+        own = "`pip install -e '.[tpu]'`, and end other programs that hold the TPU."
+        value = "a TPU is here, but JAX only shows a CPU." + tpu_library()
+        yield Finding("TPU", value, "warn", change or own)
+
+
+def _memory() -> Iterable[Finding]:
+    try:
+        free = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+        size = int(free[1]) * 1024 if free else None
+        what = "free"
+    except OSError:
+        size = None
+    if size is None:
+        try:
+            size, what = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "in all"
+        except (ValueError, OSError, AttributeError):
+            yield Finding("memory", "unknown")
+            return
+    little = size < 2 * GIB
+    advice = "Chapters need about 2 GB: close other programs, or other notebooks' kernels." if little else ""
+    yield Finding("memory", f"{size / GIB:.1f} GB {what}", "warn" if little else "ok", advice)
+
+
+def _disk() -> Iterable[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free
+    little = free < GIB
+    advice = "Training writes checkpoints: make room, or give --out on another disk." if little else ""
+    yield Finding("disk", f"{free / GIB:.1f} GB free", "warn" if little else "ok", advice)
+
+
+def _cores() -> Iterable[Finding]:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    advice = "The chapters' times are for two cores; expect twice as long." if count < 2 else ""
+    yield Finding("cores", str(count), "ok" if count > 1 else "warn", advice)
+
+
+def _cache() -> Iterable[Finding]:
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "minimuse" / "jax")
+    if not folder.exists():
+        yield Finding("compilation cache", "empty yet; the first run fills it")
+        return
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    value = f"{size / 2**20:.0f} MB in {folder}"
+    if not os.access(folder, os.W_OK):
+        advice = (
+            "Set JAX_COMPILATION_CACHE_DIR to a folder that you can write to; every start compiles anew until then."
+        )
+        yield Finding("compilation cache", value, "warn", advice)
+    elif os.name == "posix" and folder.stat().st_mode & 0o002:
+        advice = f"Others can write programs there that you would run: chmod o-w {folder}"
+        yield Finding("compilation cache", value, "warn", advice)
+    else:
+        yield Finding("compilation cache", value)
+
+
+def _data() -> Iterable[Finding]:
+    from minimuse.config import data_dir
+
+    try:
+        folder = data_dir()
+    except FileNotFoundError as error:
+        yield Finding("data", "missing", "fail", str(error))
+        return
+    yield Finding("data", str(folder))
+    parts = {
+        "text encoder": ("t5-scenes", ["config.json", "model.safetensors", "tokenizer.json"], "text"),
+        "weights": ("checkpoints/tiny", ["config.json", "tokenizer.safetensors", "base.safetensors"], "all"),
+    }
+    for name, (part, files, stage) in parts.items():
+        missing = [file for file in files if not (folder / part / file).is_file()]
+        if missing:
+            advice = f"Clone the whole repository again, or train: `python -m minimuse train {stage}`."
+            yield Finding(name, f"{part} lacks {', '.join(missing)}", "fail", advice)
+        else:
+            size = sum((folder / part / file).stat().st_size for file in files)
+            yield Finding(name, f"{part}, {size / 2**20:.1f} MB")
+
+
+CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
+    *(_python, _packages, _devices, _pairs),
+    *(_memory, _disk, _cores, _cache, _data),
+)
+
+
+def diagnose() -> list[Finding]:
+    """Look at everything. A check that fails itself becomes a finding; nothing is raised."""
+    findings = []
+    for check in CHECKS:
+        try:
+            findings += check()
+        except Exception as error:
+            name, value = check.__name__.strip("_"), f"could not be looked at: {type(error).__name__}: {error}"
+            findings.append(Finding(name, value, "warn", "Please report this."))
+    return findings
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as text, one a line with its level in words, advice beneath, and a sentence at the end."""
+    width = max((len(finding.name) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level:4}  {finding.name:{width}}  {finding.value}")
+        if finding.advice:
+            lines.append(f"{'':{width + 8}}-> {finding.advice}")
+    levels = [finding.level for finding in findings]
+    fails, warns = levels.count("fail"), levels.count("warn")
+    if fails or warns:
+        lines.append(f"\n{fails} to mend (fail), {warns} to know of (warn).")
+    else:
+        lines.append("\nEverything is as it should be.")
+    return "\n".join(lines)
