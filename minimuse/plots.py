@@ -1,0 +1,200 @@
+"""Figures for the notebooks. Every function takes plain arrays and returns a matplotlib Figure; `with_alt` shows it.
+
+Nothing is told by colour alone: tokens carry their numbers, hidden places are hatched, curves differ in dash and mark.
+"""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+
+from minimuse.masking import decode_schedule
+
+MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
+
+
+def _axes(count: int, columns: int | None, side: float, rows: int = 1, top: float = 0.3):
+    """A Figure of square axes without ticks, `rows` groups of `count` panels: (figure, axes [count])."""
+    columns = min(count, 6) if columns is None else columns
+    lines = rows * -(-count // columns)
+    figure = Figure(figsize=(side * columns, (side + top) * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_color("0.6")
+    for ax in axes[rows * count :]:
+        figure.delaxes(ax)
+    return figure, axes[: rows * count]
+
+
+def _hide(ax, hidden: np.ndarray, scale: float = 1.0) -> None:
+    """Hatch the True cells of hidden bool [h, w]; scale is the pixels of the axes' picture in a cell."""
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
+    if squares := [Outline((corners + (x, y)) * scale - 0.5) for y, x in np.argwhere(hidden)]:
+        outline = Outline.make_compound_path(*squares)
+        ax.add_patch(PathPatch(outline, facecolor="0.85", edgecolor="0.45", hatch="////", linewidth=0.0))
+
+
+def _check(name: str, array, ndim: int) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim != ndim or 0 in array.shape:
+        raise ValueError(f"{name} must be a filled array of {ndim} dimensions; its shape was {array.shape}.")
+    return array
+
+
+def image_grid(images, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
+    """Pictures uint8 [B, H, W, 3] side by side, every pixel a sharp square, each with its title above it."""
+    images = _check("images", images, 4)
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"{len(titles)} titles for {len(images)} images; give one each.")
+    figure, axes = _axes(len(images), columns, 1.7, top=0.3 if titles else 0.0)
+    for ax, image, title in zip(axes, images, titles or [""] * len(images)):
+        ax.imshow(image, interpolation="nearest")
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def token_grid(tokens, mask_id: int | None = None) -> Figure:
+    """Token ids int [h, w] as a grid of numbers on colours; places that hold mask_id are hatched and say M."""
+    tokens = _check("tokens", tokens, 2)
+    figure, (ax,) = _axes(1, 1, 0.5 * max(tokens.shape), top=0.0)
+    hidden = tokens == (-1 if mask_id is None else mask_id)
+    top = np.max(tokens, where=~hidden, initial=1)
+    ax.imshow(tokens, cmap=MAP, vmin=0, vmax=top)
+    _hide(ax, hidden)
+    for (y, x), token in np.ndenumerate(tokens):
+        ink = "black" if hidden[y, x] or token > 0.55 * top else "white"
+        ax.text(x, y, "M" if hidden[y, x] else token, ha="center", va="center", fontsize=9, color=ink)
+    return figure
+
+
+def mask_grid(masks, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
+    """Masks bool [B, h, w]: hidden places hatched grey, known places white; without titles, the share hidden."""
+    masks = _check("masks", masks, 3).astype(bool)
+    titles = [f"{mask.sum()} of {mask.size} hidden" for mask in masks] if titles is None else titles
+    figure, axes = _axes(len(masks), columns, 1.5)
+    for ax, mask, title in zip(axes, masks, titles):
+        h, w = mask.shape
+        ax.imshow(np.ones((h, w)), cmap="gray", vmin=0, vmax=1)
+        ax.set(xticks=np.arange(1, w) - 0.5, yticks=np.arange(1, h) - 0.5, xticklabels=[], yticklabels=[])
+        ax.grid(color="0.8", linewidth=0.5)
+        ax.tick_params(length=0)
+        _hide(ax, mask)
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequence[int] | None = None) -> Figure:
+    """Parallel decoding of one picture, a column a step. Above: the whole guess. Middle: the tokens kept so far as
+    pixels, places hidden again hatched. Below: the model's probability of each token, a dot on those kept just now.
+
+    generation  what `Muse.generate(..., trace=True)` returned
+    detokenize  tokens int [B, h, w] -> uint8 [B, H, W, 3], `muse.detokenize`
+    steps       which steps to show, from 1; None takes six, from the first to the last
+    """
+    trace, (h, w) = generation.trace, generation.tokens.shape[1:]
+    total, batch = trace.tokens.shape[:2]
+    if not 0 <= image_index < batch:
+        raise ValueError(f"There is no image {image_index}; this generation has {batch}, counted from 0.")
+    steps = np.unique(np.round(np.linspace(1, total, min(6, total))).astype(int)) if steps is None else steps
+    if not len(steps) or min(steps) < 1 or max(steps) > total:
+        raise ValueError(f"steps must be numbers from 1 to {total}; they were {list(steps)}.")
+    rows = np.asarray(steps) - 1
+    tokens, confidence, hidden = (np.asarray(x)[:, image_index].reshape(total, h, w) for x in trace)
+    guesses = np.asarray(detokenize(tokens[rows]))
+    before = np.concatenate([np.ones((1, h, w), bool), hidden[:-1]])  # hidden when the step began
+    figure, axes = _axes(len(rows), len(rows), 1.45, rows=3, top=0.1)
+    axes = axes.reshape(3, -1)
+    for column, s in enumerate(rows):
+        for ax in axes[:2, column]:
+            ax.imshow(guesses[column], interpolation="nearest")
+        _hide(axes[1, column], hidden[s], guesses.shape[1] / h)
+        heat = axes[2, column].imshow(confidence[s], cmap=MAP, vmin=0, vmax=1)
+        y, x = np.nonzero(before[s] & ~hidden[s])
+        axes[2, column].plot(x, y, "o", color="white", markeredgecolor="black", markersize=5)
+        axes[0, column].set_title(f"step {s + 1}", fontsize=9)
+        axes[1, column].set_xlabel(f"{h * w - hidden[s].sum()} of {h * w} kept", fontsize=8)
+        axes[2, column].set_xlabel(f"{len(y)} kept just now", fontsize=8)
+    for ax, name in zip(axes[:, 0], ("whole guess", "kept so far", "probability")):
+        ax.set_ylabel(name, fontsize=9)
+    figure.colorbar(heat, ax=list(axes[2]), shrink=0.9)
+    return figure
+
+
+def training_curve(logs: dict[str, dict], keys: Sequence[str] = ("loss",)) -> Figure:
+    """Columns `keys` of logs {name of the run: training.read_log(...)} over the step, a panel a key, a dash a run."""
+    if missing := [f"{key!r} in {name!r}" for name, log in logs.items() for key in ("step", *keys) if key not in log]:
+        raise ValueError(f"There is no column {', '.join(missing)}.")
+    figure = Figure(figsize=(4.2 * len(keys), 3), layout="constrained")
+    for ax, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+        for i, (name, log) in enumerate(logs.items()):
+            marks = dict(linestyle=("-", "--", "-.", ":")[i % 4], marker="os^Dv*"[i % 6], markevery=0.25, markersize=5)
+            ax.plot(log["step"], log[key], label=name, color=colormaps[MAP](0.8 * i / len(logs)), **marks)
+        ax.set(xlabel="step", ylabel=key)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+    return figure
+
+
+def mask_schedule(steps: int, tokens: int, law: str = "cosine") -> Figure:
+    """The decode schedule: tokens still hidden after each step (left), and revealed at each step (right)."""
+    left = decode_schedule(steps, tokens, law)
+    figure = Figure(figsize=(8.4, 2.8), layout="constrained")
+    panels = {"still hidden after the step": left, "revealed at the step": -np.diff(left, prepend=tokens)}
+    for ax, (name, counts) in zip(figure.subplots(1, 2), panels.items()):
+        bars = ax.bar(np.arange(1, steps + 1), counts, color=colormaps[MAP](0.25))
+        ax.bar_label(bars, fontsize=8 if steps <= 16 else 5)
+        ax.set_title(name, fontsize=10)
+        ax.set(xlabel="step", ylabel="tokens", ymargin=0.12)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+class Picture:
+    """A picture with its alt text, as a notebook shows it: HTML, because JupyterLab and nbconvert drop the alt text of
+    a bare PNG. `data` holds its bytes, `alt` its text."""
+
+    def __init__(self, data: bytes, kind: str, alt: str):
+        if not alt.strip():
+            raise ValueError("The alt text is empty; say in a sentence what the figure shows.")
+        self.data, self.kind, self.alt = data, kind, alt
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        source = f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
+        tag = f'<img src="{source}" alt="{html.escape(self.alt)}" style="max-width: 100%; height: auto">'
+        return {"text/html": tag, "text/plain": f"Figure: {self.alt}"}
+
+
+def with_alt(figure: Figure, text: str, dpi: int = 100) -> None:
+    """Show a figure in a notebook; `text` says what is seen, for those who cannot see it."""
+    from IPython.display import display
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    display(Picture(buffer.getvalue(), "image/png", text))
+
+
+def pipeline(highlight: str | None = None) -> Picture:
+    """The drawing of the whole of Muse, with one box lit (a thick frame and "you are here"): base, decoder, ..."""
+    here = Path(__file__).resolve().parent
+    paths = here.parent / "notebooks" / "figures" / "pipeline.svg", here / "_data" / "pipeline.svg"
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        raise FileNotFoundError(f"There is no {paths[0]}; clone the whole repository.")
+    svg = found[0].read_text(encoding="utf-8")
+    alt = " ".join(re.search("<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)[1].split())
+    if highlight is not None:
+        boxes = dict(re.findall(r'<g id="(\w+)" class="box[^"]*"><title>(.*?)</title>', svg))
+        if highlight not in boxes:
+            raise ValueError(f"The pipeline has no box {highlight!r}; its boxes are {', '.join(boxes)}.")
+        svg = svg.replace(f'<g id="{highlight}" class="box', f'<g id="{highlight}" class="box lit')
+        alt += f" You are here: {boxes[highlight]}."
+    return Picture(svg.encode(), "image/svg+xml", html.unescape(alt))

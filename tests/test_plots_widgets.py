@@ -1,0 +1,181 @@
+"""Figures from tiny arrays, and the explorer without a front end."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+
+from minimuse import plots, widgets
+from minimuse.decoding import Trace
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+
+
+def png(figure) -> bytes:
+    """What the figure looks like; drawing it also shows that it can be drawn."""
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", shown.append)
+        plots.with_alt(figure, "a figure")
+    return shown[0].data
+
+
+def generation(steps=4, batch=2, h=2, w=3):
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 16, (steps, batch, h * w))
+    hidden = np.arange(h * w) < np.array([5, 4, 2, 0])[:steps, None, None]
+    trace = Trace(tokens, rng.random(tokens.shape), np.broadcast_to(hidden, tokens.shape))
+    return SimpleNamespace(images=IMAGES[:batch], tokens=tokens[-1].reshape(batch, h, w), trace=trace)
+
+
+def detokenize(tokens):
+    return np.repeat(np.repeat(tokens, 4, 1), 4, 2)[..., None].repeat(3, -1).astype(np.uint8)
+
+
+def test_image_grid():
+    figure = plots.image_grid(IMAGES, list("abcde"), columns=3)
+    assert len(figure.axes) == 5 and [ax.get_title() for ax in figure.axes] == list("abcde")
+    assert png(figure).startswith(b"\x89PNG")
+    assert len(plots.image_grid(IMAGES).axes) == 5
+    with pytest.raises(ValueError, match="2 titles for 5 images"):
+        plots.image_grid(IMAGES, ["a", "b"])
+    with pytest.raises(ValueError, match=r"4 dimensions; its shape was \(8, 8, 3\)"):
+        plots.image_grid(IMAGES[0])
+
+
+def test_token_grid_writes_every_number():
+    figure = plots.token_grid(np.array([[0, 7, 1023], [1024, 5, 6]]), mask_id=1024)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "7", "1023", "M", "5", "6"]
+    assert [patch.get_hatch() for patch in figure.axes[0].patches] == ["////"]
+    assert png(figure) != png(plots.token_grid(np.array([[0, 7, 1023], [1024, 5, 6]])))
+
+
+def test_mask_grid_counts_and_hatches():
+    masks = np.array([np.zeros((2, 3)), np.eye(2, 3)], bool)
+    figure = plots.mask_grid(masks)
+    assert [ax.get_title() for ax in figure.axes] == ["0 of 6 hidden", "2 of 6 hidden"]
+    assert [len(ax.patches) for ax in figure.axes] == [0, 1]
+    png(figure)
+
+
+def test_hatches_lie_on_the_hidden_cell():
+    figure = plots.mask_grid(np.array([[[False, False], [False, True]]]))
+    corners = figure.axes[0].patches[0].get_path().get_extents()
+    assert (corners.x0, corners.y0, corners.x1, corners.y1) == (0.5, 0.5, 1.5, 1.5)
+
+
+def test_decode_steps():
+    figure = plots.decode_steps(generation(), 1, detokenize)
+    assert len(figure.axes) == 3 * 4 + 1  # and the colour bar
+    assert [ax.get_title() for ax in figure.axes[:4]] == [f"step {s}" for s in (1, 2, 3, 4)]
+    assert [ax.get_xlabel() for ax in figure.axes[4:8]] == [f"{k} of 6 kept" for k in (1, 2, 4, 6)]
+    assert [ax.get_xlabel() for ax in figure.axes[8:12]] == [f"{k} kept just now" for k in (1, 1, 2, 2)]
+    png(figure)
+    assert len(plots.decode_steps(generation(), 0, detokenize, steps=[1, 4]).axes) == 3 * 2 + 1
+    with pytest.raises(ValueError, match="There is no image 2; this generation has 2"):
+        plots.decode_steps(generation(), 2, detokenize)
+    with pytest.raises(ValueError, match="from 1 to 4"):
+        plots.decode_steps(generation(), 0, detokenize, steps=[0, 1])
+
+
+def test_training_curve():
+    log = dict(step=np.arange(20), loss=np.linspace(4, 1, 20), accuracy=np.linspace(0, 1, 20))
+    figure = plots.training_curve(dict(fixed=log, variable=log), ["loss", "accuracy"])
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy"]
+    one, two = figure.axes[0].lines
+    assert one.get_linestyle() != two.get_linestyle() and one.get_marker() != two.get_marker()
+    png(figure)
+    with pytest.raises(ValueError, match="no column 'psnr' in 'fixed'"):
+        plots.training_curve(dict(fixed=log), ["psnr"])
+
+
+def test_mask_schedule():
+    left, revealed = plots.mask_schedule(12, 64).axes
+    assert [text.get_text() for text in revealed.texts] == "1 2 2 4 5 5 7 6 8 8 8 8".split()
+    assert left.texts[-1].get_text() == "0"
+
+
+def test_alt_text_is_on_the_image():
+    bundle = plots.Picture(b"bytes", "image/png", 'a "cat" & a dog')._repr_mimebundle_()
+    assert 'alt="a &quot;cat&quot; &amp; a dog"' in bundle["text/html"]
+    assert bundle["text/html"].startswith('<img src="data:image/png;base64,Ynl0ZXM="')
+    assert "image/png" not in bundle  # front ends would show it without its alt text
+    assert bundle["text/plain"] == 'Figure: a "cat" & a dog'
+    with pytest.raises(ValueError, match="alt text is empty"):
+        plots.Picture(b"bytes", "image/png", " ")
+
+
+def lit(picture) -> list[str]:
+    tree = ElementTree.fromstring(picture.data)  # also: it is well-formed
+    return [g.get("id") for g in tree.iter("{http://www.w3.org/2000/svg}g") if "lit" in g.get("class", "").split()]
+
+
+def test_pipeline_lights_one_box():
+    plain = plots.pipeline()
+    boxes = re.findall(r'<g id="(\w+)" class="box', plain.data.decode())
+    assert {"caption", "text", "base", "masking", "decoding", "guidance", "superres", "decoder", "encoder"} < set(boxes)
+    assert lit(plain) == []
+    for box in boxes:
+        assert lit(plots.pipeline(box)) == [box]
+    assert plots.pipeline("base").alt == plain.alt + " You are here: the base transformer."
+    assert plain.alt.startswith("From left to right, a picture is drawn")
+    with pytest.raises(ValueError, match="no box 'bass'; its boxes are .*base"):
+        plots.pipeline("bass")
+
+
+class FakeMuse:
+    """Takes what Muse.generate takes; draws its seed."""
+
+    configs = {"base": SimpleNamespace(grid=(8, 8))}
+    sampling = SimpleNamespace(guidance=3.0, steps=(12, 8))
+
+    def __init__(self):
+        self.calls = []
+
+    def generate(self, caption, n=1, seed=0, *, steps, guidance):
+        self.calls.append((caption, seed, steps, guidance))
+        if not 1 <= steps <= 64:
+            raise ValueError(f"steps must be a whole number from 1 to 64; it was {steps}.")
+        return np.full((n, 8, 8, 3), seed, np.uint8)
+
+
+def test_first_picture_draws_or_says_why_not():
+    image, words = widgets.first_picture(FakeMuse(), "a cat", guidance=2.5, steps=1, seed=9)
+    assert image.shape == (8, 8, 3) and image[0, 0, 0] == 9
+    assert words == "“a cat”, guidance 2.5, 1 step, seed 9"
+    assert widgets.first_picture(FakeMuse(), "a cat", steps=65) == (
+        None,
+        "steps must be a whole number from 1 to 64; it was 65.",
+    )
+    for nothing in ("", "  ", None):
+        image, words = widgets.first_picture(FakeMuse(), nothing)
+        assert image is None and words.startswith("Type a caption first")
+
+
+def controls(widget):
+    for child in getattr(widget, "children", ()):
+        yield from controls(child)
+    if hasattr(widget, "description"):
+        yield widget
+
+
+def test_first_pictures_follows_its_controls(capsys):
+    muse = FakeMuse()
+    found = {c.description: c for c in controls(widgets.first_pictures(muse, "a cat"))}
+    assert list(found) == ["Caption", "Guidance t", "Steps", "Seed", "Next seed"]  # each has a label
+    assert muse.calls == [("a cat", 0, 12, 3.0)]
+    found["Steps"].value = 1
+    found["Next seed"].click()
+    assert muse.calls[1:] == [("a cat", 0, 1, 3.0), ("a cat", 1, 1, 3.0)]
+    found["Seed"].value = found["Seed"].max
+    found["Next seed"].click()
+    assert muse.calls[-1][1] == 0
+    capsys.readouterr()
+    found["Caption"].value = " "
+    assert "Type a caption first" in capsys.readouterr().out
