@@ -1,0 +1,109 @@
+"""What every notebook must keep to. This only reads them; `pytest --nbval-lax notebooks` runs them."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def of_type(notebook, kind: str) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def prose(notebook) -> str:
+    """All Markdown, without its code blocks."""
+    return re.sub(r"```.*?```", "", "\n\n".join(cell.source for cell in of_type(notebook, "markdown")), flags=re.DOTALL)
+
+
+def outputs(notebook):
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            yield number, output
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_valid_and_small(path, notebook):
+    nbformat.validate(notebook)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    assert path.stat().st_size < MEGABYTE
+    assert len(notebook.cells) < 60
+    assert len(prose(notebook).split()) < 4000
+
+
+def test_headings(path, notebook):
+    levels = [(len(hashes), words) for hashes, words in re.findall(r"^(#+) (.+)", prose(notebook), re.MULTILINE)]
+    assert [level for level, _ in levels].count(1) == 1 and levels[0][0] == 1, "one title, and first"
+    assert levels[0][1].startswith(path.stem[:2] + " · ")
+    for (before, _), (after, words) in zip(levels, levels[1:]):
+        assert after <= before + 1, f"the heading {words!r} skips a level"
+
+
+def test_code_cells_are_short(notebook):
+    lengths = sorted(len(cell.source.splitlines()) for cell in of_type(notebook, "code"))
+    assert lengths[-1] <= 40 and lengths[len(lengths) // 2] <= 10
+
+
+def test_executed_in_order_without_errors(notebook):
+    counts = [cell.execution_count for cell in of_type(notebook, "code")]
+    assert counts == list(range(1, len(counts) + 1)), "run the whole notebook from a fresh kernel before committing"
+    for number, output in outputs(notebook):
+        assert output.output_type != "error", f"cell {number} failed"
+        assert output.get("name") != "stderr", f"cell {number} wrote to stderr: {output.text[:200]}"
+
+
+def test_some_outputs_are_compared(notebook):
+    marked = [cell for cell in of_type(notebook, "code") if "# NBVAL_CHECK_OUTPUT" in cell.source]
+    assert marked and all(cell.outputs for cell in marked)
+
+
+def test_every_image_has_alt_text(notebook):
+    pages = [(number, cell.source) for number, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
+    for number, output in outputs(notebook):
+        data = output.get("data", {})
+        bare = [kind for kind in data if kind.startswith("image/") and "text/html" not in data]
+        assert not bare, f"cell {number} shows a bare {bare}; use plots.with_alt"
+        pages.append((number, data.get("text/html", "")))
+    for number, page in pages:
+        for alt in re.findall(r"!\[(.*?)\]\(", page):
+            assert alt.strip(), f"cell {number} has an image without alt text"
+        for tag in re.findall(r"<img\b[^>]*>", page):
+            assert re.search(r'alt="[^"]*\w[^"]*"', tag), f"cell {number} has an image without alt text"
+
+
+def test_links_to_files_resolve(path, notebook):
+    links = re.findall(r"\]\(([^)\s]+)\)", prose(notebook)) + re.findall(r'(?:href|src)="([^"]+)"', prose(notebook))
+    for link in links:
+        if not re.match(r"[a-z]+:|#", link):
+            assert (path.parent / link.split("#")[0]).exists(), link
+
+
+def test_nothing_of_this_machine(notebook):
+    for number, output in outputs(notebook):
+        text = str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        found = re.search(r"(/home/|/root/|/tmp/|/Users/|[A-Z]:\\|" + re.escape(str(ROOT)) + r")\S*", text)
+        assert not found, f"cell {number} shows {found}"
+
+
+def test_marks_for_the_tools(notebook):
+    assert re.search(r"<!-- links -->.*<!-- /links -->", notebook.cells[0].source, re.DOTALL)
+    (bootstrap,) = [cell for cell in notebook.cells if cell.id == "bootstrap"]
+    assert bootstrap.cell_type == "code" and "bootstrap" in bootstrap.metadata.tags
+    assert not re.search(r"\bRUNTIME\b", prose(notebook)), "put the measured time in the card"
