@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from minimuse import scenes
-from minimuse.training import batch_indices
+
+FILES = (".parquet", ".jsonl", ".json", ".csv", ".zip", ".tar", ".txt")  # no Hub name ends so
 
 
 def scene_dataset(split: str, n: int, *, size: int = 64, seed: int = 0, lattice: bool = True):
@@ -48,7 +49,7 @@ def load_captioned(
         dataset = datasets.load_dataset("parquet", data_files=str(path), split="train")
     elif path.is_dir():
         dataset = datasets.load_dataset(str(path), split=split)
-    elif path.suffix or str(source).count("/") > 1 or str(source).startswith((".", "~")):
+    elif path.suffix.lower() in FILES or str(source).count("/") > 1 or str(source).startswith((".", "~")):
         raise FileNotFoundError(f"No file or folder {source}.")
     else:
         dataset = datasets.load_dataset(str(source), split=split)
@@ -75,12 +76,20 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image if side == size else image.resize((size, size), Image.Resampling.LANCZOS))
 
 
+def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
+    """Which examples step number `step` sees: a new permutation each epoch, the last ragged batch dropped."""
+    if batch > size:
+        raise ValueError(f"A batch of {batch} needs at least {batch} examples; there are {size}.")
+    epoch, place = divmod(step, size // batch)
+    return np.random.default_rng((seed, epoch)).permutation(size)[place * batch : (place + 1) * batch]
+
+
 def batches(dataset, batch: int, *, size: int = 64, seed: int = 0, epochs: int = 1) -> Iterator[dict]:
     """Batches of a Dataset with image and caption: images uint8 [B, size, size, 3], captions a list of B strings.
 
     Every epoch is a new permutation, a pure function of (seed, epoch); the last ragged batch is dropped.
     """
-    for step in range(epochs * (len(dataset) // batch)):
+    for step in range(epochs * max(1, len(dataset) // batch)):  # batch_indices refuses a set smaller than a batch
         rows = dataset[batch_indices(step, batch, len(dataset), seed)]
         images = np.stack([to_square(image, size) for image in rows["image"]])
         yield dict(images=images, captions=rows["caption"])
@@ -105,10 +114,8 @@ class TokenCache:
     def build(cls, examples: Callable, size: int, tokenize: Callable, encode: Callable, chunk: int = 256):
         """examples(i) -> (image uint8 [H, W, 3], caption) for i < size; tokenize: images [B, H, W, 3] -> [B, h, w];
         encode: captions -> (embeddings [B, S, width], mask [B, S]). Work is done in chunks of one shape."""
-        from tqdm.auto import tqdm
-
         tokens, embeddings, lengths = [], [], []
-        for start in tqdm(range(0, size, chunk), desc="tokens and text", unit="chunk"):
+        for start in range(0, size, chunk):
             count = min(chunk, size - start)
             # The last chunk is filled up with its first example, so that nothing is compiled for its odd size.
             picked = [examples(start + (i if i < count else 0)) for i in range(chunk)]
@@ -117,6 +124,14 @@ class TokenCache:
             embeddings.append(vectors[mask].astype(np.float16))
             lengths.append(mask.sum(-1))
         return cls(np.concatenate(tokens), np.concatenate(embeddings), np.cumsum(np.concatenate(lengths)))
+
+    @classmethod
+    def join(cls, parts: list["TokenCache"]) -> "TokenCache":
+        """Several caches as one, in their order."""
+        starts = np.cumsum([0] + [len(part.embeddings) for part in parts])
+        ends = [part.ends + start for part, start in zip(parts, starts)]
+        tokens, embeddings = ([getattr(part, name) for part in parts] for name in ("tokens", "embeddings"))
+        return cls(np.concatenate(tokens), np.concatenate(embeddings), np.concatenate(ends))
 
     def save(self, path: Path | str) -> None:
         """One safetensors file, written whole or not at all."""

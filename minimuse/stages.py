@@ -17,9 +17,11 @@ from flax import nnx
 
 from minimuse import scenes, training, transformer, vqgan
 from minimuse.config import Preset, VQGANConfig, from_dict
-from minimuse.data import TokenCache
+from minimuse.data import TokenCache, batch_indices
 from minimuse.t5 import TextEncoder
 from minimuse.weights import FORMAT, abstract, find_checkpoint, init, load_weights, read_config, save_weights
+
+CACHE_PART = 4096  # examples
 
 
 def describe(out: Path, preset: Preset, stage: str, config) -> None:
@@ -54,7 +56,13 @@ def train_tokenizer(preset: Preset, out: Path) -> None:
 def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict, Path]:
     """Graph definition, weights and file of the tokenizer: the run's own if it is trained, else the shipped one."""
     own = (out / "tokenizer.safetensors").is_file()
-    folder = out if own else find_checkpoint(preset.name)
+    try:
+        folder = out if own else find_checkpoint(preset.name)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{out} has no tokenizer, and none is shipped for preset {preset.name!r}. Train it first: "
+            f"python -m minimuse train tokenizer --preset {preset.name} --out {out}"
+        ) from None
     config = from_dict(VQGANConfig, read_config(folder)["tokenizer"])
     if config != preset.tokenizer:
         raise ValueError(f"{folder} holds another tokenizer ({config}) than preset {preset.name!r}. Train it first.")
@@ -68,8 +76,10 @@ def load_text(preset: Preset, out: Path) -> TextEncoder:
     return TextEncoder.from_pretrained(str(own) if (own / "config.json").is_file() else preset.text)
 
 
-def token_cache(preset: Preset, out: Path) -> TokenCache:
-    """Tokens and text embeddings of the training scenes, made once and kept in the run folder."""
+def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
+    """Tokens and text embeddings of the training scenes, made once and kept in the run folder; and their name."""
+    from tqdm.auto import tqdm
+
     from minimuse.muse import read_tokens
 
     train, text = preset.train["base"], load_text(preset, out)
@@ -80,32 +90,41 @@ def token_cache(preset: Preset, out: Path) -> TokenCache:
         made_from.update(np.asarray(weights).tobytes())
     path = out / f"tokens-{made_from.hexdigest()[:12]}.safetensors"
     if path.is_file():
-        return TokenCache.load(path)
+        return TokenCache.load(path), path.stem
 
-    def examples(i):
+    def example(i):
         scene, caption = scenes.example("train", i, train.seed)
         return scenes.render(scene, preset.tokenizer.image_size), caption
 
-    cache = TokenCache.build(
-        examples,
-        train.scenes,
-        lambda images: read_tokens(graphdef, params, images),
-        lambda captions: text.encode(captions, length=preset.sampling.text_length),
-        chunk=min(256, train.scenes),
-    )
+    # In parts that stay on disk until the whole is there: it takes minutes, and a kill may lose one at most.
+    parts = []
+    for start in tqdm(range(0, train.scenes, CACHE_PART), desc="tokens and text", unit="part"):
+        size, part = min(CACHE_PART, train.scenes - start), path.with_suffix(f".part{start}")
+        if not part.is_file():
+            TokenCache.build(
+                lambda i, start=start: example(start + i),
+                size,
+                lambda images: read_tokens(graphdef, params, images),
+                lambda captions: text.encode(captions, length=preset.sampling.text_length),
+                chunk=min(256, train.scenes),
+            ).save(part)
+        parts.append(part)
+    cache = TokenCache.join([TokenCache.load(part) for part in parts])
     cache.save(path)
-    return cache
+    for part in parts:
+        part.unlink()
+    return cache, path.stem
 
 
 def train_base(preset: Preset, out: Path) -> None:
     """The masked transformer on cached tokens and text embeddings."""
     config, train = preset.base, preset.train["base"]
-    cache = token_cache(preset, out)
+    cache, made_from = token_cache(preset, out)
     graphdef, params = init("base", config, train.seed)
     loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
 
     def batch_at(step):
-        return cache.batch(np.sort(training.batch_indices(step, train.batch, len(cache), train.seed)))
+        return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))
 
     state = training.fit(
         out / "base",
@@ -114,6 +133,7 @@ def train_base(preset: Preset, out: Path) -> None:
         batch_at,
         train,
         model=dataclasses.asdict(config),
+        cache=made_from,  # tokens of another tokenizer mean something else: such a run must not be resumed
     )
     save_weights(out / "base.safetensors", state["ema"])
     describe(out, preset, "base", config)

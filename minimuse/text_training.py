@@ -73,8 +73,8 @@ def save_tokenizer(folder: Path, tokenizer) -> None:
     extra = [f"<extra_id_{i}>" for i in range(SENTINELS)]
     about = dict(tokenizer_class="PreTrainedTokenizerFast", pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     about |= dict(additional_special_tokens=extra, model_max_length=512, clean_up_tokenization_spaces=False)
-    training.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))
     training.write_text(folder / "tokenizer_config.json", json.dumps(about, indent=1) + "\n")
+    training.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))  # last: it stands for both
 
 
 # --- span corruption ------------------------------------------------------------------------------------------------

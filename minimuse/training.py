@@ -77,14 +77,6 @@ def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = 
     return step
 
 
-def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
-    """Which examples step number `step` sees: a new permutation each epoch, the last ragged batch dropped."""
-    if batch > size:
-        raise ValueError(f"A batch of {batch} needs at least {batch} examples; there are {size}.")
-    epoch, place = divmod(step, size // batch)
-    return np.random.default_rng((seed, epoch)).permutation(size)[place * batch : (place + 1) * batch]
-
-
 class Stopped(Exception):
     """Training was asked to stop and has saved its state."""
 
@@ -111,7 +103,8 @@ def write_text(path: Path, text: str) -> None:
 
 def read_log(path: Path | str) -> dict[str, np.ndarray]:
     """The columns of a JSON-lines training log."""
-    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    lines = Path(path).read_text().splitlines()
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a running or killed run may end in half a line
     return {k: np.array([row.get(k, np.nan) for row in rows]) for k in (rows[-1] if rows else ())}
 
 

@@ -49,8 +49,8 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch):
     asked = []
     local = datasets.Dataset.from_dict(dict(img=[1], prompt=["a"]))
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or local)
-    dataset = data.load_captioned("someone/birds", image="img", split="test")
-    assert asked == [(("someone/birds",), dict(split="test"))]
+    dataset = data.load_captioned("someone/birds-v1.5", image="img", split="test")
+    assert asked == [(("someone/birds-v1.5",), dict(split="test"))]
     assert dataset.column_names == ["image", "caption"]
 
 
@@ -66,6 +66,19 @@ def test_batches_are_a_function_of_seed_and_epoch():
     two = captions(epochs=2)
     assert len(two) == 4 and two[:2] == captions() and two[:2] != two[2:]
     assert captions(seed=1) != captions()
+
+
+def test_every_epoch_sees_every_example_once_in_another_order():
+    epochs = [np.concatenate([data.batch_indices(4 * e + s, 3, 14, seed=0) for s in range(4)]) for e in (0, 1)]
+    assert all(len(set(epoch)) == 12 for epoch in epochs) and (epochs[0] != epochs[1]).any()
+    assert (data.batch_indices(5, 3, 14, 0) == data.batch_indices(5, 3, 14, 0)).all()
+    with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 5"):
+        data.batch_indices(0, 8, 5, 0)
+
+
+def test_a_set_smaller_than_a_batch_is_refused():
+    with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 3"):
+        next(data.batches(data.scene_dataset("train", 3), 8))
 
 
 def test_missing_columns_and_folders_are_explained(pictures, tmp_path):
@@ -99,6 +112,17 @@ def test_the_cache_gives_back_tokens_and_text_at_true_length(cache):
     assert batch["tokens"].tolist() == [[0] * 4, [7] * 4, [2] * 4]
     assert batch["text_mask"].sum(-1).tolist() == [1, 2, 3] and batch["text"].shape == (3, 3, 5)
     assert batch["text"][:, 0, 0].tolist() == [1, 2, 3] and batch["text"][0, 1:].max() == 0
+
+
+def test_parts_of_a_cache_join_to_the_whole(cache):
+    def part(first, last):
+        begins = cache.ends[first - 1] if first else 0
+        ends = cache.ends[first:last]
+        return data.TokenCache(cache.tokens[first:last], cache.embeddings[begins : ends[-1]], ends - begins)
+
+    joined = data.TokenCache.join([part(0, 4), part(4, 5), part(5, 10)])
+    for name in ("tokens", "embeddings", "ends"):
+        assert (getattr(joined, name) == getattr(cache, name)).all()
 
 
 def test_the_cache_survives_the_disk(cache, tmp_path):
