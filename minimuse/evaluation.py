@@ -24,7 +24,7 @@ from PIL import Image
 from minimuse import scenes, training
 from minimuse.config import Preset, SampleConfig
 from minimuse.scenes import BACKGROUNDS, CANVAS, CELL, TASKS, Scene, sprites
-from minimuse.vqgan import ResBlock, perplexity, psnr, space_to_depth, to_float, to_uint8
+from minimuse.vqgan import ResBlock, halve, perplexity, psnr, space_to_depth, to_float, to_uint8
 from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
 
 KINDS = ("object", "colour", "count", "place", "background")
@@ -127,7 +127,7 @@ class ScorerNet(nnx.Module):
         outputs = self.classes + 2 + len(BACKGROUNDS)
         stages = [nnx.Conv(3 * 4**2, fine, (3, 3), rngs=rngs)]
         stages += [ResBlock(fine, rngs=rngs) for _ in range(config.blocks[0])]
-        stages += [functools.partial(space_to_depth, size=2), nnx.Conv(4 * fine, coarse, (1, 1), rngs=rngs)]
+        stages += [halve, nnx.Conv(4 * fine, coarse, (1, 1), rngs=rngs)]
         stages += [ResBlock(coarse, rngs=rngs) for _ in range(config.blocks[1])]
         self.trunk = nnx.Sequential(*stages, nnx.RMSNorm(coarse, rngs=rngs), jax.nn.swish)
         self.head = nnx.Conv(coarse, outputs, (1, 1), rngs=rngs)
@@ -403,7 +403,7 @@ def evaluate_tokenizer(tokenizer, n: int = 512, scorer: Scorer | None = None) ->
     -> psnr: dB over all pixels · readable: share of facts the scorer reads right from the reconstructions · usage:
     share of the codebook that occurs · perplexity: of the codes
     """
-    config = tokenizer.configs["tokenizer"]
+    config, scorer = tokenizer.configs["tokenizer"], scorer or shipped_scorer()
     prompts = [scenes.example("val", i) for i in range(n)]
     images = scenes.render_batch([scene for scene, _ in prompts], config.image_size)
     counts, decoded = np.zeros(config.codebook_size), []
@@ -414,7 +414,7 @@ def evaluate_tokenizer(tokenizer, n: int = 512, scorer: Scorer | None = None) ->
     decoded = np.concatenate(decoded)
     return dict(
         psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
-        readable=facts_share(prompts, (scorer or shipped_scorer()).read(decoded)),
+        readable=facts_share(prompts, scorer.read(decoded)),
         usage=round(float((counts > 0).mean()), 4),
         perplexity=round(float(perplexity(jnp.asarray(counts))), 1),
     )
@@ -431,6 +431,7 @@ def evaluate_generation(
     """
     from tqdm.auto import tqdm
 
+    scorer = scorer or shipped_scorer()  # before the work, so that a missing one is known at once
     prompts = [scenes.example(split, i) for i in range(n)]
     batch, images, begun = min(batch, n), [], time.monotonic()
     with tqdm(total=n, unit="image", desc=f"drawing {split}") as bar:

@@ -6,7 +6,9 @@ A checkpoint folder holds config.json, tokenizer.safetensors and base.safetensor
 import dataclasses
 import functools
 import json
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +69,10 @@ class Generation(NamedTuple):
     trace: Trace  # each step's tokens, confidence and hidden places
 
 
+def _whole(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _strings(captions, what: str) -> list[str]:
     given = [captions] if isinstance(captions, str) else captions
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
@@ -86,6 +92,9 @@ class Muse:
     def __init__(self, text: TextEncoder, configs: dict, params: dict, sampling: SampleConfig, text_name: str):
         self.text, self.configs, self.params, self.sampling = text, configs, params, sampling
         self.text_name = text_name
+        sizes = {stage: config.codebook_size for stage, config in configs.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"These stages were not trained together: their codebooks have {sizes} codes.")
         self.graphdefs = {stage: abstract(stage, config)[0] for stage, config in configs.items()}
         if text.width != configs["base"].text_width:
             raise ValueError(
@@ -112,17 +121,28 @@ class Muse:
         # A run folder keeps its own text encoder beside the weights.
         beside = folder / values["text"]
         text = TextEncoder.from_pretrained(str(beside) if beside.is_dir() else values["text"])
-        return cls(text, configs, params, from_dict(SampleConfig, values.get("sampling", {})), values["text"])
+        text_name = str(beside.resolve()) if beside.is_dir() else values["text"]
+        return cls(text, configs, params, from_dict(SampleConfig, values.get("sampling", {})), text_name)
 
     def save(self, folder: str | os.PathLike, **about) -> None:
-        """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made)."""
-        folder = Path(folder)
+        """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made).
+
+        A text encoder that is a folder of its own, as in a run, is copied to its subfolder `text`.
+        """
+        folder, text_name = Path(folder), self.text_name
         folder.mkdir(parents=True, exist_ok=True)
+        if Path(text_name).is_absolute():
+            for file in Path(text_name).iterdir():
+                if file.suffix in (".json", ".safetensors"):
+                    (folder / "text").mkdir(exist_ok=True)
+                    shutil.copyfile(file, folder / "text" / f"{file.name}.partial")
+                    os.replace(folder / "text" / f"{file.name}.partial", folder / "text" / file.name)
+            text_name = "text"
         for stage, params in self.params.items():
             save_weights(folder / f"{stage}.safetensors", params)
         configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
         sampling = dataclasses.asdict(self.sampling)
-        config = dict(format=FORMAT, text=self.text_name, **configs, sampling=sampling, **about)
+        config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
         partial = folder / "config.json.partial"
         partial.write_text(json.dumps(config, indent=1) + "\n")
         os.replace(partial, folder / "config.json")
@@ -157,20 +177,23 @@ class Muse:
         trace        return a Generation, with tokens and every step
         """
         captions = _strings(captions, "A caption")
-        if not isinstance(n, int) or n < 1:
+        if not _whole(n) or n < 1:
             raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
+        if not _whole(seed) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; it was {seed!r}.")
         if superres:
             raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
         defaults = self.sampling
         steps = defaults.steps if steps is None else steps
-        base_steps = steps[0] if isinstance(steps, (tuple, list)) else steps
+        base_steps = steps[0] if isinstance(steps, (tuple, list)) and steps else steps
         grid, mask_id = self.configs["base"].grid, self.configs["base"].codebook_size
-        if not isinstance(base_steps, int) or not 1 <= base_steps <= grid[0] * grid[1]:
+        if not _whole(base_steps) or not 1 <= base_steps <= grid[0] * grid[1]:
             raise ValueError(f"steps must be a whole number from 1 to {grid[0] * grid[1]}; it was {steps!r}.")
         guidance = float(defaults.guidance if guidance is None else guidance)
         temperature = float(defaults.temperature if temperature is None else temperature)
-        if guidance < 0 or temperature < 0:
-            raise ValueError(f"guidance and temperature cannot be negative; they were {guidance} and {temperature}.")
+        if not (0 <= guidance < math.inf and 0 <= temperature < math.inf):  # false for nan, too
+            given = f"they were {guidance} and {temperature}"
+            raise ValueError(f"guidance and temperature must be finite and cannot be negative; {given}.")
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
@@ -191,7 +214,7 @@ class Muse:
             temperature,
             grid=grid,
             mask_id=mask_id,
-            steps=base_steps,
+            steps=int(base_steps),
             guided=guidance > 0,
             trace=trace,
         )
@@ -208,6 +231,9 @@ class Muse:
 
     def tokenize(self, images: np.ndarray) -> np.ndarray:
         """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w]."""
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
         return np.asarray(read_tokens(self.graphdefs["tokenizer"], self.params["tokenizer"], jnp.asarray(images)))
 
 

@@ -5,8 +5,6 @@ size: any height and width that are multiples of f work. Normalisation is over c
 whole image, so that a token depends on its surroundings alone and equal patches get equal tokens.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -26,6 +24,15 @@ def depth_to_space(x: jax.Array, size: int) -> jax.Array:
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, size, size, c // size**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * size, w * size, c // size**2)
+
+
+# Plain functions, since two partials are never equal, and models of one config must be: else they compile twice.
+def halve(x: jax.Array) -> jax.Array:
+    return space_to_depth(x, 2)
+
+
+def double(x: jax.Array) -> jax.Array:
+    return depth_to_space(x, 2)
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int, rngs: nnx.Rngs) -> nnx.Conv:
@@ -59,7 +66,7 @@ class Encoder(nnx.Module):
         stages = [_conv(3 * self.patch**2, widths[0], 3, rngs)]
         for level, width in enumerate(widths):
             if level:
-                stages += [functools.partial(space_to_depth, size=2), _conv(4 * widths[level - 1], width, 1, rngs)]
+                stages += [halve, _conv(4 * widths[level - 1], width, 1, rngs)]
             stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks)]
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), _conv(widths[-1], config.code_dim, 1, rngs)]
         self.stages = nnx.Sequential(*stages)
@@ -77,7 +84,7 @@ class Decoder(nnx.Module):
         stages = [_conv(config.code_dim, widths[0], 3, rngs)]
         for level, width in enumerate(widths):
             if level:
-                stages += [_conv(widths[level - 1], 4 * width, 1, rngs), functools.partial(depth_to_space, size=2)]
+                stages += [_conv(widths[level - 1], 4 * width, 1, rngs), double]
             stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks + 1)]
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), jax.nn.swish, _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
         self.stages = nnx.Sequential(*stages)

@@ -9,6 +9,7 @@ import pytest
 import minimuse as mm
 from minimuse import muse as muse_module
 from minimuse import weights
+from minimuse.config import data_dir
 from minimuse.scenes import BACKGROUNDS
 
 
@@ -66,6 +67,12 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
         ((None,), {}, "A caption must be"),
         (("a cat",), dict(n=0), "n is the number of images of each caption, 1 or more; it was 0"),
         (("a cat",), dict(n=1.5), "n is the number"),
+        (("a cat",), dict(seed=1.5), "seed must be a whole number from 0 to 4294967295; it was 1.5"),
+        (("a cat",), dict(seed=2**32), "seed must be"),
+        (("a cat",), dict(seed=-1), "seed must be"),
+        (("a cat",), dict(steps=()), "steps must be a whole number"),
+        (("a cat",), dict(guidance=float("nan")), "must be finite"),
+        (("a cat",), dict(temperature=float("inf")), "must be finite"),
         (("a cat",), dict(steps=0), "steps must be a whole number from 1 to 64; it was 0"),
         (("a cat",), dict(steps=65), "from 1 to 64; it was 65"),
         (("a cat",), dict(guidance=-1), "cannot be negative"),
@@ -77,6 +84,16 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
 def test_bad_input_gets_a_sentence(micro, arguments, options, message):
     with pytest.raises(ValueError, match=message):
         micro.generate(*arguments, **options)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(micro):
+    assert micro.generate("a cat", np.int64(2), np.int32(0), steps=np.int64(2)).shape == (2, 64, 64, 3)
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3)), np.zeros((64, 64, 3), np.uint8)])
+def test_pixels_of_another_form_are_refused(micro, images):
+    with pytest.raises(ValueError, match=r"Images must be uint8 \[B, H, W, 3\]; these are"):
+        micro.tokenize(images)
 
 
 def test_images_become_tokens_and_images_again(micro):
@@ -95,6 +112,23 @@ def test_a_saved_muse_draws_the_same(micro, tmp_path):
         "config.json",
         "tokenizer.safetensors",
     ]
+
+
+def test_a_saved_muse_takes_its_own_text_encoder_along(micro_folder, tmp_path):
+    run = shutil.copytree(micro_folder, tmp_path / "run")
+    shutil.copytree(data_dir() / "t5-scenes", run / "text")
+    edit(run, text="text")
+    mm.Muse.from_pretrained(run).save(tmp_path / "copy")
+    shutil.rmtree(run)
+    copy = mm.Muse.from_pretrained(tmp_path / "copy")
+    assert copy.generate("a cat", steps=1).shape == (1, 64, 64, 3)
+    assert json.loads((tmp_path / "copy" / "config.json").read_text())["text"] == "text"
+    assert not list((tmp_path / "copy").rglob("*.partial"))
+
+
+def test_models_of_one_config_share_their_compiled_programs(micro_folder):
+    one, two = (mm.Muse.from_pretrained(micro_folder) for _ in range(2))
+    assert one.graphdefs == two.graphdefs
 
 
 @pytest.fixture
@@ -151,6 +185,12 @@ def test_a_config_with_an_unknown_field_or_without_a_stage_is_explained(copy):
 def test_a_text_encoder_of_another_width_is_refused(micro):
     configs = micro.configs | dict(base=mm.PRESETS["micro"].base.__class__(text_width=7))
     with pytest.raises(ValueError, match="gives vectors of 192 numbers; this base transformer was trained on 7"):
+        mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
+
+
+def test_stages_of_different_codebooks_are_refused(micro):
+    configs = micro.configs | dict(tokenizer=mm.PRESETS["tiny"].tokenizer)
+    with pytest.raises(ValueError, match="not trained together: their codebooks have .*1024.*64"):
         mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
 
 

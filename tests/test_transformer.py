@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
-from minimuse import transformer, weights
+from minimuse import masking, transformer, weights
 from minimuse.config import TrainConfig, TransformerConfig
 
 SMALL = TransformerConfig(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
@@ -87,14 +87,24 @@ def test_loss_by_hand_counts_masked_places_alone():
     assert transformer.masked_loss(logits, tokens, jnp.array([[True, False]]), 0.2) == pytest.approx(smooth, abs=1e-6)
 
 
-def test_kept_tokens_get_no_loss_and_hidden_ones_are_not_seen(model):
-    """With the caption off, a hidden token's value changes only which logit the loss looks at."""
+def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model, monkeypatch):
     graphdef, params = model
     tokens, text, mask = inputs()
     batch = dict(tokens=tokens % 12, text=text, text_mask=mask)
     train = TrainConfig(steps=1, batch=3)
-    loss, metrics = transformer.transformer_loss(graphdef, SMALL, train, params, jax.random.key(0), batch)
-    assert np.isfinite(loss) and 0 <= metrics["accuracy"] <= 1 and 0 < metrics["mask_rate"] <= 1
+    seen, call = [], transformer.BaseTransformer.__call__
+
+    def spy(self, tokens, *rest):
+        seen.append(np.asarray(tokens))
+        return call(self, tokens, *rest)
+
+    monkeypatch.setattr(transformer.BaseTransformer, "__call__", spy)
+    key = jax.random.key(0)
+    loss, metrics = transformer.transformer_loss(graphdef, SMALL, train, params, key, batch)
+    hidden = masking.random_mask(jax.random.split(key)[0], *batch["tokens"].shape)  # the first half of the key
+    assert 0 < hidden.sum() < hidden.size
+    assert (seen[0] == np.where(hidden, 12, batch["tokens"])).all()
+    assert metrics["mask_rate"] == pytest.approx(float(hidden.mean())) and np.isfinite(loss)
 
 
 def test_a_small_transformer_learns_what_the_caption_says():
