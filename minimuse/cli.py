@@ -20,6 +20,8 @@ def _writable(out: Path) -> Path:
     """`out`, once it is certain that a file can be written there."""
     if not out.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent}; make it, or choose another --out.")
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"Nothing can be written to {out.parent}; choose another --out.")
     if out.is_dir():
         raise ValueError(f"{out} is a folder; --out names a file, such as {out / 'picture.png'}.")
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -88,7 +90,7 @@ def generate(
         list(captions), n, seed, steps=steps, guidance=guidance, negative=negative, temperature=temperature
     )
     save_picture(images, out, n, scale)
-    print(f"{len(images)} pictures of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
+    print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
 STAGES = ("text", "scorer", "tokenizer", "base")
@@ -115,6 +117,8 @@ def train(
     from minimuse.config import get_preset
 
     settings = get_preset(preset)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     out.mkdir(parents=True, exist_ok=True)
     try:
         for name in ("text", "tokenizer", "base") if stage == "all" else (stage,):
@@ -154,6 +158,8 @@ def evaluate(
     """
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")
+    if what != "generation" and (split, seed, steps, guidance, temperature) != ("val", 0, None, None, None):
+        raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
     from minimuse import evaluation
     from minimuse.muse import Muse
 
@@ -171,11 +177,9 @@ def evaluate(
 
 def doctor() -> None:
     """Look at this machine: versions, devices, memory, data; and say what to do about what is wrong."""
-    from minimuse.teach.doctor import diagnose, report
+    from minimuse.teach import doctor
 
-    findings = diagnose()
-    print(report(findings))
-    sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
+    doctor.main()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -188,7 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
         enable_compilation_cache()
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="minimuse", args=arguments)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:  # OSError: no such file, no permission, no space
         print(f"minimuse: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

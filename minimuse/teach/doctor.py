@@ -12,15 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
-    *("transformers", "datasets", "numpy", "ipywidgets"),
-)
 GIB = 2**30
 ON_COLAB = "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
 
@@ -57,6 +52,8 @@ def bounds() -> dict[str, str]:
         lines = []
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if not lines and pyproject.is_file():
+        import tomllib  # not before Python 3.11, and the doctor also speaks of older ones
+
         lines = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     found = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", line) for line in lines)
     return {match[1].lower(): match[2] for match in found if match}
@@ -73,7 +70,7 @@ def _python() -> Iterable[Finding]:
 def _packages() -> Iterable[Finding]:
     lowest = bounds()
     install = "Restart the runtime" if ON_COLAB else "Run `make lab` again, or `pip install -e '.[notebooks,test]'`"
-    for name in PACKAGES:
+    for name in dict.fromkeys(("jax", "jaxlib", *lowest)):
         version, bound = installed(name), lowest.get(name, "0")
         if version is None:
             yield Finding(name, "missing", "fail", f"{install}; it installs {name}.")
@@ -248,6 +245,7 @@ def _data() -> Iterable[Finding]:
     parts = {
         "text encoder": ("t5-scenes", ["config.json", "model.safetensors", "tokenizer.json"], "text"),
         "weights": ("checkpoints/tiny", ["config.json", "tokenizer.safetensors", "base.safetensors"], "all"),
+        "scene scorer": ("checkpoints/scorer", ["config.json", "scorer.safetensors"], "scorer"),
     }
     for name, (part, files, stage) in parts.items():
         missing = [file for file in files if not (folder / part / file).is_file()]
@@ -292,3 +290,14 @@ def report(findings: list[Finding]) -> str:
     else:
         lines.append("\nEverything is as it should be.")
     return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the report; exit code 1 if something must be mended."""
+    findings = diagnose()
+    print(report(findings))
+    sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
+
+
+if __name__ == "__main__":
+    main()
