@@ -7,9 +7,17 @@ TORCH ?= torch>=2.6
 DISK_GB ?= 3
 COLAB_PYTHON ?= python3.13
 DEMO ?= a cat left of a dog on a blue background
-# The first of these that runs and is new enough.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; break; fi; done)
+# The first of these that runs, is new enough and can make environments; else the first that is new enough.
+PYTHON ?= $(shell for need in 'sys, ensurepip' sys; do for p in python3.13 python3.12 python3.11 python3; do \
+	if $$p -c "import $$need; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1; then echo $$p; exit; fi; done; done)
+
+# A PORT that the shell happens to hold, as on many cloud machines, is not meant for us.
+ifeq ($(origin PORT),environment)
+PORT :=
+endif
+ifneq ($(CONSTRAINTS),)
+$(if $(wildcard $(CONSTRAINTS)),,$(error There is no file $(CONSTRAINTS); constraints/ holds those that were tested))
+endif
 
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed$(subst /,-,$(CONSTRAINTS))
@@ -37,9 +45,10 @@ lab: $(STAMP)
 	$(if $(filter 0,$(BROWSER)),--no-browser) $(LABFLAGS) \
 	|| { echo "JupyterLab ended with an error; the lines above say why. Another port: make lab PORT=9999" >&2; exit 1; }
 
+demo: export DEMO := $(DEMO)
 demo: $(STAMP)
-	@echo "Drawing \"$(DEMO)\" ..."
-	@$(RUN) -m minimuse generate "$(DEMO)" --n 4 --seed 0 --out demo.png \
+	@echo "Drawing: $$DEMO ..."
+	@$(RUN) -m minimuse generate "$$DEMO" --n 4 --seed 0 --scale 4 --out demo.png \
 	|| { echo "No picture was made; the lines above say why. $(RUN) -m minimuse doctor looks for what is wrong." >&2; exit 1; }
 	@echo "Your pictures: $(CURDIR)/demo.png"
 
@@ -66,7 +75,7 @@ test-colab:
 	@$(MAKE) --no-print-directory test VENV=.venv-colab PYTHON="$(COLAB_PYTHON)" CONSTRAINTS=constraints/colab.txt
 
 clean:
-	rm -rf .venv .venv-colab .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-ci .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +
 
@@ -76,13 +85,14 @@ install: $(STAMP)
 # that has moved, starts again from an empty environment.
 $(STAMP): $(STALE)
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
-	  name="$(PYTHON)"; found=`"$${name:-python3}" --version 2>&1 | head -n 1` || found="nothing"; \
-	  echo "minimuse needs Python 3.11 or newer; '$${name:-python3}' is: $$found." >&2; \
+	  name="$(PYTHON)"; name="$${name:-python3}"; found="not here"; \
+	  if command -v "$$name" >/dev/null; then found=`"$$name" --version 2>&1 | head -n 1`; fi; \
+	  echo "minimuse needs Python 3.11 or newer; '$$name' is: $$found." >&2; \
 	  echo "Install one (python.org, your package manager, or conda with environment.yml), or name one you have:" \
 	    "make lab PYTHON=/path/to/python3.12" >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make environments: its venv module is missing." \
-	    "On Debian or Ubuntu: sudo apt install python3-venv; then run the same command again." >&2; exit 1; }
+	    "On Debian or Ubuntu: sudo apt install $(notdir $(PYTHON))-venv; then run the same command again." >&2; exit 1; }
 	@free=`df -Pk . | awk 'NR == 2 { print int($$4 / 1048576) }'`; if [ "$$free" -lt $(DISK_GB) ]; then \
 	  echo "The environment needs about $(DISK_GB) GB of disk; $$free GB are free here." \
 	    "Make room, then run the same command again." >&2; exit 1; fi

@@ -71,7 +71,7 @@ def token_grid(tokens, mask_id: int | None = None) -> Figure:
     ax.imshow(tokens, cmap=MAP, vmin=0, vmax=top)
     _hide(ax, hidden)
     for (y, x), token in np.ndenumerate(tokens):
-        ink = "black" if hidden[y, x] or token > 0.55 * top else "white"
+        ink = "black" if hidden[y, x] or token > 0.475 * top else "white"
         ax.text(x, y, "M" if hidden[y, x] else token, ha="center", va="center", fontsize=9, color=ink)
     return figure
 

@@ -79,10 +79,14 @@ def main() -> None:
         stop(server)
     try:
         ask(base)
+    except urllib.error.HTTPError:
+        pass  # an answer all the same
     except (urllib.error.URLError, ConnectionError):
         print("JupyterLab is stopped.")
-    else:
-        sys.exit("JupyterLab still answers after it was stopped.")
+        return
+    except TimeoutError:
+        pass
+    sys.exit("JupyterLab still answers after it was stopped.")
 
 
 if __name__ == "__main__":
