@@ -62,6 +62,7 @@ class TrainConfig:
     batch: int
     learning_rate: float = 1e-3
     warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
+    restart: int = 0  # the step at which the learning rate starts over, for a second phase; 0: never
     weight_decay: float = 0.045
     b2: float = 0.96
     clip: float = 1.0  # global norm of the gradient
@@ -104,8 +105,8 @@ PRESETS = {
             train={
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
-                "tokenizer": TrainConfig(steps=3000, batch=32, learning_rate=1e-3, b2=0.99, weight_decay=1e-4),
-                "base": TrainConfig(steps=4500, batch=64, learning_rate=2e-3, scenes=60_000, label_smoothing=0.0),
+                "tokenizer": TrainConfig(steps=4000, restart=3000, batch=32, b2=0.99, weight_decay=1e-4),
+                "base": TrainConfig(steps=4000, batch=64, learning_rate=2e-3, scenes=60_000, label_smoothing=0.0),
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands

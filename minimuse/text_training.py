@@ -25,7 +25,7 @@ from minimuse.t5 import Stack, T5Encoder, save_t5
 
 PAD, END = 0, 1
 SENTINELS = 16  # spans that one sentence can lose
-INPUT_LENGTH, TARGET_LENGTH = 24, 16  # tokens; the longest sentence just fits, a longer one would be cut
+INPUT_LENGTH, TARGET_LENGTH = 24, 16  # tokens; one sentence in a thousand is longer, and is cut
 RATE, MEAN_SPAN = 0.3, 2.0  # T5 has 0.15 and 3; our sentences are short, so they lose more, in shorter spans
 SCENES = T5Config(vocab_size=0, d_model=192, d_kv=32, d_ff=512, num_layers=4, num_heads=6, num_decoder_layers=2)
 

@@ -27,11 +27,15 @@ LOG_EVERY = 20  # steps a line of the log
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay."""
-    warmup = min(config.warmup, max(1, config.steps // 2))
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup, max(config.steps, warmup + 1), 0.02 * config.learning_rate
-    )
+    """AdamW with linear warm-up, cosine decay to 2 %, perhaps a second time, and clipping; only `kernel`s decay."""
+
+    def rise_and_fall(steps):
+        warmup, peak = min(config.warmup, max(1, steps // 2)), config.learning_rate
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.02 * peak)
+
+    rate = rise_and_fall(config.restart or config.steps)
+    if config.restart:
+        rate = optax.join_schedules([rate, rise_and_fall(config.steps - config.restart)], [config.restart])
 
     def decays(params):
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

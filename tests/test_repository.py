@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ def load(name: str):
 
 
 links = load("links")
+results = load("results")
 
 
 def our_files() -> list[Path]:
@@ -111,6 +113,13 @@ def test_the_address_stands_in_one_place():
 def test_links_and_bootstrap_cells_are_generated():
     files = [str(path.relative_to(ROOT)) for path in links.differing(ROOT)]
     assert not files, f"run `python tools/links.py`; it would change {files}"
+
+
+def test_readme_tells_what_was_measured():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert results.readme() == readme, "run `python tools/results.py`"
+    for name, command in results.COMMANDS.items():
+        assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
 @pytest.mark.parametrize("address", ["https://github.com/OWNER/minimuse", "https://github.com/someone/a.fork"])
