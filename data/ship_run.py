@@ -1,0 +1,67 @@
+"""Copy what a run trained to where the course reads it: `python data/ship_run.py runs/tiny`.
+
+    RUN/text                          -> data/t5-scenes          the frozen text encoder
+    RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizer and base transformer
+    RUN/scorer-weights                -> data/checkpoints/scorer the scene scorer
+
+A part that the run has not trained is left as it is. Every file is written whole or not at all.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent
+TEXT = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "held_out.json")
+LARGEST = 16 * 2**20  # bytes a file, since the history of the repository keeps every version
+
+
+def copy(source: Path, target: Path) -> None:
+    """One file, whole or not at all."""
+    if source.stat().st_size > LARGEST:
+        sys.exit(f"{source} has {source.stat().st_size / 2**20:.1f} MiB; the repository takes {LARGEST >> 20} at most.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
+
+
+def ship(run: Path, data: Path = DATA) -> list[str]:
+    """Copy the trained parts of a run folder; returns what they are."""
+    shipped = []
+    if (run / "text" / "model.safetensors").is_file():
+        for name in TEXT:
+            copy(run / "text" / name, data / "t5-scenes" / name)
+        shipped.append("t5-scenes")
+    if (run / "config.json").is_file():
+        config = json.loads((run / "config.json").read_text())
+        folder = data / "checkpoints" / config["preset"]
+        for stage in config["trained"]:
+            copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
+        if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on
+            config["text"] = "t5-scenes"
+        partial = folder / "config.json.partial"
+        partial.write_text(json.dumps(config, indent=1) + "\n")
+        os.replace(partial, folder / "config.json")
+        shipped.append(f"checkpoints/{config['preset']} ({', '.join(config['trained'])})")
+    if (run / "scorer-weights" / "config.json").is_file():
+        for name in ("scorer.safetensors", "config.json"):
+            copy(run / "scorer-weights" / name, data / "checkpoints" / "scorer" / name)
+        shipped.append("checkpoints/scorer")
+    return shipped
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the --out of `python -m minimuse train`")
+    run = parser.parse_args().run
+    shipped = ship(run)
+    print(f"{run} -> {', '.join(shipped)}" if shipped else f"{run} holds nothing that is trained.")
+    sys.exit(not shipped)
+
+
+if __name__ == "__main__":
+    main()
