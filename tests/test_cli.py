@@ -4,13 +4,10 @@ import json
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file, save_file
 
-import minimuse
 from minimuse import cli
 
 
@@ -91,36 +88,6 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
     assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
     assert run("generate", "a cat", "--checkpoint", out, "--out", tmp_path / "cat.png", "--steps", 2) == 0
     assert Image.open(tmp_path / "cat.png").size == (64, 64)
-
-
-def test_what_is_shipped_is_the_average_of_the_weights(tmp_path, monkeypatch):
-    from minimuse import stages, training
-
-    given = {}
-
-    def fit(out, step, state, *rest, **settings):
-        given.update(average=jax.tree.map(lambda x: np.full_like(x, 0.5), state["ema"]))
-        return state | dict(ema=given["average"])
-
-    monkeypatch.setattr(training, "fit", fit)
-    stages.train_tokenizer(minimuse.PRESETS["micro"], tmp_path)
-    weights = load_file(tmp_path / "tokenizer.safetensors")
-    assert len(weights) == len(jax.tree.leaves(given["average"]))
-    assert all((value == 0.5).all() for value in weights.values())
-
-
-def test_base_is_not_resumed_on_other_tokens(tmp_path):
-    from minimuse import stages
-
-    out = tmp_path / "run"
-    preset = minimuse.PRESETS["micro"]
-    for stage in ("tokenizer", "base"):
-        stages.TRAIN[stage](preset, out)
-    assert len(list(out.glob("tokens-*"))) == 1  # no part is left
-    weights = load_file(out / "tokenizer.safetensors")
-    save_file({name: -value for name, value in weights.items()}, out / "tokenizer.safetensors")
-    with pytest.raises(ValueError, match="run with other settings .*cache was tokens-.*, is tokens-"):
-        stages.TRAIN["base"](preset, out)
 
 
 def test_evaluate_prints_one_json_object(micro_folder, capsys):
