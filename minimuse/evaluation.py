@@ -24,7 +24,7 @@ from PIL import Image
 from minimuse import scenes, training
 from minimuse.config import Preset, SampleConfig
 from minimuse.scenes import BACKGROUNDS, CANVAS, CELL, TASKS, Scene, sprites
-from minimuse.vqgan import ResBlock, halve, perplexity, psnr, space_to_depth, to_float, to_uint8
+from minimuse.vqgan import Halve, ResBlock, Swish, perplexity, psnr, space_to_depth, to_float, to_uint8
 from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
 
 KINDS = ("object", "colour", "count", "place", "background")
@@ -127,9 +127,9 @@ class ScorerNet(nnx.Module):
         outputs = self.classes + 2 + len(BACKGROUNDS)
         stages = [nnx.Conv(3 * 4**2, fine, (3, 3), rngs=rngs)]
         stages += [ResBlock(fine, rngs=rngs) for _ in range(config.blocks[0])]
-        stages += [halve, nnx.Conv(4 * fine, coarse, (1, 1), rngs=rngs)]
+        stages += [Halve(), nnx.Conv(4 * fine, coarse, (1, 1), rngs=rngs)]
         stages += [ResBlock(coarse, rngs=rngs) for _ in range(config.blocks[1])]
-        self.trunk = nnx.Sequential(*stages, nnx.RMSNorm(coarse, rngs=rngs), jax.nn.swish)
+        self.trunk = nnx.Sequential(*stages, nnx.RMSNorm(coarse, rngs=rngs), Swish())
         self.head = nnx.Conv(coarse, outputs, (1, 1), rngs=rngs)
 
     def features(self, pixels: jax.Array) -> jax.Array:
@@ -143,6 +143,7 @@ class ScorerNet(nnx.Module):
         return out[..., : self.classes], out[..., self.classes :][..., :2], out[..., self.classes + 2 :].mean((1, 2))
 
 
+@functools.cache
 def _abstract(config: ScorerConfig) -> tuple[nnx.GraphDef, dict]:
     graphdef, state = nnx.split(nnx.eval_shape(lambda: ScorerNet(config, rngs=nnx.Rngs(0))))
     return graphdef, nnx.to_pure_dict(state)

@@ -173,6 +173,7 @@ def encode(graphdef, params: dict, ids: jax.Array, mask: jax.Array) -> jax.Array
 # --- Hugging Face folders -------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def abstract_encoder(config: T5Config) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and nested dict of shapes of an encoder, without making any weights."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: T5Encoder(config, rngs=nnx.Rngs(0))))

@@ -26,13 +26,26 @@ def depth_to_space(x: jax.Array, size: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * size, w * size, c // size**2)
 
 
-# Plain functions, since two partials are never equal, and models of one config must be: else they compile twice.
-def halve(x: jax.Array) -> jax.Array:
-    return space_to_depth(x, 2)
+# Modules without weights rather than functions: flax 0.11 would take a function in a Sequential for a weight.
+class Halve(nnx.Module):
+    """Half the height and width, four times the channels."""
+
+    def __call__(self, x):
+        return space_to_depth(x, 2)
 
 
-def double(x: jax.Array) -> jax.Array:
-    return depth_to_space(x, 2)
+class Double(nnx.Module):
+    """Twice the height and width, a quarter of the channels."""
+
+    def __call__(self, x):
+        return depth_to_space(x, 2)
+
+
+class Swish(nnx.Module):
+    """x sigmoid(x)."""
+
+    def __call__(self, x):
+        return jax.nn.swish(x)
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int, rngs: nnx.Rngs) -> nnx.Conv:
@@ -66,7 +79,7 @@ class Encoder(nnx.Module):
         stages = [_conv(3 * self.patch**2, widths[0], 3, rngs)]
         for level, width in enumerate(widths):
             if level:
-                stages += [halve, _conv(4 * widths[level - 1], width, 1, rngs)]
+                stages += [Halve(), _conv(4 * widths[level - 1], width, 1, rngs)]
             stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks)]
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), _conv(widths[-1], config.code_dim, 1, rngs)]
         self.stages = nnx.Sequential(*stages)
@@ -84,9 +97,9 @@ class Decoder(nnx.Module):
         stages = [_conv(config.code_dim, widths[0], 3, rngs)]
         for level, width in enumerate(widths):
             if level:
-                stages += [_conv(widths[level - 1], 4 * width, 1, rngs), double]
+                stages += [_conv(widths[level - 1], 4 * width, 1, rngs), Double()]
             stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks + 1)]
-        stages += [nnx.RMSNorm(widths[-1], rngs=rngs), jax.nn.swish, _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
+        stages += [nnx.RMSNorm(widths[-1], rngs=rngs), Swish(), _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
         self.stages = nnx.Sequential(*stages)
 
     def __call__(self, codes):

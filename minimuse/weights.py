@@ -1,5 +1,6 @@
 """Weights on disk: safetensors with dotted keys, float16, beside a config.json. Nothing is ever unpickled."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ FORMAT = 1
 STAGES = {"tokenizer": (VQGANConfig, VQGAN), "base": (TransformerConfig, BaseTransformer)}
 
 
+@functools.cache  # one and the same for equal configs: a second model of a config then compiles nothing
 def abstract(stage: str, config) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and the nested dict of shapes of a stage's model, without making any weights."""
     cls = STAGES[stage][1]

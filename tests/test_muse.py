@@ -183,7 +183,7 @@ def test_a_config_with_an_unknown_field_or_without_a_stage_is_explained(copy):
 
 
 def test_a_text_encoder_of_another_width_is_refused(micro):
-    configs = micro.configs | dict(base=mm.PRESETS["micro"].base.__class__(text_width=7))
+    configs = micro.configs | dict(base=mm.PRESETS["micro"].base.__class__(codebook_size=64, text_width=7))
     with pytest.raises(ValueError, match="gives vectors of 192 numbers; this base transformer was trained on 7"):
         mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
 
