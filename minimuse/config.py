@@ -20,6 +20,7 @@ class VQGANConfig:
     code_dim: int = 16  # length of a code; codes are compared on the unit sphere
     channels: tuple[int, ...] = (256,)  # finest resolution first; each next one halves height and width
     blocks: int = 1  # residual blocks a resolution; the decoder has one more
+    encoder_kernel: int = 1  # of the encoder's convolutions; 1: a token knows its own patch alone
     beta: float = 0.25  # weight of the commitment term
 
 
@@ -62,7 +63,6 @@ class TrainConfig:
     batch: int
     learning_rate: float = 1e-3
     warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
-    restart: int = 0  # the step at which the learning rate starts over, for a second phase; 0: never
     weight_decay: float = 0.045
     b2: float = 0.96
     clip: float = 1.0  # global norm of the gradient
@@ -105,14 +105,14 @@ PRESETS = {
             train={
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
-                "tokenizer": TrainConfig(steps=4000, restart=3000, batch=32, b2=0.99, weight_decay=1e-4),
-                "base": TrainConfig(steps=5000, batch=32, learning_rate=1.5e-3, scenes=60_000, label_smoothing=0.0),
+                "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
+                "base": TrainConfig(steps=2500, batch=32, learning_rate=1.5e-3, scenes=40_000, label_smoothing=0.0),
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands
             name="micro",
             text="t5-scenes",
-            tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1),
+            tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1, encoder_kernel=3),
             base=TransformerConfig(codebook_size=64, width=32, depth=2, heads=2, mlp_width=64),
             train={
                 "text": TrainConfig(steps=8, batch=8, warmup=2),

@@ -48,17 +48,13 @@ def large_object(index: int, seed: int) -> scenes.Scene:
 def train_tokenizer(preset: Preset, out: Path) -> None:
     """VQGAN on freshly rendered training scenes.
 
-    Large objects are in one scene of six, and have patches of their own. After the first phase they were still mush
-    (27 dB, against 41 dB for small ones), so in the second, after train.restart, every other scene shows one: 32 and
-    37 dB. With three in four, the rarer shapes were forgotten.
+    Every other one shows one large object: they are in one training scene of six, but have half of all patches.
     """
     config, train = preset.tokenizer, preset.train["tokenizer"]
     graphdef, params = init("tokenizer", config, train.seed)
 
     def scene(i):
-        if 0 < train.restart <= i // train.batch and i % 2:
-            return large_object(i, train.seed)
-        return scenes.example("train", i, train.seed)[0]
+        return large_object(i, train.seed) if i % 2 else scenes.example("train", i, train.seed)[0]
 
     def batch_at(step):
         drawn = [scene(i) for i in range(step * train.batch, (step + 1) * train.batch)]

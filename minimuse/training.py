@@ -27,15 +27,9 @@ LOG_EVERY = 20  # steps a line of the log
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, cosine decay to 2 %, perhaps a second time, and clipping; only `kernel`s decay."""
-
-    def rise_and_fall(steps):
-        warmup, peak = min(config.warmup, max(1, steps // 2)), config.learning_rate
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.02 * peak)
-
-    rate = rise_and_fall(config.restart or config.steps)
-    if config.restart:
-        rate = optax.join_schedules([rate, rise_and_fall(config.steps - config.restart)], [config.restart])
+    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay."""
+    warmup, peak = min(config.warmup, max(1, config.steps // 2)), config.learning_rate
+    rate = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
 
     def decays(params):
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
@@ -137,7 +131,8 @@ def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config
         state = jax.tree.map(jnp.asarray, state)
 
     log_path = out / "log.jsonl"
-    lines = [line for line in log_path.read_text().splitlines(True) if line.endswith("}\n")] if start else []
+    written = log_path.read_text().splitlines(True) if start and log_path.is_file() else []
+    lines = [line for line in written if line.endswith("}\n")]
     lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
     write_text(log_path, "".join(lines))
     seconds = json.loads(lines[-1])["seconds"] if lines else 0.0

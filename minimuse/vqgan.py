@@ -55,11 +55,11 @@ def _conv(channels_in: int, channels_out: int, kernel: int, rngs: nnx.Rngs) -> n
 class ResBlock(nnx.Module):
     """x + conv(swish(norm(conv(swish(norm(x))))))), all [B, h, w, C]."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+    def __init__(self, channels: int, kernel: int = 3, *, rngs: nnx.Rngs):
         self.norm1 = nnx.RMSNorm(channels, rngs=rngs)
-        self.conv1 = _conv(channels, channels, 3, rngs)
+        self.conv1 = _conv(channels, channels, kernel, rngs)
         self.norm2 = nnx.RMSNorm(channels, rngs=rngs)
-        self.conv2 = _conv(channels, channels, 3, rngs)
+        self.conv2 = _conv(channels, channels, kernel, rngs)
 
     def __call__(self, x):
         h = self.conv1(jax.nn.swish(self.norm1(x)))
@@ -70,17 +70,19 @@ class Encoder(nnx.Module):
     """[B, H, W, 3] -> [B, H/f, W/f, code_dim].
 
     The stem gathers patches of f / 2^(levels - 1) pixels, so that no convolution runs at full resolution: on a CPU
-    that costs a tenth of the usual stem and loses nothing.
+    that costs a tenth of the usual stem and loses nothing. With encoder_kernel 1 a token depends on
+    its own f x f pixels alone: equal patches get equal tokens wherever they are, which the transformer learns many
+    times faster than tokens that also tell of their surroundings. The decoder looks around; the encoder need not.
     """
 
     def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
         self.patch = config.factor // 2 ** (len(config.channels) - 1)
-        widths = config.channels
-        stages = [_conv(3 * self.patch**2, widths[0], 3, rngs)]
+        widths, kernel = config.channels, config.encoder_kernel
+        stages = [_conv(3 * self.patch**2, widths[0], kernel, rngs)]
         for level, width in enumerate(widths):
             if level:
                 stages += [Halve(), _conv(4 * widths[level - 1], width, 1, rngs)]
-            stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks)]
+            stages += [ResBlock(width, kernel, rngs=rngs) for _ in range(config.blocks)]
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), _conv(widths[-1], config.code_dim, 1, rngs)]
         self.stages = nnx.Sequential(*stages)
 
@@ -198,7 +200,9 @@ def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, 
     codebook_loss, commitment = vq_losses(z, quantized)
     counts = jnp.zeros(config.codebook_size).at[tokens.reshape(-1)].add(1)
     metrics = dict(l1=l1, psnr=psnr(decoded, images), commitment=commitment, perplexity=perplexity(counts))
-    metrics |= dict(counts=counts, encodings=jax.lax.stop_gradient(z).reshape(-1, config.code_dim))
+    distance = jnp.sum((z - quantized) ** 2, -1).reshape(-1)
+    encodings = z.reshape(-1, config.code_dim)
+    metrics |= jax.lax.stop_gradient(dict(counts=counts, encodings=encodings, distance=distance))
     return l1 + l2 + codebook_loss + config.beta * commitment, metrics
 
 
@@ -206,14 +210,16 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     """Move codes that almost nothing uses onto encodings of this batch.
 
     state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
-    that falls under `floor` is replaced by a random encoding and given some time (a usage of 5 floors) to be of use.
-    It starts at zero, so the first step lays the whole codebook onto the first encodings; without that the encoder
-    soon sends everything to one code.
+    that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
+    use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
+    background, which needs no second code. Usage starts at zero, so the first step lays the whole codebook onto the
+    first encodings; without that the encoder soon sends everything to one code.
     """
     share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
     usage = decay * state["usage"] + (1 - decay) * share
     dead = (usage < floor) | (state["step"] == 1)
-    fresh = jax.random.choice(key, metrics["encodings"], usage.shape)
+    chance = metrics["distance"] + 1e-8
+    fresh = jax.random.choice(key, metrics["encodings"], usage.shape, p=chance / chance.sum())
     replace = lambda codebook: jnp.where(dead[:, None], fresh, codebook)  # noqa: E731
     params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
     ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))

@@ -102,19 +102,6 @@ def test_only_kernels_decay():
     assert (updates["a"]["bias"] == 0).all() and (updates["b"]["scale"] == 0).all()
 
 
-def test_the_rate_rises_and_falls_a_second_time_after_a_restart():
-    config = TrainConfig(steps=30, restart=20, batch=1, learning_rate=0.5, warmup=4, weight_decay=0.0)
-    tx, params = training.optimizer(config), dict(a=jnp.ones(1))
-    state, rates = tx.init(params), []
-    for _ in range(30):  # for a constant gradient, Adam moves by the rate itself
-        updates, state = tx.update(dict(a=jnp.ones(1)), state, params)
-        rates.append(-float(updates["a"][0]))
-    assert rates[0] == rates[20] == 0 and max(rates) == pytest.approx(0.5, rel=1e-3)
-    assert np.argmax(rates[:20]) == np.argmax(rates[20:]) == 4
-    assert rates[19] < 0.03 and rates[29] < 0.06
-    assert (np.diff(rates[4:20]) < 0).all() and (np.diff(rates[24:]) < 0).all()
-
-
 def test_the_average_follows_the_weights():
     step = training.make_step(loss_fn, CONFIG)
     state = start()

@@ -57,6 +57,17 @@ def test_other_sizes_are_refused(model):
         model.tokenize(pixels(0, 1, 16, 12, 3))
 
 
+@pytest.mark.parametrize("kernel, reach", [(1, 1), (3, 9)])
+def test_how_far_a_token_looks(kernel, reach):
+    """Another patch in the middle changes the encodings of its own place alone, or of its neighbours too."""
+    config = VQGANConfig(codebook_size=16, code_dim=4, channels=(16,), blocks=0, encoder_kernel=kernel)
+    model = build(config)
+    one = pixels(0, 1, 40, 40, 3)
+    other = one.at[:, 16:24, 16:24].set(pixels(1, 1, 8, 8, 3))
+    encode = jax.jit(lambda model, images: model.encode(images))
+    assert (jnp.abs(encode(model, one) - encode(model, other)).max((0, -1)) > 1e-6).sum() == reach
+
+
 def test_tokens_do_not_depend_on_the_batch(model):
     images = pixels(0, 4, 32, 32, 3)
     alone = jnp.concatenate([tokenize(model, image[None]) for image in images])
@@ -113,7 +124,7 @@ def test_dead_codes_move_onto_encodings_and_live_ones_stay():
     codebook = jnp.eye(4)
     state = dict(params=dict(codebook=codebook), ema=dict(codebook=codebook), step=9, usage=jnp.array([1.0, 1, 0, 0]))
     encodings = jnp.full((5, 4), 0.5)
-    metrics = dict(counts=jnp.array([3, 2, 0, 0]), encodings=encodings)
+    metrics = dict(counts=jnp.array([3, 2, 0, 0]), encodings=encodings, distance=jnp.ones(5))
     after = vqgan.restart_dead_codes(state, jax.random.key(0), metrics)
     for name in ("params", "ema"):
         assert (after[name]["codebook"][:2] == codebook[:2]).all()
