@@ -106,7 +106,7 @@ PRESETS = {
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
-                "base": TrainConfig(steps=2500, batch=32, learning_rate=1.5e-3, scenes=40_000, label_smoothing=0.0),
+                "base": TrainConfig(steps=1900, batch=32, learning_rate=1.5e-3, scenes=40_000, label_smoothing=0.0),
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands

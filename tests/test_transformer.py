@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import random_weights
+from flax import nnx
 
 from minimuse import masking, transformer, weights
 from minimuse.config import TrainConfig, TransformerConfig
@@ -105,6 +106,19 @@ def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model, monke
     assert 0 < hidden.sum() < hidden.size
     assert (seen[0] == np.where(hidden, 12, batch["tokens"])).all()
     assert metrics["mask_rate"] == pytest.approx(float(hidden.mean())) and np.isfinite(loss)
+
+
+def test_tokens_and_places_are_not_drowned_by_the_first_layers():
+    """Fresh weights of the shipped size: two different pictures stay as far apart as the layers' own output."""
+    config = TransformerConfig()
+    graphdef, params = weights.init("base", config)
+    ids = np.random.default_rng(0).integers(0, config.codebook_size, (2, 64))
+    model = nnx.merge(graphdef, params)
+    start = model.embed(ids)
+    text = np.zeros((2, 1, config.text_width), np.float32)
+    block = jax.tree.map(lambda x: x[0], model.blocks)
+    added = block(start, *block.keys_values(model.text(text)), np.zeros((2, 1), bool)) - start
+    assert jnp.std(start) > 0.5 * jnp.std(added)
 
 
 def test_a_small_transformer_learns_what_the_caption_says():
