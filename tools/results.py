@@ -1,0 +1,208 @@
+"""Measure what README.md tells, and write it there: `python tools/results.py`, or `--check` to only compare.
+
+    python tools/results.py --measure              all of it, about ten minutes on two cores
+    python tools/results.py --measure tokenizer    one of it
+
+Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
+and what it printed; the tables of README.md are made from these files alone.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = {
+    "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
+    "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 512 --json",
+    "val": "python -m minimuse evaluate generation --preset tiny --split val --n 300 --json",
+    "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 300 --json",
+    "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 300 --json",
+    "first_image": "python -m benchmarks.first_image",
+    "chapters": "python tools/results.py --time-chapters",
+    "grid": "python tools/results.py --draw-grid",
+}
+GRID = "notebooks/figures/first_pictures.png"
+CAPTIONS = (  # each drawn once, with seed 0: nothing is picked
+    "a cat on a blue background",
+    "a penguin and a pizza on a pink background",
+    "three strawberries on a white background",
+    "a circle that is red on a yellow background",
+    "a dog left of a tree on a green background",
+    "a green heart above a red square",
+    "an owl on a purple background",
+    "a rocket above a star on a purple background",
+    "four donuts on a white background",
+    "a purple book against an orange background",
+    "a bus right of a house, grey background",
+    "a blue circle left of a yellow square",
+)
+TASKS = {
+    "one": "one object",
+    "two": "two objects",
+    "counting": "counting, 1 to 4",
+    "colours": "colours",
+    "position": "position",
+    "binding": "colour binding",
+}
+
+
+def links():
+    """tools/links.py as a module, for its `fill`."""
+    spec = importlib.util.spec_from_file_location("links", ROOT / "tools" / "links.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def measure(name: str) -> dict:
+    """Run one command and keep what it printed, with what is needed to run it again."""
+    command = shlex.split(COMMANDS[name])
+    print(f"{name}: {COMMANDS[name]}", flush=True)
+    done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    versions = {package: importlib.metadata.version(package) for package in ("minimuse", "jax", "flax", "numpy")}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, no accelerator, Python {platform.python_version()}"
+    result = json.loads(done.stdout)
+    return dict(
+        command=COMMANDS[name], date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result
+    )
+
+
+def time_chapters() -> dict:
+    """Seconds that each notebook takes from top to bottom, its kernel's start included."""
+    seconds = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        with tempfile.TemporaryDirectory() as folder:
+            command = ["-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", folder, str(path)]
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            seconds[path.stem] = round(time.perf_counter() - begun)
+    return seconds
+
+
+def draw_grid() -> dict:
+    """The picture at the top of README.md."""
+    import minimuse as mm
+    from minimuse import plots
+
+    mm.enable_compilation_cache()
+    images = mm.Muse.from_pretrained("tiny").generate(list(CAPTIONS), seed=0)
+    titles = [textwrap.fill(caption, 22) for caption in CAPTIONS]
+    plots.image_grid(images, titles, columns=6).savefig(ROOT / GRID, dpi=100)
+    return dict(captions=CAPTIONS, seed=0)
+
+
+# --- telling --------------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def grid(results: dict) -> str:
+    said = "; ".join(results["grid"]["result"]["captions"])
+    return f"""![Twelve pictures that minimuse drew, each under its caption: {said}.]({GRID})
+
+Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the first picture of each, none picked. The
+emoji are [Noto Color Emoji](data/LICENSE-sprites.md)."""
+
+
+def title(notebook: Path) -> str:
+    """A notebook's title, without its number."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines()]
+    return next(line for line in lines if line.startswith("# ")).split(" · ", 1)[1]
+
+
+def chapters(results: dict) -> str:
+    rows = ["| chapter | run time |", "|---|---|"]
+    for stem, seconds in results["chapters"]["result"].items():
+        link = f"[{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}](notebooks/{stem}.ipynb)"
+        rows.append(f"| {link} | {seconds} s |")
+    return "\n".join(
+        [*rows, "", f"From top to bottom on {results['chapters']['machine']}. Chapters 01 to 14 are to come."]
+    )
+
+
+def tables(results: dict) -> str:
+    splits = {
+        "val": "new scenes (`val`)",
+        "unseen_pairs": "pairs never seen together (`unseen_pairs`)",
+        "unseen_words": "words no caption had (`unseen_words`)",
+    }
+    drawn = {split: results[split]["result"] for split in splits}
+    rows = [f"| task | {' | '.join(splits.values())} |", "|---|---|---|---|"]
+    for task, name in TASKS.items():
+        shares = [drawn[split]["tasks"][task] for split in splits]
+        rows.append(f"| {name} | " + " | ".join("-" if s is None else percent(s) for s in shares) + " |")
+    rows.append("| **overall** | " + " | ".join(f"**{percent(drawn[split]['overall'])}**" for split in splits) + " |")
+    reads, rebuilt, first = (results[name]["result"] for name in ("scorer", "tokenizer", "first_image"))
+    table = "\n".join(rows)
+    return f"""\
+Fidelity is the share of captions of which every asked fact is true in the picture, as the scene scorer reads it
+({drawn["val"]["settings"]["n"]} captions a split, one picture each).
+
+{table}
+
+- The scorer itself reads {100 * reads["sharp"]["facts"]:.1f} % of the facts of true pictures that it never saw, and
+  {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
+- The tokenizer rebuilds held-out pictures with {rebuilt["psnr"]:.1f} dB PSNR, and the scorer reads
+  {100 * rebuilt["readable"]:.1f} % of their facts; {percent(rebuilt["usage"])} of the 1024 codes are in use.
+- `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
+  compilation cache.
+
+[`tools/results.py`](tools/results.py) measures all this and writes this page; each file in
+[`data/results/`](data/results) holds its command, versions and machine ({results["val"]["machine"]})."""
+
+
+def readme(root: Path = ROOT) -> str:
+    """README.md as it should be."""
+    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in COMMANDS}
+    text, fill = (root / "README.md").read_text(encoding="utf-8"), links().fill
+    for name, content in (("grid", grid(results)), ("chapters", chapters(results)), ("results", tables(results))):
+        text = fill(text, name, content, "README.md")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", nargs="*", choices=list(COMMANDS), metavar="NAME", help=", ".join(COMMANDS))
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if README.md differs")
+    parser.add_argument("--time-chapters", action="store_true", help="print the seconds that each notebook takes")
+    parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
+    options = parser.parse_args()
+    if options.time_chapters or options.draw_grid:
+        print(json.dumps(draw_grid() if options.draw_grid else time_chapters()))
+        return
+    folder = ROOT / "data" / "results"
+    folder.mkdir(exist_ok=True)
+    if options.measure is not None:
+        for name in options.measure or COMMANDS:
+            content = json.dumps(measure(name), indent=1) + "\n"
+            (folder / f"{name}.json.partial").write_text(content)
+            os.replace(folder / f"{name}.json.partial", folder / f"{name}.json")
+    text = readme()
+    if text == (ROOT / "README.md").read_text(encoding="utf-8"):
+        print("README.md says what was measured.")
+    elif options.check:
+        sys.exit("README.md differs from data/results. Run `python tools/results.py`.")
+    else:
+        (ROOT / "README.md").write_text(text, encoding="utf-8")
+        print("Wrote README.md.")
+
+
+if __name__ == "__main__":
+    main()
