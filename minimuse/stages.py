@@ -48,7 +48,8 @@ def large_object(index: int, seed: int) -> scenes.Scene:
 def train_tokenizer(preset: Preset, out: Path) -> None:
     """VQGAN on freshly rendered training scenes.
 
-    Every other one shows one large object: they are in one training scene of six, but have half of all patches.
+    Every other one shows one large object: they are in one training scene of six, but have 16 patches each, where small
+    ones have 9.
     """
     config, train = preset.tokenizer, preset.train["tokenizer"]
     graphdef, params = init("tokenizer", config, train.seed)

@@ -69,10 +69,9 @@ class ResBlock(nnx.Module):
 class Encoder(nnx.Module):
     """[B, H, W, 3] -> [B, H/f, W/f, code_dim].
 
-    The stem gathers patches of f / 2^(levels - 1) pixels, so that no convolution runs at full resolution: on a CPU
-    that costs a tenth of the usual stem and loses nothing. With encoder_kernel 1 a token depends on its own f x f
-    pixels alone: equal patches get equal tokens wherever they are. On the emoji scenes that leaves 3.8 nats a token to
-    be learnt, where width 3 leaves 6.2. The decoder looks around; the encoder need not.
+    The stem gathers patches of f / 2^(levels - 1) pixels, so that no convolution runs at full resolution, where a CPU
+    would spend most of its time. With encoder_kernel 1 a token depends on its own f x f pixels alone: equal patches get
+    equal tokens wherever they are, so there are fewer kinds to learn. The decoder looks around; the encoder need not.
     """
 
     def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):

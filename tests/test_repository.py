@@ -237,6 +237,27 @@ def test_a_wheel_holds_what_the_library_reads():
     assert all(name.startswith("minimuse/") for name in held)
 
 
+def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
+    spec = importlib.util.spec_from_file_location("ship_run", ROOT / "data" / "ship_run.py")
+    ship_run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ship_run)
+    run, data = tmp_path / "run", tmp_path / "data"
+    run.mkdir()
+    assert ship_run.ship(run, data) == []
+    shutil.copytree(ROOT / "data" / "checkpoints" / "tiny", run, dirs_exist_ok=True)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | dict(text="text")))
+    assert ship_run.ship(run, data) == ["checkpoints/tiny (tokenizer, base)"]
+    assert json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())["text"] == "t5-scenes"
+    assert sorted(path.name for path in data.rglob("*") if path.is_file()) == sorted(
+        path.name for path in run.iterdir()
+    )
+    with open(run / "base.safetensors", "ab") as file:
+        file.truncate(ship_run.LARGEST + 1)
+    with pytest.raises(SystemExit, match="the repository takes 16 at most"):
+        ship_run.ship(run, data)
+
+
 def test_licences():
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").lstrip().startswith("Apache License")
     content = (ROOT / "LICENSE-CONTENT").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Measure what README.md tells, and write it there: `python tools/results.py`, or `--check` to only compare.
 
-    python tools/results.py --measure              all of it, about ten minutes on two cores
+    python tools/results.py --measure              all of it, some minutes on two cores
     python tools/results.py --measure tokenizer    one of it
 
 Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
@@ -70,11 +70,14 @@ def links():
 
 def measure(name: str) -> dict:
     """Run one command and keep what it printed, with what is needed to run it again."""
+    import jax
+
     command = shlex.split(COMMANDS[name])
     print(f"{name}: {COMMANDS[name]}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     versions = {package: importlib.metadata.version(package) for package in ("minimuse", "jax", "flax", "numpy")}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, no accelerator, Python {platform.python_version()}"
+    devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, JAX on {devices}, Python {platform.python_version()}"
     result = json.loads(done.stdout)
     return dict(
         command=COMMANDS[name], date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result
@@ -160,7 +163,7 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
 - The scorer itself reads {100 * reads["sharp"]["facts"]:.1f} % of the facts of true pictures that it never saw, and
   {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
 - The tokenizer rebuilds held-out pictures with {rebuilt["psnr"]:.1f} dB PSNR, and the scorer reads
-  {100 * rebuilt["readable"]:.1f} % of their facts; {percent(rebuilt["usage"])} of the 1024 codes are in use.
+  {100 * rebuilt["readable"]:.1f} % of their facts; {percent(rebuilt["usage"])} of the codes are in use.
 - `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
   compilation cache.
 
