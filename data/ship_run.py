@@ -9,10 +9,11 @@ A part that the run has not trained is left as it is. Every file is written whol
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
+
+from minimuse.files import whole, write_text
 
 DATA = Path(__file__).resolve().parent
 TEXT = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "held_out.json")
@@ -24,9 +25,8 @@ def copy(source: Path, target: Path) -> None:
     if source.stat().st_size > LARGEST:
         sys.exit(f"{source} has {source.stat().st_size / 2**20:.1f} MiB; the repository takes {LARGEST >> 20} at most.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)
+    with whole(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 def ship(run: Path, data: Path = DATA) -> list[str]:
@@ -43,9 +43,7 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
             copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
         if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on
             config["text"] = "t5-scenes"
-        partial = folder / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=1) + "\n")
-        os.replace(partial, folder / "config.json")
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
         shipped.append(f"checkpoints/{config['preset']} ({', '.join(config['trained'])})")
     if (run / "scorer-weights" / "config.json").is_file():
         for name in ("scorer.safetensors", "config.json"):

@@ -7,7 +7,6 @@ sentence, with exit code 2; Ctrl-C in training saves first.
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,20 +33,16 @@ def save_picture(images, out: Path, columns: int, scale: int = 1) -> None:
     import numpy as np
     from PIL import Image
 
+    from minimuse.files import whole
+
     b, h, w, _ = images.shape
     rows = -(-b // columns)
     sheet = np.full((rows * columns, h, w, 3), 255, np.uint8)
     sheet[:b] = images
     sheet = sheet.reshape(rows, columns, h, w, 3).swapaxes(1, 2).reshape(rows * h, columns * w, 3)
     sheet = sheet.repeat(scale, 0).repeat(scale, 1)
-    handle, partial = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
-    os.close(handle)
-    try:
+    with whole(out) as partial:
         Image.fromarray(sheet).save(partial)
-        os.chmod(partial, 0o644)
-        os.replace(partial, out)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def generate(
@@ -160,11 +155,11 @@ def evaluate(
         raise ValueError(f"--n must be 1 or more; it was {n}.")
     if what != "generation" and (split, seed, steps, guidance, temperature) != ("val", 0, None, None, None):
         raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
-    from minimuse import evaluation
+    from minimuse import evaluation, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
-        result = evaluation.evaluate_scorer(evaluation.Scorer.from_pretrained(), n=n)
+        result = evaluation.evaluate_scorer(scorer.shipped_scorer(), n=n)
     elif what == "tokenizer":
         result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), n=n)
     else:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from minimuse import scenes
+from minimuse.files import whole
 
 FILES = (".parquet", ".jsonl", ".json", ".csv", ".zip", ".tar", ".txt")  # no Hub name ends so
 
@@ -137,9 +138,8 @@ class TokenCache:
         """One safetensors file, written whole or not at all."""
         from safetensors.numpy import save_file
 
-        partial = Path(f"{path}.partial")
-        save_file(dict(tokens=self.tokens, embeddings=self.embeddings, ends=self.ends), partial)
-        os.replace(partial, path)
+        with whole(path) as partial:
+            save_file(dict(tokens=self.tokens, embeddings=self.embeddings, ends=self.ends), partial)
 
     @classmethod
     def load(cls, path: Path | str) -> "TokenCache":

@@ -19,6 +19,7 @@ from flax import nnx
 
 from minimuse.config import SampleConfig, from_dict
 from minimuse.decoding import Trace, guide, parallel_decode
+from minimuse.files import whole, write_text
 from minimuse.t5 import TextEncoder
 from minimuse.vqgan import to_float, to_uint8
 from minimuse.weights import FORMAT, STAGES, abstract, find_checkpoint, load_weights, read_config, save_weights
@@ -135,17 +136,15 @@ class Muse:
             for file in Path(text_name).iterdir():
                 if file.suffix in (".json", ".safetensors"):
                     (folder / "text").mkdir(exist_ok=True)
-                    shutil.copyfile(file, folder / "text" / f"{file.name}.partial")
-                    os.replace(folder / "text" / f"{file.name}.partial", folder / "text" / file.name)
+                    with whole(folder / "text" / file.name) as partial:
+                        shutil.copyfile(file, partial)
             text_name = "text"
         for stage, params in self.params.items():
             save_weights(folder / f"{stage}.safetensors", params)
         configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
         sampling = dataclasses.asdict(self.sampling)
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
-        partial = folder / "config.json.partial"
-        partial.write_text(json.dumps(config, indent=1) + "\n")
-        os.replace(partial, folder / "config.json")
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
     def _encode(self, captions: list[str]) -> tuple[jax.Array, jax.Array]:
         """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""

@@ -19,6 +19,7 @@ from flax import nnx
 from minimuse import scenes, training, transformer, vqgan
 from minimuse.config import Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
+from minimuse.files import write_text
 from minimuse.t5 import TextEncoder
 from minimuse.weights import FORMAT, abstract, find_checkpoint, init, load_weights, read_config, save_weights
 
@@ -33,7 +34,7 @@ def describe(out: Path, preset: Preset, stage: str, config) -> None:
     values["sampling"] = dataclasses.asdict(preset.sampling)
     values[stage] = dataclasses.asdict(config)
     values.setdefault("trained", {})[stage] = dataclasses.asdict(preset.train[stage])
-    training.write_text(path, json.dumps(values, indent=1) + "\n")
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
 def large_object(index: int, seed: int) -> scenes.Scene:
@@ -163,10 +164,26 @@ def train_text(preset: Preset, out: Path) -> None:
 
 
 def train_scorer(preset: Preset, out: Path) -> None:
-    """The network that reads pictures back into scenes."""
-    from minimuse import evaluation
+    """The network that reads pictures back into scenes; out/scorer-weights is a folder for `Scorer.from_pretrained`."""
+    from minimuse import evaluation, scorer
 
-    evaluation.train_scorer(preset, out)
+    config, train = scorer.ScorerConfig(), preset.train["scorer"]
+    graphdef, params = scorer.init(config, train.seed)
+    state = training.fit(
+        out / "scorer",
+        training.make_step(functools.partial(scorer.scorer_loss, graphdef), train),
+        training.init_state(params, train),
+        functools.partial(scorer.training_batch, batch=train.batch),
+        train,
+        model=dataclasses.asdict(config),
+    )
+    folder = out / "scorer-weights"
+    folder.mkdir(exist_ok=True)
+    save_weights(folder / "scorer.safetensors", state["ema"])
+    values = dict(format=FORMAT, scorer=dataclasses.asdict(config), trained=dataclasses.asdict(train))
+    write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
+    values["reads"] = evaluation.evaluate_scorer(scorer.Scorer.from_pretrained(folder), n=min(1200, train.steps))
+    write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
 
 
 TRAIN = {"text": train_text, "scorer": train_scorer, "tokenizer": train_tokenizer, "base": train_base}

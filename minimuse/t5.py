@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from minimuse.config import T5Config, data_dir
+from minimuse.files import whole, write_text
 
 # What T5's config.json leaves out means this; v1.0 folders leave out most of it.
 DEFAULTS = dict(
@@ -321,10 +322,9 @@ def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
         arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
     about = dict(architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
     about |= dict(dtype="float32", pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)
-    save_file(arrays, folder / "model.safetensors.partial", {"format": "pt"})
-    (folder / "config.json.partial").write_text(json.dumps(about | dataclasses.asdict(config), indent=1) + "\n")
-    for name in ("model.safetensors", "config.json"):
-        os.replace(folder / f"{name}.partial", folder / name)
+    with whole(folder / "model.safetensors") as partial:
+        save_file(arrays, partial, {"format": "pt"})
+    write_text(folder / "config.json", json.dumps(about | dataclasses.asdict(config), indent=1) + "\n")
 
 
 # --- captions to vectors --------------------------------------------------------------------------------------------

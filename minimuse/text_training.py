@@ -20,6 +20,7 @@ from flax import nnx
 
 from minimuse import corpus, training
 from minimuse.config import Preset, T5Config, TrainConfig
+from minimuse.files import write_text
 from minimuse.scenes import pluralise, sprites
 from minimuse.t5 import Stack, T5Encoder, save_t5
 
@@ -73,8 +74,8 @@ def save_tokenizer(folder: Path, tokenizer) -> None:
     extra = [f"<extra_id_{i}>" for i in range(SENTINELS)]
     about = dict(tokenizer_class="PreTrainedTokenizerFast", pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     about |= dict(additional_special_tokens=extra, model_max_length=512, clean_up_tokenization_spaces=False)
-    training.write_text(folder / "tokenizer_config.json", json.dumps(about, indent=1) + "\n")
-    training.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))  # last: it stands for both
+    write_text(folder / "tokenizer_config.json", json.dumps(about, indent=1) + "\n")
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))  # last: it stands for both
 
 
 # --- span corruption ------------------------------------------------------------------------------------------------
@@ -225,5 +226,5 @@ def stage(preset: Preset, train: TrainConfig, out: Path | str, model: T5Config =
     state = training.fit(folder, step, state, batch_at, train, model=dataclasses.asdict(config))
     save_t5(folder, config, state["ema"])
     held_out = held_out_loss(graphdef, state["ema"], tokenizer, train)
-    training.write_text(folder / "held_out.json", json.dumps(held_out) + "\n")
+    write_text(folder / "held_out.json", json.dumps(held_out) + "\n")
     return held_out

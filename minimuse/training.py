@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 import optax
 
 from minimuse.config import TrainConfig
+from minimuse.files import write_text
 
 SAVE_SECONDS = 40  # a kill loses at most this much work, and the time of one save
 LOG_EVERY = 20  # steps a line of the log
@@ -90,13 +90,6 @@ def _same_run(out: Path, settings: dict) -> None:
             raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
     else:
         write_text(path, json.dumps(settings, indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def read_log(path: Path | str) -> dict[str, np.ndarray]:

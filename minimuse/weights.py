@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from minimuse.config import TransformerConfig, VQGANConfig, data_dir
+from minimuse.files import whole
 from minimuse.transformer import BaseTransformer
 from minimuse.vqgan import VQGAN
 
@@ -42,11 +43,9 @@ def save_weights(path: Path | str, params: dict, metadata: dict | None = None) -
     """A nested dict of arrays as float16 safetensors, with dotted keys; written whole or not at all."""
     from safetensors.numpy import save_file
 
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
     arrays = {key: np.asarray(value, np.float16) for key, value in _flat(params).items()}
-    save_file(arrays, partial, {k: str(v) for k, v in (metadata or {}).items()})
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file(arrays, partial, {k: str(v) for k, v in (metadata or {}).items()})
 
 
 def load_weights(path: Path | str, like: dict) -> dict:

@@ -126,8 +126,3 @@ def test_update_sees_arrays_and_changes_the_state():
 def test_a_log_that_ends_in_half_a_line_is_read(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 20, "loss": 2.5}\n{"step": 40, "lo')
     assert training.read_log(tmp_path / "log.jsonl")["loss"].tolist() == [2.5]
-
-
-def test_files_are_written_whole(tmp_path):
-    training.write_text(tmp_path / "a.json", "{}")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

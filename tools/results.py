@@ -21,6 +21,8 @@ import textwrap
 import time
 from pathlib import Path
 
+from minimuse.files import write_text
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
@@ -194,9 +196,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     if options.measure is not None:
         for name in options.measure or COMMANDS:
-            content = json.dumps(measure(name), indent=1) + "\n"
-            (folder / f"{name}.json.partial").write_text(content)
-            os.replace(folder / f"{name}.json.partial", folder / f"{name}.json")
+            write_text(folder / f"{name}.json", json.dumps(measure(name), indent=1) + "\n")
     text = readme()
     if text == (ROOT / "README.md").read_text(encoding="utf-8"):
         print("README.md says what was measured.")
