@@ -249,16 +249,21 @@ def asked(scene: Scene, text: str) -> dict[str, list]:
     return facts
 
 
+def tasks_of(split: str) -> tuple[str, ...]:
+    """The tasks that take turns in a split: all, but `unseen_pairs` has only those with two different objects."""
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+    return ("two", "position", "binding") if split == "unseen_pairs" else TASKS
+
+
 def example(split: str, index: int, seed: int = 0, *, lattice: bool = True) -> tuple[Scene, str]:
     """Scene and caption number `index` of a split; the same arguments always give the same pair.
 
-    The tasks take turns; `unseen_pairs` has only those with two objects. `val` is drawn from the same grammar with
+    The tasks take turns. `val` is drawn from the same grammar with
     other seeds: a picture of one object may well be in `train` too (there are some 20,000 of them), one of two
     objects hardly ever is (there are millions).
     """
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+    tasks = tasks_of(split)
     rng = random.Random(f"{split}/{seed}/{index}")
-    tasks = ("two", "position", "binding") if split == "unseen_pairs" else TASKS
     scene = random_scene(rng, tasks[index % len(tasks)], split, lattice=lattice)
     return scene, caption(scene, rng, synonyms=split == "unseen_words")

@@ -4,9 +4,33 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
-from minimuse import plots
+from minimuse import plots, scenes
 
 _WIDE = {"description_width": "7em"}
+
+
+def _control(kind, description: str, value, **options):
+    """A control of one look. What it sets is acted on when it is let go, not at every pixel it passes."""
+    import ipywidgets
+
+    if kind not in (ipywidgets.Dropdown, ipywidgets.Checkbox):
+        options["continuous_update"] = False
+    layout = ipywidgets.Layout(width="32em", max_width="95%")
+    return kind(value=value, description=description, style=_WIDE, layout=layout, **options)
+
+
+def _show(output, image, words: str) -> None:
+    """Put a picture (or none) and a sentence in place of what an Output shows."""
+    from IPython.display import clear_output
+
+    with output:
+        clear_output(wait=True)
+        if image is not None:
+            plots.with_alt(plots.image_grid([image]), f"The picture: {words}", dpi=120)
+        print(words)
+
+
+# --- chapter 00 -----------------------------------------------------------------------------------------------------
 
 
 def first_picture(muse, prompt: str, guidance: float = 3.0, steps: int = 12, seed: int = 0):
@@ -26,36 +50,19 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     The defaults are the checkpoint's own. A change is drawn when the slider is let go or Enter is pressed.
     """
     import ipywidgets
-    from IPython.display import clear_output
 
     tokens = muse.configs["base"].grid[0] * muse.configs["base"].grid[1]
 
-    def control(kind, description, value, **options):
-        return kind(
-            value=value,
-            description=description,
-            continuous_update=False,  # draw once, not at every pixel the slider passes
-            style=_WIDE,
-            layout=ipywidgets.Layout(width="32em", max_width="95%"),
-            **options,
-        )
-
-    caption = control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
-    guidance = control(ipywidgets.FloatSlider, "Guidance t", muse.sampling.guidance, min=0.0, max=10.0, step=0.5)
-    steps = control(ipywidgets.IntSlider, "Steps", muse.sampling.steps[0], min=1, max=min(32, tokens))
-    seed = control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
+    caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", muse.sampling.guidance, min=0.0, max=10.0, step=0.5)
+    steps = _control(ipywidgets.IntSlider, "Steps", muse.sampling.steps[0], min=1, max=min(32, tokens))
+    seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     again = ipywidgets.Button(description="Next seed", tooltip="Draw the same caption with the next seed")
     picture = ipywidgets.Output()
     controls = (caption, guidance, steps, seed)
 
     def draw(_change=None):
-        image, words = first_picture(muse, *(one.value for one in controls))
-        with picture:
-            clear_output(wait=True)
-            if image is not None:
-                figure = plots.image_grid([image])
-                plots.with_alt(figure, f"The picture drawn for {words}.", dpi=120)
-            print(words)
+        _show(picture, *first_picture(muse, *(one.value for one in controls)))
 
     def next_seed(_button):
         seed.value = (seed.value + 1) % (seed.max + 1)
@@ -65,3 +72,41 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     again.on_click(next_seed)
     draw()
     return ipywidgets.VBox([caption, guidance, steps, ipywidgets.HBox([seed, again]), picture])
+
+
+# --- chapter 01 -----------------------------------------------------------------------------------------------------
+
+
+def browse_scene(split: str = "train", task: str = "position", number: int = 0, size: int = 128, lattice: bool = True):
+    """Scene `number` of a task: (uint8 [size, size, 3], its caption and facts), or (None, what is wrong)."""
+    tasks = scenes.tasks_of(split)
+    if task not in tasks:
+        return None, f"The split {split} has no scenes of the task {task}; it has {', '.join(tasks)}."
+    scene, caption = scenes.example(split, number * len(tasks) + tasks.index(task), lattice=lattice)
+    facts = [
+        f"{kind} {' '.join(map(str, fact)) if isinstance(fact, tuple) else fact}"
+        for kind, values in scenes.asked(scene, caption).items()
+        for fact in values
+    ]
+    return scenes.render(scene, size), f"“{caption}” asks for: {'; '.join(facts)}"
+
+
+def scene_browser():
+    """Menus for split and task, a slider for the number of the scene: the picture, its caption and what it asks for."""
+    import ipywidgets
+
+    split = _control(ipywidgets.Dropdown, "Split", "train", options=scenes.SPLITS)
+    task = _control(ipywidgets.Dropdown, "Task", "position", options=scenes.TASKS)
+    number = _control(ipywidgets.IntSlider, "Scene", 0, min=0, max=99)
+    size = _control(ipywidgets.Dropdown, "Pixels", 128, options=(32, 64, 128, 256))
+    lattice = _control(ipywidgets.Checkbox, "On the lattice", True)
+    picture = ipywidgets.Output()
+    controls = (split, task, number, size, lattice)
+
+    def draw(_change=None):
+        _show(picture, *browse_scene(*(one.value for one in controls)))
+
+    for one in controls:
+        one.observe(draw, names="value")
+    draw()
+    return ipywidgets.VBox([*controls, picture])

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 
-from minimuse import plots, widgets
+from minimuse import plots, scenes, widgets
 from minimuse.decoding import Trace
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -179,3 +179,27 @@ def test_first_pictures_follows_its_controls(capsys):
     capsys.readouterr()
     found["Caption"].value = " "
     assert "Type a caption first" in capsys.readouterr().out
+
+
+def test_a_scene_is_browsed_by_split_and_task():
+    for split in scenes.SPLITS:
+        for task in scenes.tasks_of(split):
+            image, words = widgets.browse_scene(split, task, 2, size=32)
+            assert image.shape == (32, 32, 3) and " asks for: object " in words
+    placed, moved = (widgets.browse_scene("val", "position", 5, lattice=lattice)[0] for lattice in (True, False))
+    assert (moved != placed).any()
+    assert widgets.browse_scene("unseen_pairs", "one") == (
+        None,
+        "The split unseen_pairs has no scenes of the task one; it has two, position, binding.",
+    )
+
+
+def test_the_scene_browser_follows_its_controls(capsys):
+    found = {c.description: c for c in controls(widgets.scene_browser())}
+    assert list(found) == ["Split", "Task", "Scene", "Pixels", "On the lattice"]
+    assert widgets.browse_scene("train", "position", 0)[1] in capsys.readouterr().out
+    found["Task"].value = "counting"
+    found["Scene"].value = 3
+    assert widgets.browse_scene("train", "counting", 3)[1] in capsys.readouterr().out
+    found["Split"].value = "unseen_pairs"
+    assert "has no scenes of the task counting" in capsys.readouterr().out
