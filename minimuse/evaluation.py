@@ -5,8 +5,10 @@ that knows its objects almost perfectly).
 """
 
 import dataclasses
+import functools
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -123,11 +125,40 @@ def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(to_uint8(blur(to_float(images), jnp.full(len(images), sigma))))
 
 
+def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Structural similarity of images [B, H, W, C] in [-1, 1], 1 for equal ones, by its authors' settings: a Gaussian
+    window of 1.5 pixels, k = 0.01 and 0.03, each channel by itself (Wang et al., 2004)."""
+    x, y = (x + 1) / 2, (y + 1) / 2  # brightness from 0, which its ratio of means is about
+    k1, k2 = 0.01**2, 0.03**2
+    local = functools.partial(blur, sigma=jnp.full(len(x), 1.5))
+    mean_x, mean_y = local(x), local(y)
+    var_x, var_y = local(x * x) - mean_x**2, local(y * y) - mean_y**2
+    covariance = local(x * y) - mean_x * mean_y
+    means = (2 * mean_x * mean_y + k1) / (mean_x**2 + mean_y**2 + k1)
+    return jnp.mean(means * (2 * covariance + k2) / (var_x + var_y + k2))
+
+
+def frechet(x: np.ndarray, y: np.ndarray) -> float:
+    """Fréchet distance of two sets of feature vectors [M, F] as if each were Gaussian (Heusel et al., 2017):
+    |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)).
+
+    FID is this on an Inception network's features. On other features the numbers are no FID and compare only among
+    themselves. The estimate is too large for few vectors: compare sets of one size, of many more vectors than features.
+    """
+    cov_x, cov_y = (np.cov(np.asarray(v, np.float64), rowvar=False) for v in (x, y))
+    values, vectors = np.linalg.eigh(cov_x)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    # The eigenvalues of cov_x cov_y are those of root cov_y root, which is symmetric.
+    shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_y @ root), 0)).sum()
+    apart = np.sum((np.mean(x, 0, dtype=np.float64) - np.mean(y, 0, dtype=np.float64)) ** 2)
+    return float(apart + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
+
+
 def evaluate_tokenizer(tokenizer, n: int = 512, scorer: Scorer | None = None) -> dict:
     """Reconstruction of n held-out scenes (split `val`) by a Muse, or whatever has its tokenize, detokenize, configs.
 
-    -> psnr: dB over all pixels · readable: share of facts the scorer reads right from the reconstructions · usage:
-    share of the codebook that occurs · perplexity: of the codes
+    -> psnr: dB over all pixels · ssim · frechet: on the scorer's features, no FID · readable: share of facts the scorer
+    reads right from the reconstructions · usage: share of the codebook that occurs · perplexity: of the codes
     """
     config, scorer = tokenizer.configs["tokenizer"], scorer or shipped_scorer()
     prompts = [scenes.example("val", i) for i in range(n)]
@@ -138,8 +169,12 @@ def evaluate_tokenizer(tokenizer, n: int = 512, scorer: Scorer | None = None) ->
         counts += np.bincount(tokens.reshape(-1), minlength=config.codebook_size)
         decoded.append(np.asarray(tokenizer.detokenize(tokens)))
     decoded = np.concatenate(decoded)
+    pairs = [slice(i, i + CHUNK) for i in range(0, n, CHUNK)]
+    alike = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in pairs) / n
     return dict(
         psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
+        ssim=round(alike, 4),
+        frechet=round(frechet(scorer.features(decoded), scorer.features(images)), 4) if n > 1 else None,
         readable=facts_share(prompts, scorer.read(decoded)),
         usage=round(float((counts > 0).mean()), 4),
         perplexity=round(float(perplexity(jnp.asarray(counts))), 1),

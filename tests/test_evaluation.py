@@ -1,10 +1,14 @@
 """What is measured: facts by hand, the reading of a picture, and how well the shipped scorer reads."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from minimuse import evaluation, scenes, scorer
 from minimuse.evaluation import Reading, Seen, facts_true, tally
 from minimuse.scenes import Item, Scene
+from minimuse.vqgan import to_float
 
 CAT, DOG = Item("cat", 0, 8, 24), Item("dog", 40, 8, 24)
 PAIR = Scene("position", "pink", (CAT, DOG), "left of")
@@ -79,3 +83,38 @@ def test_the_shipped_scorer_sees_what_is_wrong():
     shifted = prompts[6:] + prompts[:6]  # the tasks take turns, so these are of the same task
     assert evaluation.fidelity(prompts, images)["overall"] >= 0.95
     assert evaluation.fidelity(shifted, images)["overall"] <= 0.1
+
+
+def test_ssim_by_hand():
+    """Plain pictures have no variance: what is left is the term of the means."""
+    x, y = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), -0.2)
+    expected = (2 * 0.75 * 0.4 + 0.01**2) / (0.75**2 + 0.4**2 + 0.01**2)  # from [-1, 1] to [0, 1]
+    assert evaluation.ssim(x, y) == pytest.approx(expected, abs=1e-4)
+    noise = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3), minval=-1)
+    assert evaluation.ssim(noise, noise) == pytest.approx(1, abs=1e-5)
+    assert evaluation.ssim(noise, -noise) < -0.5  # the structure is the opposite
+
+
+def test_frechet_by_hand():
+    """Along one axis it is (difference of means)^2 + (difference of deviations)^2; axes add up."""
+    x = np.array([[-1.0, 0.0], [1.0, 0.0], [-1.0, 2.0], [1.0, 2.0]])
+    spread = np.std(x[:, 0], ddof=1)
+    assert evaluation.frechet(x, x) == pytest.approx(0, abs=1e-9)
+    assert evaluation.frechet(x, x + [3, 4]) == pytest.approx(25)
+    assert evaluation.frechet(x, x * [2, 1]) == pytest.approx(spread**2)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(50, 5)), rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)) + 1
+    turned = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    assert evaluation.frechet(a, b) == pytest.approx(evaluation.frechet(b, a))
+    assert evaluation.frechet(a, b) == pytest.approx(evaluation.frechet(a @ turned, b @ turned))
+
+
+def test_blur_costs_similarity_and_distance():
+    """True pictures, and the same blurred more and more: each measure says so, in this order."""
+    images = scenes.render_batch([scenes.example("val", i)[0] for i in range(200)])
+    features = scorer.shipped_scorer().features
+    blurred = [np.asarray(evaluation._blurred(images, sigma)) for sigma in (0.7, 2.0)]
+    near, far = (evaluation.frechet(features(images), features(picture)) for picture in blurred)
+    assert 0 < near < far
+    near, far = (float(evaluation.ssim(to_float(images), to_float(picture))) for picture in blurred)
+    assert 1 > near > far
