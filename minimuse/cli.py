@@ -57,6 +57,7 @@ def generate(
     guidance: float | None = None,
     negative: str | None = None,
     temperature: float | None = None,
+    token_temperature: float | None = None,
     scale: int = 1,
 ) -> None:
     """Draw pictures of captions and save them as one picture: a row for every caption, n to a row.
@@ -71,6 +72,7 @@ def generate(
         guidance: Guidance scale t; the checkpoint's own if not given.
         negative: A caption of what should not be seen.
         temperature: Of the noise on the confidence; more gives more variety.
+        token_temperature: Of the tokens; less prefers the likelier ones.
         scale: Make every pixel this many pixels wide.
     """
     if not captions:
@@ -81,9 +83,8 @@ def generate(
     from minimuse.muse import Muse
 
     muse = Muse.from_pretrained(checkpoint)
-    images = muse.generate(
-        list(captions), n, seed, steps=steps, guidance=guidance, negative=negative, temperature=temperature
-    )
+    options = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+    images = muse.generate(list(captions), n, seed, negative=negative, **options)
     save_picture(images, out, n, scale)
     print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
@@ -135,6 +136,7 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     temperature: float | None = None,
+    token_temperature: float | None = None,
     json_only: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Measure, and print one JSON object.
@@ -149,11 +151,13 @@ def evaluate(
         steps: Decoding steps.
         guidance: Guidance scale t.
         temperature: Of the noise on the confidence.
+        token_temperature: Of the tokens; less prefers the likelier ones.
         json_only: Print the JSON object on one line, without indents.
     """
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")
-    if what != "generation" and (split, seed, steps, guidance, temperature) != ("val", 0, None, None, None):
+    options = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+    if what != "generation" and (split, seed, *options.values()) != ("val", 0, *[None] * len(options)):
         raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
     from minimuse import evaluation, scorer
     from minimuse.muse import Muse
@@ -163,7 +167,6 @@ def evaluate(
     elif what == "tokenizer":
         result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), n=n)
     else:
-        options = dict(steps=steps, guidance=guidance, temperature=temperature)
         muse = Muse.from_pretrained(preset)
         result = evaluation.evaluate_generation(muse, split=split, n=n, seed=seed, **options)
         result["settings"] = dict(preset=preset) | result["settings"]

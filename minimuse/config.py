@@ -81,6 +81,7 @@ class SampleConfig:
     steps: tuple[int, int] = (12, 8)  # base, super-resolution
     guidance: float = 3.0  # t of equation 1, the end of the linear ramp
     temperature: float = 4.5  # of the noise on the confidence
+    token_temperature: float = 1.0  # of the tokens: logits are divided by it before one is drawn
     text_length: int = 32  # S, captions are padded or cut to this many text tokens
 
 

@@ -17,7 +17,7 @@ class Trace(NamedTuple):
     """What happened at each step, for looking at; the first axis is the step."""
 
     tokens: jax.Array  # int [steps, B, N], the tokens drawn, hidden places included
-    confidence: jax.Array  # float [steps, B, N], probability of the drawn token; 1 where it was known
+    confidence: jax.Array  # float [steps, B, N], probability with which the token was drawn; 1 where it was known
     hidden: jax.Array  # bool [steps, B, N], still hidden after the step
 
 
@@ -54,6 +54,7 @@ def parallel_decode(
     steps: int,
     guidance: float | jax.Array = 0.0,
     temperature: float | jax.Array = 4.5,
+    token_temperature: float | jax.Array = 1.0,
     law: str = "cosine",
     trace: bool = False,
 ) -> tuple[jax.Array, Trace | None]:
@@ -64,6 +65,7 @@ def parallel_decode(
     keys         [B], one random key an image
     temperature  of the Gumbel noise on log confidence; step s of T has temperature (1 - (s + 1) / T), so the last
                  choices are the surest
+    token_temperature   1 draws tokens as the model's probabilities say; less prefers the likelier ones
     law, steps   the decode schedule, see masking.decode_schedule
 
     A step draws a token for every hidden place, then hides those of least (noisy) confidence again, as many as the
@@ -77,7 +79,7 @@ def parallel_decode(
         ratio = (s + 1) / steps
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
-        drawn, probability = draw_tokens(step_keys[:, 0], logits_fn(tokens, guidance * ratio))
+        drawn, probability = draw_tokens(step_keys[:, 0], logits_fn(tokens, guidance * ratio) / token_temperature)
         drawn = jnp.where(known, tokens, drawn)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
         score = jnp.log(jnp.maximum(probability, 1e-30)) + temperature * (1 - ratio) * noise

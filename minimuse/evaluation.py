@@ -205,7 +205,7 @@ def evaluate_generation(
             bar.update(len(captions))
     seconds = time.monotonic() - begun
     defaults = dataclasses.asdict(getattr(muse, "sampling", SampleConfig()))
-    used = {key: defaults[key] for key in ("steps", "guidance", "temperature")}
+    used = {key: defaults[key] for key in ("steps", "guidance", "temperature", "token_temperature")}
     used |= {key: value for key, value in options.items() if value is not None}
     if isinstance(used["steps"], (tuple, list)):
         used["steps"] = used["steps"][0]

@@ -28,13 +28,12 @@ from minimuse.weights import FORMAT, STAGES, abstract, find_checkpoint, load_wei
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "grid", "mask_id", "steps", "guided", "trace"))
-def sample_base(
-    graphdef, params, text, negative, keys, guidance, temperature, *, grid, mask_id, steps, guided=True, trace=False
-):
+def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_id, steps, guided=True, trace=False):
     """Draw base tokens: the whole of parallel decoding with guidance as one program.
 
     text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
                      place, and its mask is all False when there is none
+    options          numbers for `parallel_decode` that need no compiling anew: guidance and both temperatures
     -> tokens int [B, N], Trace or None
     """
     model = nnx.merge(graphdef, params)
@@ -51,9 +50,7 @@ def sample_base(
         return guide(logits[:batch], logits[batch:], t)
 
     tokens = jnp.full((batch, grid[0] * grid[1]), mask_id, jnp.int32)
-    return parallel_decode(
-        logits_fn, tokens, keys, mask_id=mask_id, steps=steps, guidance=guidance, temperature=temperature, trace=trace
-    )
+    return parallel_decode(logits_fn, tokens, keys, mask_id=mask_id, steps=steps, trace=trace, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "grid"))
@@ -162,6 +159,7 @@ class Muse:
         guidance: float | None = None,
         negative: str | list[str] | None = None,
         temperature: float | None = None,
+        token_temperature: float | None = None,
         superres: bool | None = None,
         trace: bool = False,
     ) -> np.ndarray | Generation:
@@ -172,6 +170,7 @@ class Muse:
         guidance     t of equation 1 at the last step; 0 leaves out the unguided half
         negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
         temperature  of the noise on the confidence; more gives more variety and less order
+        token_temperature   of the tokens: 1 draws them as the model's probabilities say, less prefers the likelier
         superres     None: if the checkpoint has that stage
         trace        return a Generation, with tokens and every step
         """
@@ -188,11 +187,13 @@ class Muse:
         grid, mask_id = self.configs["base"].grid, self.configs["base"].codebook_size
         if not _whole(base_steps) or not 1 <= base_steps <= grid[0] * grid[1]:
             raise ValueError(f"steps must be a whole number from 1 to {grid[0] * grid[1]}; it was {steps!r}.")
-        guidance = float(defaults.guidance if guidance is None else guidance)
-        temperature = float(defaults.temperature if temperature is None else temperature)
-        if not (0 <= guidance < math.inf and 0 <= temperature < math.inf):  # false for nan, too
-            given = f"they were {guidance} and {temperature}"
-            raise ValueError(f"guidance and temperature must be finite and cannot be negative; {given}.")
+        options = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+        options = {k: float(getattr(defaults, k) if v is None else v) for k, v in options.items()}
+        if not all(0 <= value < math.inf for value in options.values()):  # false for nan, too
+            given = ", ".join(f"{k} was {v}" for k, v in options.items())
+            raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {given}.")
+        if options["token_temperature"] == 0:
+            raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
@@ -209,12 +210,11 @@ class Muse:
             repeat(self._encode(captions)),
             repeat(self._encode(negatives)),
             keys,
-            guidance,
-            temperature,
+            options,
             grid=grid,
             mask_id=mask_id,
             steps=int(base_steps),
-            guided=guidance > 0,
+            guided=options["guidance"] > 0,
             trace=trace,
         )
         images = np.asarray(self.detokenize(tokens))

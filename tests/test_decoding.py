@@ -43,6 +43,19 @@ def test_tokens_are_drawn_with_their_probabilities():
     assert np.allclose(p, jnp.array([0.5, 0.0, 0.2, 0.3])[drawn], atol=1e-6)
 
 
+def test_a_lower_token_temperature_prefers_likelier_tokens():
+    """p = (1/4, 3/4) drawn at temperature 1/2: in proportion to the squares, so (1/10, 9/10)."""
+
+    def model(tokens, t):
+        return jnp.broadcast_to(jnp.log(jnp.array([1.0, 3.0])), (*tokens.shape, 2))
+
+    hidden = jnp.full((2000, 8), 2)
+    for temperature, expected in ((1.0, 0.75), (0.5, 0.9), (0.01, 1.0)):
+        options = dict(mask_id=2, steps=1, token_temperature=temperature)
+        tokens, _ = decoding.parallel_decode(model, hidden, keys(2000), **options)
+        assert np.mean(tokens) == pytest.approx(expected, abs=0.015)
+
+
 def test_hiding_the_least_confident_by_hand():
     confidence = jnp.array([[0.9, 0.1, 0.5, jnp.inf], [0.2, 0.3, 0.4, 0.1]])
     hidden = [[False, True, True, False], [True, False, False, True]]

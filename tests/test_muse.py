@@ -40,8 +40,9 @@ def test_captions_of_any_length_compile_once(micro):
     for caption in ("a cat", "three apples on a pink background", "a " * 50 + "cat", "Ünïcödé 猫 🐱", ""):
         micro.generate(caption, steps=2, guidance=2.0)
     assert muse_module.sample_base._cache_size() == 1
-    for guidance, temperature in ((1.0, 0.0), (7.5, 16.0)):
-        micro.generate("a cat", steps=2, guidance=guidance, temperature=temperature)
+    for guidance, temperature, token_temperature in ((1.0, 0.0, 0.1), (7.5, 16.0, 1.0)):
+        options = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+        micro.generate("a cat", steps=2, **options)
     assert muse_module.sample_base._cache_size() == 1
 
 
@@ -77,6 +78,7 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
         (("a cat",), dict(steps=65), "from 1 to 64; it was 65"),
         (("a cat",), dict(guidance=-1), "cannot be negative"),
         (("a cat",), dict(temperature=-1), "cannot be negative"),
+        (("a cat",), dict(token_temperature=0), "cannot be 0; a small one"),
         (("a cat",), dict(negative=["a", "b"]), "2 negative captions for 1 captions; give one, or one each"),
         (("a cat",), dict(superres=True), "has no super-resolution stage"),
     ],
