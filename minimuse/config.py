@@ -62,6 +62,7 @@ class TrainConfig:
     steps: int
     batch: int
     learning_rate: float = 1e-3
+    muon: float = 0.0  # rate of the matrices inside the model, trained by Muon; 0 trains all by AdamW
     warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
     weight_decay: float = 0.045
     b2: float = 0.96
@@ -79,9 +80,9 @@ class SampleConfig:
     """What `Muse.generate` uses when it is not told otherwise."""
 
     steps: tuple[int, int] = (12, 8)  # base, super-resolution
-    guidance: float = 3.0  # t of equation 1, the end of the linear ramp
+    guidance: float = 0.5  # t of equation 1, the end of the linear ramp
     temperature: float = 4.5  # of the noise on the confidence
-    token_temperature: float = 1.0  # of the tokens: logits are divided by it before one is drawn
+    token_temperature: float = 0.25  # of the tokens: logits are divided by it before one is drawn
     text_length: int = 32  # S, captions are padded or cut to this many text tokens
 
 
@@ -107,7 +108,9 @@ PRESETS = {
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
-                "base": TrainConfig(steps=1900, batch=32, learning_rate=1.5e-3, scenes=40_000, label_smoothing=0.0),
+                "base": TrainConfig(
+                    steps=7000, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0
+                ),
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands

@@ -24,6 +24,7 @@ from minimuse.t5 import TextEncoder
 from minimuse.weights import FORMAT, abstract, find_checkpoint, init, load_weights, read_config, save_weights
 
 CACHE_PART = 4096  # examples
+TEXT_SAMPLE = 200_000  # text tokens that say how their vectors vary
 
 
 def describe(out: Path, preset: Preset, stage: str, config) -> None:
@@ -138,6 +139,8 @@ def train_base(preset: Preset, out: Path) -> None:
     config, train = preset.base, preset.train["base"]
     cache, made_from = token_cache(preset, out)
     graphdef, params = init("base", config, train.seed)
+    codebook = np.asarray(load_tokenizer(preset, out)[1]["codebook"])
+    params = transformer.start_from_data(params, codebook, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
     loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
 
     def batch_at(step):

@@ -27,16 +27,39 @@ LOG_EVERY = 20  # steps a line of the log
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay."""
-    warmup, peak = min(config.warmup, max(1, config.steps // 2)), config.learning_rate
-    rate = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
+    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay.
 
-    def decays(params):
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    With config.muon the matrices inside the model are trained by Muon (momentum, made orthogonal before each step)
+    at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer `logits`.
+    """
+    warmup = min(config.warmup, max(1, config.steps // 2))
 
+    def rate(peak):
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
+
+    def by_path(choose):
+        return lambda params: jax.tree_util.tree_map_with_path(lambda path, x: choose([k.key for k in path], x), params)
+
+    adamw = optax.adamw(
+        rate(config.learning_rate),
+        b1=0.9,
+        b2=config.b2,
+        weight_decay=config.weight_decay,
+        mask=by_path(lambda path, _: path[-1] == "kernel"),
+    )
+    if not config.muon:
+        return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
+
+    # The last two axes are the matrix; a stack of layers has one more before them.
+    axes = functools.partial(jax.tree.map, lambda x: optax.contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1))
+    muon = optax.chain(
+        optax.contrib.scale_by_muon(weight_dimension_numbers=axes),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(rate(config.muon)),
+    )
+    inner = by_path(lambda path, _: "muon" if path[-1] == "kernel" and path[0] != "logits" else "adamw")
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(rate, b1=0.9, b2=config.b2, weight_decay=config.weight_decay, mask=decays),
+        optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, adamw=adamw), inner)
     )
 
 

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from minimuse import masking
@@ -25,6 +26,15 @@ def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -
 
 def _heads(x: jax.Array, heads: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d]; mask bool [B, S] -> [B, N, heads d]."""
+    scores = jnp.einsum("bnhd,bshd->bhns", q * q.shape[-1] ** -0.5, k)
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+    seen = jnp.einsum("bhns,bshd->bnhd", jax.nn.softmax(scores), v)
+    return seen.reshape(*seen.shape[:2], -1)
 
 
 class Block(nnx.Module):
@@ -50,13 +60,13 @@ class Block(nnx.Module):
     def __call__(self, x, keys, values, text_mask):
         """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
         q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
-        x = x + self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        x = x + self.out(attend(q, k, v))
 
         q = _heads(self.cross_q(self.norm2(x)), self.heads)
-        seen = jax.nn.dot_product_attention(q, keys, values, mask=text_mask[:, None, None, :])
+        seen = attend(q, keys, values, text_mask)
         # Without a caption there is nothing to attend to: only self-attention is left (section 2.7).
         has_text = jnp.any(text_mask, -1)[:, None, None]
-        x = x + self.cross_out(seen.reshape(x.shape)) * has_text
+        x = x + self.cross_out(seen) * has_text
 
         return x + self.down(jax.nn.gelu(self.up(self.norm3(x))))
 
@@ -70,6 +80,8 @@ class BaseTransformer(nnx.Module):
         self.embed = nnx.Embed(config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(START), rngs=rngs)
         # A learned 2D position is a row's vector plus a column's.
         self.rows, self.columns = nnx.Param(normal(h, 1, d)), nnx.Param(normal(1, w, d))
+        self.text_mean = nnx.Param(jnp.zeros(config.text_width))
+        self.text_whiten = nnx.Param(jnp.eye(config.text_width))  # both from `start_from_data`, not trained
         self.text = _linear(config.text_width, d, rngs)
         keys = jax.random.split(rngs.params(), config.depth)
         self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
@@ -79,7 +91,8 @@ class BaseTransformer(nnx.Module):
 
     def text_keys_values(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Text embeddings [B, S, text_width] -> every layer's keys and values, each [depth, B, S, heads, D/heads]."""
-        text = self.text(text)
+        mean, whiten = jax.lax.stop_gradient((self.text_mean[...], self.text_whiten[...]))
+        text = self.text((text - mean) @ whiten)
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
     def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
@@ -100,6 +113,32 @@ class BaseTransformer(nnx.Module):
 
         x, _ = jax.lax.scan(layer, x, (self.blocks, keys_values))
         return self.logits(jax.nn.gelu(self.hidden(self.norm(x))))
+
+
+def start_from_data(params: dict, codebook: jax.Array, text: jax.Array, seed: int = 0) -> dict:
+    """Fresh `params` (a nested dict) that know what they will read: the codebook [K, code_dim], its codes of length 1,
+    and text vectors [M, text_width].
+
+    Codes that look alike begin alike, as input and as output, so what is learned of one holds for its neighbours; a
+    quarter of an input vector's variance stays random, to tell neighbours apart. And text is whitened: much of what
+    a T5 says is in directions in which its vectors hardly differ.
+    """
+    rng = np.random.default_rng(seed)
+    codes = (codebook - codebook.mean(0)) / codebook.std(0)
+    k, (code_dim, width) = len(codes), (codes.shape[1], params["embed"]["embedding"].shape[1])
+    alike = codes @ rng.normal(size=(code_dim, width)) * START / np.sqrt(code_dim)
+    embedding = params["embed"]["embedding"]
+    embedding = embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * alike)
+    logits = rng.normal(size=(width, code_dim)) @ codes.T / np.sqrt(code_dim * width)
+
+    values, vectors = np.linalg.eigh(np.cov(text, rowvar=False))
+    whiten = vectors / np.sqrt(values + 1e-3 * values.max()) @ vectors.T  # what hardly varies at all is left small
+    return params | dict(
+        embed=dict(embedding=embedding),
+        logits=dict(kernel=jnp.asarray(logits, jnp.float32)),
+        text_mean=jnp.asarray(text.mean(0), jnp.float32),
+        text_whiten=jnp.asarray(whiten, jnp.float32),
+    )
 
 
 def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Array:

@@ -1,5 +1,6 @@
 """The training loop: resume, determinism, averaging, settings."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -100,6 +101,37 @@ def test_only_kernels_decay():
         updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params)
     assert (updates["a"]["kernel"] < 0).all()
     assert (updates["a"]["bias"] == 0).all() and (updates["b"]["scale"] == 0).all()
+
+
+def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_adamw():
+    """A gradient of rank 2 with very unequal parts: Muon's step has two nearly equal singular values."""
+    config = TrainConfig(steps=10, batch=1, learning_rate=0.1, muon=0.01, warmup=1, weight_decay=0.0, clip=1e9)
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(2))
+    gradient = left[:, :1] @ right[:1] + 0.05 * left[:, 1:2] @ right[1:2]
+    grads = {
+        "blocks": dict(kernel=np.stack([gradient, -gradient])),  # a stack of two layers
+        "logits": dict(kernel=gradient),
+        "embed": dict(embedding=gradient),
+        "norm": dict(scale=np.ones(3)),
+    }
+    grads = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads)
+    params = jax.tree.map(jnp.zeros_like, grads)
+    tx = training.optimizer(config)
+    state = tx.init(params)
+    for _ in range(2):  # the first step is at rate 0
+        updates, state = tx.update(grads, state, params)
+    for layer, sign in zip(updates["blocks"]["kernel"], (1, -1)):
+        sizes = np.linalg.svd(layer, compute_uv=False)
+        assert sizes[1] > 0.5 * sizes[0] > 0 and sizes[2] < 0.2 * sizes[1]
+        assert sign * np.sum(layer * gradient) < 0  # downhill
+    alone = training.optimizer(dataclasses.replace(config, muon=0.0))
+    rest = {key: params[key] for key in ("logits", "embed", "norm")}
+    state = alone.init(rest)
+    for _ in range(2):
+        expected, state = alone.update({key: grads[key] for key in rest}, state, rest)
+    for key in rest:
+        assert all(np.allclose(a, b) for a, b in zip(jax.tree.leaves(updates[key]), jax.tree.leaves(expected[key])))
 
 
 def test_the_average_follows_the_weights():

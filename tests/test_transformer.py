@@ -121,6 +121,62 @@ def test_tokens_and_places_are_not_drowned_by_the_first_layers():
     assert jnp.std(start) > 0.5 * jnp.std(added)
 
 
+def test_attention_by_hand():
+    """One head of one number: the weights are softmax(q k); what is masked has none."""
+    q, k, v = (jnp.array(x).reshape(1, -1, 1, 1) for x in ([2.0], [0.0, 1.0, 5.0], [10.0, 20.0, 30.0]))
+    weight = np.exp(2) / (1 + np.exp(2))
+    seen = transformer.attend(q, k, v, jnp.array([[True, True, False]]))
+    assert seen.shape == (1, 1, 1) and seen[0, 0, 0] == pytest.approx(10 * (1 - weight) + 20 * weight, abs=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_that_of_jax(masked):
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
+    mask = jnp.arange(7)[None] < jnp.array([[4], [7]]) if masked else None
+    expected = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None] if masked else None)
+    np.testing.assert_allclose(transformer.attend(q, k, v, mask), expected.reshape(2, 5, 12), atol=1e-5)
+
+
+def test_the_start_knows_which_codes_look_alike_and_how_text_varies():
+    config = TransformerConfig(codebook_size=64, width=96, text_width=8)
+    graphdef, params = weights.init("base", config)
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(64, 4)).astype(np.float32)
+    codes[1] = codes[0] + 0.05  # two that look alike
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    mixing = rng.normal(size=(8, 8)) * 10.0 ** -np.arange(0, 4, 0.5)[:, None]  # eight directions, very unequal
+    text = (rng.normal(size=(2000, 8)) @ mixing + 3).astype(np.float32)
+    started = transformer.start_from_data(params, codes, text)
+    assert jax.tree.map(jnp.shape, started) == jax.tree.map(jnp.shape, params)
+
+    def alike(vectors, a, b):
+        return np.dot(vectors[a], vectors[b]) / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b])
+
+    embedding, logits = started["embed"]["embedding"], started["logits"]["kernel"].T
+    for vectors, least in ((embedding, 0.6), (logits, 0.95)):
+        assert alike(vectors, 0, 1) > least
+        assert np.mean([alike(vectors, 2 * i, 2 * i + 1) for i in range(1, 32)]) < 0.3
+    assert embedding[:64].std() == pytest.approx(transformer.START, rel=0.15)
+    assert logits.std() == pytest.approx(config.width**-0.5, rel=0.15)
+    assert (embedding[64] == params["embed"]["embedding"][64]).all()  # [MASK] looks like nothing
+
+    white = (text - started["text_mean"]) @ started["text_whiten"]
+    spread = np.linalg.eigvalsh(np.cov(white, rowvar=False))[::-1]
+    given = np.linalg.eigvalsh(np.cov(text, rowvar=False))[::-1]
+    assert np.allclose(white.mean(0), 0, atol=1e-2)
+    assert np.allclose(spread, given / (given + 1e-3 * given[0]), atol=0.05)  # 1, but 0 where text does not vary
+
+
+def test_whitening_is_not_trained():
+    graphdef, params = weights.init("base", SMALL)
+    tokens, text, mask = inputs()
+    batch = dict(tokens=tokens % 12, text=text, text_mask=mask)
+    loss = functools.partial(transformer.transformer_loss, graphdef, SMALL, TrainConfig(steps=1, batch=3))
+    grads = jax.grad(loss, has_aux=True)(params, jax.random.key(0), batch)[0]
+    assert not grads["text_mean"].any() and not grads["text_whiten"].any() and grads["text"]["kernel"].any()
+
+
 def test_a_small_transformer_learns_what_the_caption_says():
     from minimuse import training
 
