@@ -4,6 +4,8 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
+import numpy as np
+
 from minimuse import plots, scenes
 
 _WIDE = {"description_width": "7em"}
@@ -19,21 +21,31 @@ def _control(kind, description: str, value, **options):
     return kind(value=value, description=description, style=_WIDE, layout=layout, **options)
 
 
-def _show(output, image, words: str) -> None:
-    """Put a picture (or none) and a sentence in place of what an Output shows."""
+def _show(output, images, words: str, titles=None) -> None:
+    """Put pictures [B, H, W, 3] (or None) and a sentence in place of what an Output shows."""
     from IPython.display import clear_output
 
     with output:
         clear_output(wait=True)
-        if image is not None:
-            plots.with_alt(plots.image_grid([image]), f"The picture: {words}", dpi=120)
+        if images is not None:
+            plots.with_alt(plots.image_grid(images, titles), f"What is shown: {words}", dpi=120)
         print(words)
+
+
+def _explorer(controls: list, draw, picture):
+    """Controls above an Output that `draw` fills, now and after every change."""
+    import ipywidgets
+
+    for one in controls:
+        one.observe(draw, names="value")
+    draw()
+    return ipywidgets.VBox([*controls, picture])
 
 
 # --- chapter 00 -----------------------------------------------------------------------------------------------------
 
 
-def first_picture(muse, prompt: str, guidance: float = 3.0, steps: int = 12, seed: int = 0):
+def first_picture(muse, prompt: str, guidance: float = 0.5, steps: int = 12, seed: int = 0):
     """Draw one picture: (uint8 [H, W, 3] or None, a sentence that says what was drawn or what to change)."""
     if not isinstance(prompt, str) or not prompt.strip():
         return None, "Type a caption first, for instance: a cat left of a dog on a blue background."
@@ -62,7 +74,8 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     controls = (caption, guidance, steps, seed)
 
     def draw(_change=None):
-        _show(picture, *first_picture(muse, *(one.value for one in controls)))
+        image, words = first_picture(muse, *(one.value for one in controls))
+        _show(picture, None if image is None else [image], words)
 
     def next_seed(_button):
         seed.value = (seed.value + 1) % (seed.max + 1)
@@ -101,12 +114,76 @@ def scene_browser():
     size = _control(ipywidgets.Dropdown, "Pixels", 128, options=(32, 64, 128, 256))
     lattice = _control(ipywidgets.Checkbox, "On the lattice", True)
     picture = ipywidgets.Output()
-    controls = (split, task, number, size, lattice)
+    controls = [split, task, number, size, lattice]
 
     def draw(_change=None):
-        _show(picture, *browse_scene(*(one.value for one in controls)))
+        image, words = browse_scene(*(one.value for one in controls))
+        _show(picture, None if image is None else [image], words)
 
-    for one in controls:
-        one.observe(draw, names="value")
-    draw()
-    return ipywidgets.VBox([*controls, picture])
+    return _explorer(controls, draw, picture)
+
+
+# --- chapter 02 -----------------------------------------------------------------------------------------------------
+
+
+def code_pictures(muse, code: int, images, tokens, most: int = 7):
+    """What a code stands for: (uint8 [B, 3 f, 3 f, 3], their titles, a sentence).
+
+    images, tokens   pictures uint8 [M, H, W, 3] and their tokens int [M, h, w], in which the code is looked for
+    The first picture is what the decoder paints for 3 x 3 of the code; then come patches that have it, enlarged.
+    """
+    f = images.shape[1] // tokens.shape[1]
+    shown, titles = [np.asarray(muse.detokenize(np.full((1, 3, 3), code)))[0]], ["painted 3 x 3"]
+    found = np.argwhere(tokens == code)
+    for i, row, column in found[:: max(1, len(found) // most)][:most]:
+        patch = images[i, row * f : (row + 1) * f, column * f : (column + 1) * f]
+        shown.append(patch.repeat(3, 0).repeat(3, 1))
+        titles.append(f"in picture {i}")
+    share = len(found) / tokens.size
+    return np.stack(shown), titles, f"Code {code}: {len(found)} of {tokens.size} tokens ({share:.2%})"
+
+
+def code_explorer(muse, images, tokens):
+    """A slider over the codes, the most frequent first: what the decoder paints, and which patches have the code."""
+    import ipywidgets
+
+    counts = np.bincount(tokens.ravel(), minlength=muse.configs["tokenizer"].codebook_size)
+    order = np.argsort(-counts, kind="stable")
+    rank = _control(ipywidgets.IntSlider, "Rank", 20, min=1, max=len(order))
+    picture = ipywidgets.Output()
+
+    def draw(_change=None):
+        shown, titles, words = code_pictures(muse, int(order[rank.value - 1]), images, tokens)
+        _show(picture, shown, words, titles)
+
+    return _explorer([rank], draw, picture)
+
+
+def swap_token(muse, tokens, row: int, column: int, code: int):
+    """Pictures of tokens int [h, w] before and after one token is replaced: (uint8 [2, H, W, 3], a sentence)."""
+    changed = np.array(tokens)
+    changed[row, column] = code
+    pair = np.asarray(muse.detokenize(np.stack([tokens, changed])))
+    pixels = (np.abs(pair[0].astype(int) - pair[1]) > 25).any(-1).mean()
+    words = f"Row {row}, column {column}: code {tokens[row, column]} -> {code}"
+    words += (
+        f"; {pixels:.1%} of the pixels changed by more than a tenth of the range (one patch is {1 / tokens.size:.1%})"
+    )
+    return pair, words
+
+
+def token_editor(muse, tokens):
+    """Sliders for the place and the new code of one token of int [h, w]: the picture before and after."""
+    import ipywidgets
+
+    h, w = tokens.shape
+    row = _control(ipywidgets.IntSlider, "Row", h // 2, min=0, max=h - 1)
+    column = _control(ipywidgets.IntSlider, "Column", w // 2, min=0, max=w - 1)
+    code = _control(ipywidgets.IntSlider, "New code", 0, min=0, max=muse.configs["tokenizer"].codebook_size - 1)
+    picture = ipywidgets.Output()
+
+    def draw(_change=None):
+        pair, words = swap_token(muse, tokens, row.value, column.value, code.value)
+        _show(picture, pair, words, ["before", "after"])
+
+    return _explorer([row, column, code], draw, picture)

@@ -13,6 +13,7 @@ import pytest
 
 from minimuse import plots, scenes, widgets
 from minimuse.decoding import Trace
+from minimuse.muse import Muse
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
@@ -203,3 +204,47 @@ def test_the_scene_browser_follows_its_controls(capsys):
     assert widgets.browse_scene("train", "counting", 3)[1] in capsys.readouterr().out
     found["Split"].value = "unseen_pairs"
     assert "has no scenes of the task counting" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The shipped tokenizer with pictures and their tokens, three scenes of one object."""
+    muse = Muse.from_pretrained("tiny")
+    images = scenes.render_batch([scenes.example("train", 6 * i)[0] for i in range(3)])
+    return muse, images, muse.tokenize(images)
+
+
+def test_a_code_is_shown_painted_and_where_it_occurs(tokenizer):
+    muse, images, tokens = tokenizer
+    code = int(tokens[1, 0, 0])
+    shown, titles, words = widgets.code_pictures(muse, code, images, tokens, most=3)
+    assert shown.shape[1:] == (24, 24, 3) and len(shown) == len(titles) and titles[0] == "painted 3 x 3"
+    assert words.startswith(f"Code {code}: {(tokens == code).sum()} of 192 tokens")
+    for picture, title in zip(shown[1:], titles[1:]):  # a patch, each pixel three wide
+        image = images[int(title.removeprefix("in picture "))]
+        patches = image.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, 8, 8, 3)
+        assert (patches == picture[::3, ::3]).all((1, 2, 3)).any()
+    unused = int(np.setdiff1d(np.arange(1024), tokens)[0])
+    shown, titles, words = widgets.code_pictures(muse, unused, images, tokens)
+    assert len(shown) == 1 and words.startswith(f"Code {unused}: 0 of 192 tokens")
+
+
+def test_the_code_explorer_goes_by_frequency(tokenizer, capsys):
+    muse, images, tokens = tokenizer
+    (rank,) = controls(widgets.code_explorer(muse, images, tokens))
+    assert rank.description == "Rank"
+    capsys.readouterr()
+    rank.value = 1
+    assert capsys.readouterr().out.count(f"Code {np.bincount(tokens.ravel()).argmax()}:") == 1
+
+
+def test_a_token_is_swapped(tokenizer, capsys):
+    muse, _, tokens = tokenizer
+    pair, words = widgets.swap_token(muse, tokens[0], 2, 5, int(tokens[0, 2, 5]))
+    assert (pair[0] == pair[1]).all() and "0.0% of the pixels" in words
+    before = tokens.copy()
+    found = {c.description: c for c in controls(widgets.token_editor(muse, tokens[0]))}
+    assert list(found) == ["Row", "Column", "New code"]
+    found["Row"].value, found["Column"].value, found["New code"].value = 2, 5, int(tokens[1, 0, 0])
+    assert f"Row 2, column 5: code {tokens[0, 2, 5]} -> {tokens[1, 0, 0]}" in capsys.readouterr().out
+    assert (tokens == before).all()
