@@ -137,9 +137,9 @@ def chapters(results: dict) -> str:
     for stem, seconds in results["chapters"]["result"].items():
         link = f"[{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}](notebooks/{stem}.ipynb)"
         rows.append(f"| {link} | {seconds} s |")
-    return "\n".join(
-        [*rows, "", f"From top to bottom on {results['chapters']['machine']}. Chapters 01 to 14 are to come."]
-    )
+    done = len(results["chapters"]["result"])
+    coming = f"Chapters {done:02} to 14 are to come." if done < 15 else ""
+    return "\n".join([*rows, "", f"From top to bottom on {results['chapters']['machine']}. {coming}"])
 
 
 def tables(results: dict) -> str:
@@ -165,7 +165,9 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
 - The scorer itself reads {100 * reads["sharp"]["facts"]:.1f} % of the facts of true pictures that it never saw, and
   {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
 - The tokenizer rebuilds held-out pictures with {rebuilt["psnr"]:.1f} dB PSNR, and the scorer reads
-  {100 * rebuilt["readable"]:.1f} % of their facts; {percent(rebuilt["usage"])} of the codes are in use.
+  {100 * rebuilt["readable"]:.1f} % of their facts; {percent(rebuilt["usage"])} of the codes are in use
+  (SSIM {rebuilt["ssim"]:.2f},
+  Fréchet distance {rebuilt["frechet"]:.3f} on the scorer's features, which is no FID).
 - `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
   compilation cache.
 
