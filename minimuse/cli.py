@@ -89,11 +89,11 @@ def generate(
     print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
-STAGES = ("text", "scorer", "tokenizer", "base")
+ALL = ("text", "tokenizer", "superres_tokenizer", "base")
 
 
 def train(
-    stage: Positional[Literal["text", "scorer", "tokenizer", "base", "all"]],
+    stage: Positional[Literal["text", "scorer", "tokenizer", "superres_tokenizer", "base", "all"]],
     /,
     *,
     preset: str = "tiny",
@@ -104,8 +104,8 @@ def train(
     The run folder becomes a checkpoint folder: `generate --checkpoint runs/tiny` draws with it.
 
     Args:
-        stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer: VQGAN;
-            base: the masked transformer; all: text, tokenizer and base.
+        stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
+            superres_tokenizer: VQGAN; base: the masked transformer; all: all but the scorer.
         preset: Sizes and training settings, by name.
         out: The run folder; log.jsonl in each stage's folder holds the curves.
     """
@@ -117,7 +117,7 @@ def train(
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        for name in ("text", "tokenizer", "base") if stage == "all" else (stage,):
+        for name in ALL if stage == "all" else (stage,):
             stages.TRAIN[name](settings, out)
     except training.Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
@@ -130,6 +130,7 @@ def evaluate(
     /,
     *,
     preset: str = "tiny",
+    stage: Literal["base", "superres"] = "base",
     split: Literal["train", "val", "unseen_pairs", "unseen_words"] = "val",
     n: int = 256,
     seed: int = 0,
@@ -145,6 +146,7 @@ def evaluate(
         what: generation: the share of captions whose every asked fact the scorer sees in the picture;
             tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders.
         preset: A shipped preset's name, or a checkpoint folder.
+        stage: Whose tokenizer is measured.
         split: Where the captions come from.
         n: Captions (generation), or scenes (tokenizer, scorer).
         seed: Of the sampling.
@@ -159,13 +161,15 @@ def evaluate(
     options = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
     if what != "generation" and (split, seed, *options.values()) != ("val", 0, *[None] * len(options)):
         raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
+    if what != "tokenizer" and stage != "base":
+        raise ValueError(f"evaluate {what} has no --stage; only evaluate tokenizer does.")
     from minimuse import evaluation, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
         result = evaluation.evaluate_scorer(scorer.shipped_scorer(), n=n)
     elif what == "tokenizer":
-        result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), n=n)
+        result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), stage, n=n)
     else:
         muse = Muse.from_pretrained(preset)
         result = evaluation.evaluate_generation(muse, split=split, n=n, seed=seed, **options)

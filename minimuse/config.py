@@ -22,6 +22,7 @@ class VQGANConfig:
     blocks: int = 1  # residual blocks a resolution; the decoder has one more
     encoder_kernel: int = 1  # of the encoder's convolutions; 1: a token knows its own patch alone
     beta: float = 0.25  # weight of the commitment term
+    codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes learn by the codebook loss
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class AdversarialConfig(TrainConfig):
+    """How a tokenizer that already rebuilds pictures is trained against a discriminator (compare paper table 5)."""
+
+    perceptual: float = 0.5  # weight of the perceptual loss
+    adversarial: float = 0.5  # weight of the adversarial loss
+    adaptive: bool = True  # times the adaptive weight (VQGAN, equation 7)
+    discriminator_start: int = (
+        200  # first steps, in which the discriminator learns and the tokenizer does not hear of it
+    )
+    discriminator_rate: float = 2e-3  # the discriminator's learning rate
+    r1: float = 0.0  # weight of the R1 regularizer
+    lecam: float = 0.1  # weight of the LeCam regularizer
+    freeze_tokens: bool = True  # train the decoder alone, so that tokens and what was trained on them stay valid
+
+
+@dataclass(frozen=True)
 class SampleConfig:
     """What `Muse.generate` uses when it is not told otherwise."""
 
@@ -93,6 +110,7 @@ class Preset:
     name: str
     text: str  # a folder in data/, any folder in Hugging Face format, or a Hub name
     tokenizer: VQGANConfig = VQGANConfig()
+    superres_tokenizer: VQGANConfig = VQGANConfig(image_size=128, factor=4, channels=(128,))
     base: TransformerConfig = TransformerConfig()
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
@@ -108,6 +126,13 @@ PRESETS = {
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
+                "tokenizer_adversarial": AdversarialConfig(
+                    steps=2500, batch=16, learning_rate=5e-4, b2=0.99, weight_decay=1e-4
+                ),
+                "superres_tokenizer": TrainConfig(steps=4000, batch=8, b2=0.99, weight_decay=1e-4),
+                "superres_tokenizer_adversarial": AdversarialConfig(
+                    steps=1200, batch=8, learning_rate=5e-4, b2=0.99, weight_decay=1e-4
+                ),
                 "base": TrainConfig(
                     steps=7000, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0
                 ),
@@ -117,11 +142,16 @@ PRESETS = {
             name="micro",
             text="t5-scenes",
             tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1, encoder_kernel=3),
+            superres_tokenizer=VQGANConfig(
+                image_size=128, factor=4, codebook_size=64, code_dim=8, channels=(16,), blocks=1
+            ),
             base=TransformerConfig(codebook_size=64, width=32, depth=2, heads=2, mlp_width=64),
             train={
                 "text": TrainConfig(steps=8, batch=8, warmup=2),
                 "scorer": TrainConfig(steps=8, batch=8, warmup=2),
                 "tokenizer": TrainConfig(steps=8, batch=8, warmup=2),
+                "tokenizer_adversarial": AdversarialConfig(steps=8, batch=8, warmup=2, discriminator_start=2),
+                "superres_tokenizer": TrainConfig(steps=4, batch=2, warmup=2),
                 "base": TrainConfig(steps=8, batch=8, warmup=2, scenes=64),
             },
         ),

@@ -17,6 +17,7 @@ from minimuse.config import SampleConfig
 from minimuse.scenes import TASKS, Scene, sprites
 from minimuse.scorer import CHUNK, Reading, Scorer, Seen, blur, shipped_scorer
 from minimuse.vqgan import perplexity, psnr, to_float, to_uint8
+from minimuse.weights import TOKENIZERS
 
 KINDS = ("object", "colour", "count", "place", "background")
 
@@ -154,28 +155,36 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     return float(apart + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
 
 
-def evaluate_tokenizer(tokenizer, n: int = 512, scorer: Scorer | None = None) -> dict:
+def rebuilt(images: np.ndarray, decoded: np.ndarray, scorer: Scorer | None = None) -> dict:
+    """How near uint8 pictures [B, H, W, 3] come to their originals: psnr, ssim, frechet (None for a single one)."""
+    scorer, pairs = scorer or shipped_scorer(), [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
+    alike = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in pairs) / len(images)
+    far = frechet(scorer.features(decoded), scorer.features(images)) if len(images) > 1 else None
+    return dict(
+        psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
+        ssim=round(alike, 4),
+        frechet=None if far is None else round(far, 4),
+    )
+
+
+def evaluate_tokenizer(muse, stage: str = "base", n: int = 512, scorer: Scorer | None = None) -> dict:
     """Reconstruction of n held-out scenes (split `val`) by a Muse, or whatever has its tokenize, detokenize, configs.
 
+    stage: base or superres, whose tokenizer
     -> psnr: dB over all pixels · ssim · frechet: on the scorer's features, no FID · readable: share of facts the scorer
     reads right from the reconstructions · usage: share of the codebook that occurs · perplexity: of the codes
     """
-    config, scorer = tokenizer.configs["tokenizer"], scorer or shipped_scorer()
+    config, scorer = muse.configs[TOKENIZERS[stage]], scorer or shipped_scorer()
     prompts = [scenes.example("val", i) for i in range(n)]
     images = scenes.render_batch([scene for scene, _ in prompts], config.image_size)
     counts, decoded = np.zeros(config.codebook_size), []
     for start in range(0, n, CHUNK):
-        tokens = np.asarray(tokenizer.tokenize(images[start : start + CHUNK]))
+        tokens = np.asarray(muse.tokenize(images[start : start + CHUNK], stage))
         counts += np.bincount(tokens.reshape(-1), minlength=config.codebook_size)
-        decoded.append(np.asarray(tokenizer.detokenize(tokens)))
-    decoded = np.concatenate(decoded)
-    pairs = [slice(i, i + CHUNK) for i in range(0, n, CHUNK)]
-    alike = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in pairs) / n
+        decoded.append(np.asarray(muse.detokenize(tokens, stage)))
     return dict(
-        psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
-        ssim=round(alike, 4),
-        frechet=round(frechet(scorer.features(decoded), scorer.features(images)), 4) if n > 1 else None,
-        readable=facts_share(prompts, scorer.read(decoded)),
+        rebuilt(images, np.concatenate(decoded), scorer),
+        readable=facts_share(prompts, scorer.read(np.concatenate(decoded))),
         usage=round(float((counts > 0).mean()), 4),
         perplexity=round(float(perplexity(jnp.asarray(counts))), 1),
     )

@@ -22,7 +22,17 @@ from minimuse.decoding import Trace, guide, parallel_decode
 from minimuse.files import whole, write_text
 from minimuse.t5 import TextEncoder
 from minimuse.vqgan import to_float, to_uint8
-from minimuse.weights import FORMAT, STAGES, abstract, find_checkpoint, load_weights, read_config, save_weights
+from minimuse.weights import (
+    FORMAT,
+    OPTIONAL,
+    STAGES,
+    TOKENIZERS,
+    abstract,
+    find_checkpoint,
+    load_weights,
+    read_config,
+    save_weights,
+)
 
 # --- sampling -------------------------------------------------------------------------------------------------------
 
@@ -90,7 +100,7 @@ class Muse:
     def __init__(self, text: TextEncoder, configs: dict, params: dict, sampling: SampleConfig, text_name: str):
         self.text, self.configs, self.params, self.sampling = text, configs, params, sampling
         self.text_name = text_name
-        sizes = {stage: config.codebook_size for stage, config in configs.items()}
+        sizes = {stage: configs[stage].codebook_size for stage in ("tokenizer", "base")}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"These stages were not trained together: their codebooks have {sizes} codes.")
         self.graphdefs = {stage: abstract(stage, config)[0] for stage, config in configs.items()}
@@ -108,10 +118,11 @@ class Muse:
         """
         folder = find_checkpoint(name)
         values = read_config(folder)
-        missing = [key for key in ("text", *STAGES) if key not in values]
+        missing = [key for key in ("text", *STAGES) if key not in values and key not in OPTIONAL]
         if missing:
             raise ValueError(f"{folder / 'config.json'} has no {', '.join(missing)}: are all stages trained?")
-        configs = {stage: from_dict(config_cls, values[stage]) for stage, (config_cls, _) in STAGES.items()}
+        there = {stage: config_cls for stage, (config_cls, _) in STAGES.items() if stage in values}
+        configs = {stage: from_dict(config_cls, values[stage]) for stage, config_cls in there.items()}
         params = {
             stage: load_weights(folder / f"{stage}.safetensors", abstract(stage, config)[1])
             for stage, config in configs.items()
@@ -217,23 +228,33 @@ class Muse:
             guided=options["guidance"] > 0,
             trace=trace,
         )
-        images = np.asarray(self.detokenize(tokens))
+        images = np.asarray(self.detokenize(tokens.reshape(-1, *grid)))
         if not trace:
             return images
         return Generation(images, np.asarray(tokens).reshape(-1, *grid), jax.tree.map(np.asarray, steps_taken))
 
-    def detokenize(self, tokens: jax.Array) -> jax.Array:
-        """Tokens int [B, N] or [B, h, w] -> pixels uint8 [B, H, W, 3]."""
-        grid = self.configs["base"].grid if tokens.ndim == 2 else tokens.shape[1:]
-        tokens = jnp.asarray(tokens).reshape(tokens.shape[0], -1)
-        return draw_pixels(self.graphdefs["tokenizer"], self.params["tokenizer"], tokens, grid=tuple(grid))
+    def _tokenizer(self, stage: str) -> str:
+        name = TOKENIZERS.get(stage)
+        if name not in self.configs:
+            there = [stage for stage, name in TOKENIZERS.items() if name in self.configs]
+            raise ValueError(f"There is no tokenizer for the stage {stage!r}; this checkpoint has {', '.join(there)}.")
+        return name
 
-    def tokenize(self, images: np.ndarray) -> np.ndarray:
-        """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w]."""
+    def detokenize(self, tokens: jax.Array, stage: str = "base") -> jax.Array:
+        """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3]; stage: base, superres."""
+        name = self._tokenizer(stage)
+        side = self.configs[name].image_size // self.configs[name].factor
+        grid = (side, side) if tokens.ndim == 2 else tokens.shape[1:]
+        tokens = jnp.asarray(tokens).reshape(tokens.shape[0], -1)
+        return draw_pixels(self.graphdefs[name], self.params[name], tokens, grid=tuple(grid))
+
+    def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
+        """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], of the base or the super-resolution tokenizer."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
-        return np.asarray(read_tokens(self.graphdefs["tokenizer"], self.params["tokenizer"], jnp.asarray(images)))
+        name = self._tokenizer(stage)
+        return np.asarray(read_tokens(self.graphdefs[name], self.params[name], jnp.asarray(images)))
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")

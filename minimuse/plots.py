@@ -129,18 +129,42 @@ def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequ
     return figure
 
 
-def training_curve(logs: dict[str, dict], keys: Sequence[str] = ("loss",)) -> Figure:
-    """Columns `keys` of logs {name of the run: training.read_log(...)} over the step, a panel a key, a dash a run."""
-    if missing := [f"{key!r} in {name!r}" for name, log in logs.items() for key in ("step", *keys) if key not in log]:
+def training_curve(
+    logs: dict[str, dict], keys: Sequence[str] = ("loss",), reference: dict | None = None, against: str = "step"
+) -> Figure:
+    """Columns `keys` of logs {name of the run: training.read_log(...)}, a panel a key, a dash a run.
+
+    reference   a curve of `curves.reference`: its band is hatched behind the runs, its middle a thin line
+    against     step or seconds
+    """
+    if missing := [f"{key!r} in {name!r}" for name, log in logs.items() for key in (against, *keys) if key not in log]:
         raise ValueError(f"There is no column {', '.join(missing)}.")
+    if unknown := [key for key in keys if reference is not None and key not in reference["metrics"]]:
+        raise ValueError(f"The reference has no {', '.join(unknown)}; it has {', '.join(reference['metrics'])}.")
     figure = Figure(figsize=(4.2 * len(keys), 3), layout="constrained")
     for ax, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+        if reference is not None:
+            x, curve = reference[against], reference["metrics"][key]
+            ax.fill_between(x, curve["low"], curve["high"], facecolor="0.9", edgecolor="0.6", hatch="...", linewidth=0)
+            ax.plot(x, curve["middle"], color="0.3", linewidth=0.8, label="reference")
         for i, (name, log) in enumerate(logs.items()):
             marks = dict(linestyle=("-", "--", "-.", ":")[i % 4], marker="os^Dv*"[i % 6], markevery=0.25, markersize=5)
-            ax.plot(log["step"], log[key], label=name, color=colormaps[MAP](0.8 * i / len(logs)), **marks)
-        ax.set(xlabel="step", ylabel=key)
+            ax.plot(log[against], log[key], label=name, color=colormaps[MAP](0.8 * i / len(logs)), **marks)
+        ax.set(xlabel=against, ylabel=key)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
+    return figure
+
+
+def bars(panels: dict[str, dict[str, float]]) -> Figure:
+    """A panel {label: value} each, a bar a label with its value above it; every panel has its own scale from 0."""
+    figure = Figure(figsize=(2.6 * len(panels), 2.6), layout="constrained")
+    for ax, (name, values) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        drawn = ax.bar(list(values), list(values.values()), color=colormaps[MAP](0.25), width=0.6)
+        ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], fontsize=9)
+        ax.set_title(name, fontsize=10)
+        ax.set(ymargin=0.15)
+        ax.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -75,6 +75,15 @@ class ScorerNet(nnx.Module):
         """[B, 64, 64, 3] in [-1, 1] -> [B, 8, 8, F]."""
         return self.trunk(space_to_depth(pixels, 4))
 
+    def maps(self, pixels: jax.Array) -> list[jax.Array]:
+        """Features after every residual block, for `perceptual_loss`: pixels [B, H, W, 3] -> [B, h, w, C] each."""
+        x, found = space_to_depth(pixels, 4), []
+        for stage in self.trunk.layers:
+            x = stage(x)
+            if isinstance(stage, ResBlock):
+                found.append(x)
+        return found
+
     def __call__(self, pixels):
         """-> logits [B, 8, 8, sprites + 1], centres in the cell [B, 8, 8, 2] (x, y, in cells), background [B, 8]."""
         out = self.head(self.features(pixels))
@@ -111,7 +120,7 @@ def _read(graphdef, params: dict, images: jax.Array):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _features(graphdef, params: dict, images: jax.Array):
-    return nnx.merge(graphdef, params).features(_pixels(images)).mean((1, 2))
+    return nnx.merge(graphdef, params).features(to_float(images)).mean((1, 2))
 
 
 class Scorer:
@@ -166,8 +175,12 @@ class Scorer:
             objects.append(Seen(name, float(x), float(y), float(there[row, column])))
         return Reading(tuple(BACKGROUNDS)[background], objects)
 
+    def maps(self, pixels: jax.Array) -> list[jax.Array]:
+        """The network's features of float pixels [B, H, W, 3] in [-1, 1], of any size that is a multiple of 8."""
+        return nnx.merge(self.graphdef, self.params).maps(pixels)
+
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Mean of the last features over the picture, float32 [B, F]."""
+        """Mean of the last features over the picture, float32 [B, F]; not scaled, so that fine detail counts."""
         return np.concatenate(self._apply(_features, images))
 
 

@@ -12,11 +12,10 @@ import random
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import scenes, training, transformer, vqgan
+from minimuse import adversarial, scenes, training, transformer, vqgan
 from minimuse.config import Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
@@ -34,7 +33,8 @@ def describe(out: Path, preset: Preset, stage: str, config) -> None:
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = dataclasses.asdict(preset.sampling)
     values[stage] = dataclasses.asdict(config)
-    values.setdefault("trained", {})[stage] = dataclasses.asdict(preset.train[stage])
+    phases = [name for name in (stage, f"{stage}_adversarial") if name in preset.train]
+    values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
@@ -47,32 +47,45 @@ def large_object(index: int, seed: int) -> scenes.Scene:
     return scene
 
 
-def train_tokenizer(preset: Preset, out: Path) -> None:
-    """VQGAN on freshly rendered training scenes.
+def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None:
+    """VQGAN on freshly rendered training scenes: first to rebuild pixels, then against a discriminator.
 
-    Every other one shows one large object: they are in one training scene of six, but have 16 patches each, where small
-    ones have 9.
+    Every other scene shows one large object: they are in one training scene of six, but have 16 patches each, where
+    small ones have 9.
     """
-    config, train = preset.tokenizer, preset.train["tokenizer"]
-    graphdef, params = init("tokenizer", config, train.seed)
+    from minimuse.scorer import shipped_scorer
+
+    config, train, second = getattr(preset, stage), preset.train[stage], preset.train.get(f"{stage}_adversarial")
+    graphdef, params = init(stage, config, train.seed)
 
     def scene(i):
         return large_object(i, train.seed) if i % 2 else scenes.example("train", i, train.seed)[0]
 
-    def batch_at(step):
-        drawn = [scene(i) for i in range(step * train.batch, (step + 1) * train.batch)]
+    def batch_at(step, batch, first):
+        drawn = [scene(i) for i in range(first + step * batch, first + (step + 1) * batch)]
         return dict(images=scenes.render_batch(drawn, config.image_size))
 
-    loss = functools.partial(vqgan.tokenizer_loss, graphdef, config)
-    step = training.make_step(loss, train, vqgan.restart_dead_codes)
-    state = training.init_state(params, train, usage=jnp.zeros(config.codebook_size))
-    state = training.fit(out / "tokenizer", step, state, batch_at, train, model=dataclasses.asdict(config))
-    save_weights(out / "tokenizer.safetensors", state["ema"])
-    describe(out, preset, "tokenizer", config)
+    update = functools.partial(vqgan.update_codes, config)
+    step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
+    state = training.init_state(params, train, **vqgan.codebook_state(config))
+    batches = functools.partial(batch_at, batch=train.batch, first=0)
+    state = training.fit(out / stage, step, state, batches, train, model=dataclasses.asdict(config))
+    params = state["ema"]
+    if second:
+        save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
+        codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
+        step = adversarial.make_step(graphdef, config, second, shipped_scorer().maps, update if codes else None)
+        state = adversarial.init_state(params, second, **codes)
+        batches = functools.partial(batch_at, batch=second.batch, first=train.steps * train.batch)
+        folder = out / f"{stage}_adversarial"
+        state = training.fit(folder, step, state, batches, second, model=dataclasses.asdict(config))
+        params = adversarial.weights(state)
+    save_weights(out / f"{stage}.safetensors", params)
+    describe(out, preset, stage, config)
 
 
-def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict, Path]:
-    """Graph definition, weights and file of the tokenizer: the run's own if it is trained, else the shipped one."""
+def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict]:
+    """Graph definition and weights of the tokenizer: the run's own if it is trained, else the shipped one."""
     own = (out / "tokenizer.safetensors").is_file()
     try:
         folder = out if own else find_checkpoint(preset.name)
@@ -85,7 +98,7 @@ def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict, Path]
     if config != preset.tokenizer:
         raise ValueError(f"{folder} holds another tokenizer ({config}) than preset {preset.name!r}. Train it first.")
     graphdef, like = abstract("tokenizer", config)
-    return graphdef, load_weights(folder / "tokenizer.safetensors", like), folder / "tokenizer.safetensors"
+    return graphdef, load_weights(folder / "tokenizer.safetensors", like)
 
 
 def load_text(preset: Preset, out: Path) -> TextEncoder:
@@ -101,10 +114,11 @@ def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
     from minimuse.muse import read_tokens
 
     train, text = preset.train["base"], load_text(preset, out)
-    graphdef, params, file = load_tokenizer(preset, out)
-    # The name tells what the cache was made from, so that another tokenizer or encoder never meets old tokens.
-    made_from = hashlib.sha256(file.read_bytes() + f"{train.scenes}/{train.seed}".encode())
-    for weights in jax.tree.leaves(text.params):
+    graphdef, params = load_tokenizer(preset, out)
+    # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
+    # decoder has no part in it.
+    made_from = hashlib.sha256(f"{train.scenes}/{train.seed}".encode())
+    for weights in jax.tree.leaves((params["encoder"], params["codebook"], text.params)):
         made_from.update(np.asarray(weights).tobytes())
     path = out / f"tokens-{made_from.hexdigest()[:12]}.safetensors"
     if path.is_file():
@@ -189,4 +203,10 @@ def train_scorer(preset: Preset, out: Path) -> None:
     write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
 
 
-TRAIN = {"text": train_text, "scorer": train_scorer, "tokenizer": train_tokenizer, "base": train_base}
+TRAIN = {
+    "text": train_text,
+    "scorer": train_scorer,
+    "tokenizer": train_tokenizer,
+    "superres_tokenizer": functools.partial(train_tokenizer, stage="superres_tokenizer"),
+    "base": train_base,
+}

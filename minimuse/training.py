@@ -7,8 +7,11 @@ resumed does exactly what one that was not would have done.
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import logging
+import os
+import platform
 import signal
 import time
 from collections.abc import Callable
@@ -102,6 +105,18 @@ class Stopped(Exception):
     """Training was asked to stop and has saved its state."""
 
 
+def machine() -> dict:
+    """What this is running on: processor, cores, JAX's devices, versions."""
+    devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
+    names = ("jax", "flax", "optax", "numpy")
+    return dict(
+        processor=f"{platform.machine()}, {os.cpu_count()} cores",
+        devices=f"{jax.device_count()} x {devices}",
+        python=platform.python_version(),
+        versions={name: importlib.metadata.version(name) for name in names},
+    )
+
+
 def _same_run(out: Path, settings: dict) -> None:
     """Write the run's settings, or check that they are those the run was begun with."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
@@ -125,7 +140,7 @@ def read_log(path: Path | str) -> dict[str, np.ndarray]:
 def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config: TrainConfig, **settings) -> dict:
     """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
 
-    out        folder for checkpoints/, log.jsonl and settings.json
+    out        folder for checkpoints/, log.jsonl, settings.json and machine.json
     step       from make_step
     batch_at   step number -> dict of arrays [B, ...], a pure function
     settings   what else must be the same when the run is resumed (model sizes, say)
@@ -139,6 +154,7 @@ def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
+    write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
     # A save is atomic (orbax renames the finished folder), and the one before it is kept.
     manager = ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2))
     start = manager.latest_step() or 0

@@ -185,24 +185,30 @@ def to_uint8(images: jax.Array) -> jax.Array:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
-    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3]."""
-    del key  # nothing random in this loss
-    model = nnx.merge(graphdef, params)
-    images = to_float(batch["images"])
+def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array):
+    """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics)."""
     z = model.encode(images)
     codebook = unit(model.codebook[...])
     tokens = nearest_code(jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
     quantized = codebook[tokens]
     decoded = model.decoder(straight_through(z, quantized))
-    l1, l2 = jnp.mean(jnp.abs(decoded - images)), jnp.mean((decoded - images) ** 2)
     codebook_loss, commitment = vq_losses(z, quantized)
     counts = jnp.zeros(config.codebook_size).at[tokens.reshape(-1)].add(1)
-    metrics = dict(l1=l1, psnr=psnr(decoded, images), commitment=commitment, perplexity=perplexity(counts))
-    distance = jnp.sum((z - quantized) ** 2, -1).reshape(-1)
-    encodings = z.reshape(-1, config.code_dim)
-    metrics |= jax.lax.stop_gradient(dict(counts=counts, encodings=encodings, distance=distance))
-    return l1 + l2 + codebook_loss + config.beta * commitment, metrics
+    metrics = dict(commitment=commitment, perplexity=perplexity(counts), usage=jnp.mean(counts > 0))
+    arrays = dict(counts=counts, encodings=z.reshape(-1, config.code_dim), tokens=tokens.reshape(-1))
+    arrays["distance"] = jnp.sum((z - quantized) ** 2, -1).reshape(-1)
+    # Codes that are running means need no gradient of their own.
+    loss = config.beta * commitment + (0.0 if config.codebook_ema else codebook_loss)
+    return decoded, loss, metrics | jax.lax.stop_gradient(arrays)
+
+
+def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
+    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3]."""
+    del key  # nothing random in this loss
+    images = to_float(batch["images"])
+    decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images)
+    l1, l2 = jnp.mean(jnp.abs(decoded - images)), jnp.mean((decoded - images) ** 2)
+    return l1 + l2 + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
 
 
 def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
@@ -211,15 +217,43 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
     that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
     use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
-    background, which needs no second code. Usage starts at zero, so the first step lays the whole codebook onto the
-    first encodings; without that the encoder soon sends everything to one code.
+    background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
+    encodings; without that the encoder soon sends everything to one code.
     """
     share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
     usage = decay * state["usage"] + (1 - decay) * share
-    dead = (usage < floor) | (state["step"] == 1)
+    dead = (usage < floor) | ~jnp.any(state["usage"] > 0)
     chance = metrics["distance"] + 1e-8
     fresh = jax.random.choice(key, metrics["encodings"], usage.shape, p=chance / chance.sum())
-    replace = lambda codebook: jnp.where(dead[:, None], fresh, codebook)  # noqa: E731
+    replace = lambda codes: jnp.where(dead[:, None], fresh, codes)  # noqa: E731
     params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
     ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
-    return state | dict(params=params, ema=ema, usage=jnp.where(dead, 5 * floor, usage))
+    sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
+    return state | sums | dict(params=params, ema=ema, usage=jnp.where(dead, 5 * floor, usage))
+
+
+def average_codes(state: dict, metrics: dict, decay: float) -> dict:
+    """Each code becomes the running mean of the encodings that chose it, instead of following a gradient.
+
+    This is k-means a batch at a time. state["sums"] [K, code_dim] holds running means of the sums of encodings; codes
+    are compared by direction alone, so the sums need not be divided by counts. A code that nothing chose stays.
+    """
+    sums = jnp.zeros_like(state["sums"]).at[metrics["tokens"]].add(metrics["encodings"])
+    sums = decay * state["sums"] + (1 - decay) * sums
+    chosen = jnp.sum(sums**2, -1, keepdims=True) > 1e-12
+    codebook = jnp.where(chosen, unit(sums), state["params"]["codebook"])
+    params, ema = (state[name] | dict(codebook=codebook) for name in ("params", "ema"))
+    return state | dict(params=params, ema=ema, sums=sums)
+
+
+def codebook_state(config: VQGANConfig) -> dict:
+    """What `update_codes` keeps in the training state beside the weights."""
+    sums = dict(sums=jnp.zeros((config.codebook_size, config.code_dim))) if config.codebook_ema else {}
+    return dict(usage=jnp.zeros(config.codebook_size)) | sums
+
+
+def update_codes(config: VQGANConfig, state: dict, key: jax.Array, metrics: dict) -> dict:
+    """After a step: running means, if the codes are such, then new places for dead codes."""
+    if config.codebook_ema:
+        state = average_codes(state, metrics, config.codebook_ema)
+    return restart_dead_codes(state, key, metrics)

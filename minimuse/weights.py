@@ -16,7 +16,13 @@ from minimuse.transformer import BaseTransformer
 from minimuse.vqgan import VQGAN
 
 FORMAT = 1
-STAGES = {"tokenizer": (VQGANConfig, VQGAN), "base": (TransformerConfig, BaseTransformer)}
+STAGES = {
+    "tokenizer": (VQGANConfig, VQGAN),
+    "superres_tokenizer": (VQGANConfig, VQGAN),
+    "base": (TransformerConfig, BaseTransformer),
+}
+OPTIONAL = ("superres_tokenizer",)  # a checkpoint draws without these
+TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose tokens each transformer draws
 
 
 @functools.cache  # one and the same for equal configs: a second model of a config then compiles nothing

@@ -7,6 +7,7 @@ take a typed number.
 import numpy as np
 
 from minimuse import plots, scenes
+from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
 
@@ -126,14 +127,15 @@ def scene_browser():
 # --- chapter 02 -----------------------------------------------------------------------------------------------------
 
 
-def code_pictures(muse, code: int, images, tokens, most: int = 7):
+def code_pictures(muse, code: int, images, tokens, most: int = 7, stage: str = "base"):
     """What a code stands for: (uint8 [B, 3 f, 3 f, 3], their titles, a sentence).
 
     images, tokens   pictures uint8 [M, H, W, 3] and their tokens int [M, h, w], in which the code is looked for
+    stage            whose tokens they are, base or superres
     The first picture is what the decoder paints for 3 x 3 of the code; then come patches that have it, enlarged.
     """
     f = images.shape[1] // tokens.shape[1]
-    shown, titles = [np.asarray(muse.detokenize(np.full((1, 3, 3), code)))[0]], ["painted 3 x 3"]
+    shown, titles = [np.asarray(muse.detokenize(np.full((1, 3, 3), code), stage))[0]], ["painted 3 x 3"]
     found = np.argwhere(tokens == code)
     for i, row, column in found[:: max(1, len(found) // most)][:most]:
         patch = images[i, row * f : (row + 1) * f, column * f : (column + 1) * f]
@@ -143,17 +145,17 @@ def code_pictures(muse, code: int, images, tokens, most: int = 7):
     return np.stack(shown), titles, f"Code {code}: {len(found)} of {tokens.size} tokens ({share:.2%})"
 
 
-def code_explorer(muse, images, tokens):
+def code_explorer(muse, images, tokens, stage: str = "base"):
     """A slider over the codes, the most frequent first: what the decoder paints, and which patches have the code."""
     import ipywidgets
 
-    counts = np.bincount(tokens.ravel(), minlength=muse.configs["tokenizer"].codebook_size)
+    counts = np.bincount(tokens.ravel(), minlength=muse.configs[TOKENIZERS[stage]].codebook_size)
     order = np.argsort(-counts, kind="stable")
     rank = _control(ipywidgets.IntSlider, "Rank", 20, min=1, max=len(order))
     picture = ipywidgets.Output()
 
     def draw(_change=None):
-        shown, titles, words = code_pictures(muse, int(order[rank.value - 1]), images, tokens)
+        shown, titles, words = code_pictures(muse, int(order[rank.value - 1]), images, tokens, stage=stage)
         _show(picture, shown, words, titles)
 
     return _explorer([rank], draw, picture)

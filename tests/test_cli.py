@@ -50,6 +50,7 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["train", "tokenizer", "--out", __file__], "is a file; --out names a folder"),
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
         (["evaluate", "tokenizer", "--split", "unseen_pairs"], "takes only --preset, --n and --json"),
+        (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
         (["train", "base", "--preset", "micro"], "Train it first: python -m minimuse train tokenizer --preset micro"),
         (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
     ],
@@ -83,7 +84,12 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
     for _ in range(2):  # the second time there is nothing left to do
         assert run("train", "all", "--preset", "micro", "--out", out) == 0
     config = json.loads((out / "config.json").read_text())
-    assert config["preset"] == "micro" and set(config["trained"]) >= {"tokenizer", "base"}
+    stages = {"tokenizer", "tokenizer_adversarial", "superres_tokenizer", "base"}
+    assert config["preset"] == "micro" and set(config["trained"]) >= stages
+    capsys.readouterr()
+    assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", "--n", 4, "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert set(measured) == {"psnr", "ssim", "frechet", "usage", "perplexity", "readable"}
     assert (out / "text" / "tokenizer.json").is_file()
     assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
     assert run("generate", "a cat", "--checkpoint", out, "--out", tmp_path / "cat.png", "--steps", 2) == 0

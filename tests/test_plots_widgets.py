@@ -96,6 +96,26 @@ def test_training_curve():
         plots.training_curve(dict(fixed=log), ["psnr"])
 
 
+def test_training_curve_over_a_reference():
+    log = dict(step=np.arange(1, 4), seconds=np.array([1.0, 2, 3]), loss=np.array([3.0, 2, 1]))
+    bands = dict(loss=dict(low=[0.5, 0.4], middle=[2.0, 1.0], high=[4.0, 3.0]))
+    reference = dict(step=[1, 3], seconds=[2.0, 6.0], metrics=bands)
+    (ax,) = plots.training_curve(dict(yours=log), ["loss"], reference, against="seconds").axes
+    corners = ax.collections[0].get_paths()[0].vertices.tolist()
+    assert [2.0, 0.5] in corners and [6.0, 3.0] in corners  # the band runs over the reference's own seconds
+    assert ax.collections[0].get_hatch() and ax.get_xlabel() == "seconds"
+    assert [line.get_label() for line in ax.lines] == ["reference", "yours"]
+    with pytest.raises(ValueError, match="The reference has no psnr; it has loss"):
+        plots.training_curve(dict(yours=log | dict(psnr=log["loss"])), ["psnr"], reference)
+
+
+def test_bars_say_their_values():
+    one, two = plots.bars(dict(psnr=dict(before=27.53, after=27.8), frechet=dict(before=0.0186, after=0.0118))).axes
+    assert [text.get_text() for text in one.texts] == ["27.5", "27.8"] and one.get_title() == "psnr"
+    assert [text.get_text() for text in two.texts] == ["0.0186", "0.0118"]
+    assert [label.get_text() for label in two.get_xticklabels()] == ["before", "after"]
+
+
 def test_mask_schedule():
     left, revealed = plots.mask_schedule(12, 64).axes
     assert [text.get_text() for text in revealed.texts] == "1 2 2 4 5 5 7 6 8 8 8 8".split()

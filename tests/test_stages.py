@@ -1,11 +1,13 @@
 """The stages of training: what each trains on, and what it writes."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minimuse import scenes, stages, training
+from minimuse import adversarial, scenes, stages, training
 from minimuse.config import PRESETS
 
 MICRO = PRESETS["micro"]
@@ -23,28 +25,59 @@ def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
     batches = {}
 
     def fit(out, step, state, batch_at, *rest, **settings):
-        batches.update(images=batch_at(2)["images"])  # the third batch of eight
+        batches[out.name] = batch_at(2)["images"]  # the third batch of eight
         return state
 
     monkeypatch.setattr(training, "fit", fit)
     stages.train_tokenizer(MICRO, tmp_path)
     plain = lambda i: scenes.example("train", i, 0)[0]  # noqa: E731
-    for i, image in enumerate(batches["images"], 16):
-        assert (image == scenes.render(stages.large_object(i, 0) if i % 2 else plain(i))).all()
+    # The second phase goes on where the first one ends, after 8 batches of 8.
+    for phase, first in (("tokenizer", 16), ("tokenizer_adversarial", 64 + 16)):
+        for i, image in enumerate(batches[phase], first):
+            assert (image == scenes.render(stages.large_object(i, 0) if i % 2 else plain(i))).all()
 
 
 def test_what_is_shipped_is_the_average_of_the_weights(tmp_path, monkeypatch):
-    given = {}
+    """After the first phase all of it; after the second the decoder, with encoder and codebook of the first."""
 
     def fit(out, step, state, *rest, **settings):
-        given.update(average=jax.tree.map(lambda x: np.full_like(x, 0.5), state["ema"]))
-        return state | dict(ema=given["average"])
+        value = 0.5 if out.name == "tokenizer" else 0.25
+        return state | dict(ema=jax.tree.map(lambda x: jax.numpy.full_like(x, value), state["ema"]))
 
     monkeypatch.setattr(training, "fit", fit)
     stages.train_tokenizer(MICRO, tmp_path)
-    weights = load_file(tmp_path / "tokenizer.safetensors")
-    assert len(weights) == len(jax.tree.leaves(given["average"]))
-    assert all((value == 0.5).all() for value in weights.values())
+    first, final = (load_file(tmp_path / f"{name}.safetensors") for name in ("tokenizer_reconstruction", "tokenizer"))
+    assert first.keys() == final.keys() and all((value == 0.5).all() for value in first.values())
+    for name, value in final.items():
+        assert (value == (0.25 if name.startswith("decoder") else 0.5)).all(), name
+
+
+def test_the_second_phase_is_resumed_where_it_was_stopped(tmp_path, monkeypatch):
+    """Killed in the second phase and started again, the tokenizer comes out bit for bit as if nothing had happened."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for out in (whole, killed):
+        out.mkdir()
+    stages.train_tokenizer(MICRO, whole)
+    make_step, calls = adversarial.make_step, []
+
+    def stopping(*args):
+        step = make_step(*args)
+
+        def counted(state, batch):
+            calls.append(int(state["step"]))
+            if len(calls) == 4:
+                signal.raise_signal(signal.SIGTERM)
+            return step(state, batch)
+
+        return counted
+
+    monkeypatch.setattr(adversarial, "make_step", stopping)
+    with pytest.raises(training.Stopped, match="Stopped at step 4 of 8"):
+        stages.train_tokenizer(MICRO, killed)
+    stages.train_tokenizer(MICRO, killed)
+    assert calls == [0, 1, 2, 3, 4, 5, 6, 7]
+    one, other = (load_file(out / "tokenizer.safetensors") for out in (whole, killed))
+    assert all((one[name] == other[name]).all() for name in one)
 
 
 def test_base_is_not_resumed_on_other_tokens(tmp_path, monkeypatch):

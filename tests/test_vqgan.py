@@ -134,17 +134,19 @@ def test_dead_codes_move_onto_encodings_and_live_ones_stay():
     assert (again["params"]["codebook"][2:] == 0.5).all()
 
 
-def test_training_learns_and_uses_the_codebook():
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_training_learns_and_uses_the_codebook(ema):
     from minimuse import scenes, training
     from minimuse.config import TrainConfig
 
-    config = VQGANConfig(codebook_size=32, code_dim=8, channels=(32,), blocks=1)
+    config = VQGANConfig(codebook_size=32, code_dim=8, channels=(32,), blocks=1, codebook_ema=ema)
     train = TrainConfig(steps=150, batch=8, learning_rate=3e-3, warmup=5, weight_decay=0)
     graphdef, params = weights.init("tokenizer", config)
-    step = training.make_step(
-        functools.partial(vqgan.tokenizer_loss, graphdef, config), train, vqgan.restart_dead_codes
+    loss, update = (
+        functools.partial(*part) for part in ((vqgan.tokenizer_loss, graphdef, config), (vqgan.update_codes, config))
     )
-    state = training.init_state(params, train, usage=jnp.zeros(32))
+    step = training.make_step(loss, train, update)
+    state = training.init_state(params, train, **vqgan.codebook_state(config))
     batch = dict(images=scenes.render_batch([scenes.example("train", i)[0] for i in range(8)], 32))
     curve = []
     for _ in range(150):
@@ -154,3 +156,32 @@ def test_training_learns_and_uses_the_codebook():
     assert curve[-1]["perplexity"] > 3
     assert step._cache_size() == 1
     assert np.isfinite([row["grad_norm"] for row in curve]).all()
+
+
+def test_a_code_becomes_the_mean_of_the_encodings_that_chose_it():
+    config = VQGANConfig(codebook_size=3, code_dim=2, codebook_ema=0.5)
+    state = vqgan.codebook_state(config) | dict(params=dict(codebook=jnp.eye(3, 2)), ema=dict(codebook=jnp.eye(3, 2)))
+    encodings = jnp.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
+    metrics = dict(tokens=jnp.array([0, 0, 1]), encodings=encodings)
+    after = vqgan.average_codes(state, metrics, 0.5)
+    # Code 0: half of (0.6, 0.8) + (1, 0) = (1.6, 0.8), to length 1. Code 2 was chosen by nothing and stays.
+    expected = np.array([[2, 1], [0, np.sqrt(5)], [0, 0]]) / np.sqrt(5)
+    for name in ("params", "ema"):
+        np.testing.assert_allclose(after[name]["codebook"], expected, atol=1e-6)
+    # A second batch counts as much as the first, halved: 0.25 (1.6, 0.8) + 0.5 (0, 1.2).
+    again = vqgan.average_codes(after, dict(tokens=jnp.array([0]), encodings=jnp.array([[0.0, 1.2]])), 0.5)
+    np.testing.assert_allclose(again["params"]["codebook"][0], np.array([0.4, 0.8]) / np.sqrt(0.8), atol=1e-6)
+
+
+def test_codes_that_are_means_need_no_codebook_loss():
+    images = pixels(3, 2, 16, 16, 3)
+    for ema, moves in ((0.0, True), (0.9, False)):
+        config = VQGANConfig(codebook_size=16, code_dim=4, channels=(8,), codebook_ema=ema)
+        graphdef, params = random_weights("tokenizer", config)
+
+        def loss(params, graphdef=graphdef, config=config):
+            return vqgan.code_losses(nnx.merge(graphdef, params), config, images)[1]
+
+        slope = jax.jit(jax.grad(loss))(params)
+        assert bool(jnp.any(slope["codebook"] != 0)) == moves
+        assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope["encoder"]))  # the commitment goes on
