@@ -1,8 +1,8 @@
 """The GAN in VQGAN: a patch discriminator, and the training of tokenizer and discriminator against each other.
 
 The discriminator learns to tell true patches from rebuilt ones; the tokenizer learns to leave it nothing to see.
-Differences of pixels alone are least for a blurred edge where the token does not say exactly where the edge is. A blur
-is the first thing that a discriminator sees.
+Where a token does not say exactly where an edge is, squared differences are smallest for a blurred one; and a blur is
+the first thing that a discriminator sees.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class LeakyReLU(nnx.Module):
 class Discriminator(nnx.Module):
     """Pixels [B, H, W, 3] in [-1, 1] -> one logit for every 8 x 8 patch [B, H/8, W/8]: true if positive.
 
-    Every logit sees its patch and 22 pixels around it, so it judges texture and edges, not the scene. Nothing is
-    normalised: statistics of a batch would tell true from rebuilt ones without a look at any picture.
+    Every logit sees its patch and 22 pixels around it: texture, edges and parts, not the whole scene. Nothing is
+    normalised over the batch: true and rebuilt pictures come in separate ones, whose statistics could give them away.
     """
 
     def __init__(self, channels: tuple[int, int, int] = (48, 96, 128), *, rngs: nnx.Rngs):
@@ -172,8 +172,10 @@ def make_step(
             return layers[max(layers)]["kernel"]
 
         weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
-        weight = train.adversarial * weight * (state["step"] >= train.discriminator_start)
-        (grads,) = back((towards_images + weight * towards_true, jnp.ones(())))
+        weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
+        # A product with a weight of 0 would still let a nan through.
+        heard = jnp.where(weight > 0, weight * towards_true, 0.0)
+        (grads,) = back((towards_images + heard, jnp.ones(())))
 
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
@@ -182,14 +184,14 @@ def make_step(
 
         def judging(d_params):
             true, rebuilt = judge(d_params, images), judge(d_params, jax.lax.stop_gradient(decoded))
-            loss = hinge_loss(true, rebuilt)
+            loss = hinge = hinge_loss(true, rebuilt)
             if train.lecam:
                 loss += train.lecam * lecam(true, rebuilt, state["means"])
             if train.r1:
                 loss += train.r1 / 2 * r1(functools.partial(judge, d_params), images)
-            return loss, (true.mean(), rebuilt.mean())
+            return loss, (hinge, (true.mean(), rebuilt.mean()))
 
-        (d_loss, means), d_grads = jax.value_and_grad(judging, has_aux=True)(state["discriminator"])
+        (_, (hinge, means)), d_grads = jax.value_and_grad(judging, has_aux=True)(state["discriminator"])
         d_updates, discriminator_opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
 
         state = state | dict(
@@ -205,6 +207,6 @@ def make_step(
             state = update(state, update_key, metrics)
         metrics = {k: v for k, v in metrics.items() if jnp.ndim(v) == 0}
         metrics |= parts | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
-        return state, metrics | dict(discriminator=d_loss, logits_true=means[0], logits_rebuilt=means[1])
+        return state, metrics | dict(discriminator=hinge, logits_true=means[0], logits_rebuilt=means[1])
 
     return step

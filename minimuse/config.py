@@ -81,14 +81,12 @@ class AdversarialConfig(TrainConfig):
     """How a tokenizer that already rebuilds pictures is trained against a discriminator (compare paper table 5)."""
 
     perceptual: float = 0.5  # weight of the perceptual loss
-    adversarial: float = 0.5  # weight of the adversarial loss
+    adversarial: float = 0.1  # weight of the adversarial loss
     adaptive: bool = True  # times the adaptive weight (VQGAN, equation 7)
-    discriminator_start: int = (
-        200  # first steps, in which the discriminator learns and the tokenizer does not hear of it
-    )
-    discriminator_rate: float = 2e-3  # the discriminator's learning rate
-    r1: float = 0.0  # weight of the R1 regularizer
-    lecam: float = 0.1  # weight of the LeCam regularizer
+    discriminator_start: int = 300  # steps in which the discriminator learns alone
+    discriminator_rate: float = 5e-4  # the discriminator's learning rate
+    r1: float = 0.0  # weight of the R1 regularizer; the loss has half of it
+    lecam: float = 0.01  # weight of the LeCam regularizer
     freeze_tokens: bool = True  # train the decoder alone, so that tokens and what was trained on them stay valid
 
 
@@ -126,12 +124,9 @@ PRESETS = {
                 "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
                 "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
-                "tokenizer_adversarial": AdversarialConfig(
-                    steps=2500, batch=16, learning_rate=5e-4, b2=0.99, weight_decay=1e-4
-                ),
                 "superres_tokenizer": TrainConfig(steps=4000, batch=8, b2=0.99, weight_decay=1e-4),
                 "superres_tokenizer_adversarial": AdversarialConfig(
-                    steps=1200, batch=8, learning_rate=5e-4, b2=0.99, weight_decay=1e-4
+                    steps=1400, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4
                 ),
                 "base": TrainConfig(
                     steps=7000, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0

@@ -26,6 +26,14 @@ CACHE_PART = 4096  # examples
 TEXT_SAMPLE = 200_000  # text tokens that say how their vectors vary
 
 
+def fingerprint(*trees) -> str:
+    """A few letters that tell these weights (or settings) from others."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(trees):
+        found.update(leaf.encode() if isinstance(leaf, str) else np.asarray(leaf).tobytes())
+    return found.hexdigest()[:12]
+
+
 def describe(out: Path, preset: Preset, stage: str, config) -> None:
     """Add a finished stage to the run folder's config.json."""
     path = out / "config.json"
@@ -78,7 +86,9 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
         state = adversarial.init_state(params, second, **codes)
         batches = functools.partial(batch_at, batch=second.batch, first=train.steps * train.batch)
         folder = out / f"{stage}_adversarial"
-        state = training.fit(folder, step, state, batches, second, model=dataclasses.asdict(config))
+        # A second phase goes with the first phase that it was begun from, and with no other.
+        about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
+        state = training.fit(folder, step, state, batches, second, **about)
         params = adversarial.weights(state)
     save_weights(out / f"{stage}.safetensors", params)
     describe(out, preset, stage, config)
@@ -117,10 +127,8 @@ def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
     graphdef, params = load_tokenizer(preset, out)
     # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
     # decoder has no part in it.
-    made_from = hashlib.sha256(f"{train.scenes}/{train.seed}".encode())
-    for weights in jax.tree.leaves((params["encoder"], params["codebook"], text.params)):
-        made_from.update(np.asarray(weights).tobytes())
-    path = out / f"tokens-{made_from.hexdigest()[:12]}.safetensors"
+    made_from = fingerprint(f"{train.scenes}/{train.seed}", params["encoder"], params["codebook"], text.params)
+    path = out / f"tokens-{made_from}.safetensors"
     if path.is_file():
         return TokenCache.load(path), path.stem
 

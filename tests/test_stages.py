@@ -1,5 +1,7 @@
 """The stages of training: what each trains on, and what it writes."""
 
+import dataclasses
+import shutil
 import signal
 
 import jax
@@ -78,6 +80,14 @@ def test_the_second_phase_is_resumed_where_it_was_stopped(tmp_path, monkeypatch)
     assert calls == [0, 1, 2, 3, 4, 5, 6, 7]
     one, other = (load_file(out / "tokenizer.safetensors") for out in (whole, killed))
     assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_a_second_phase_is_not_resumed_on_another_first(tmp_path):
+    stages.train_tokenizer(MICRO, tmp_path)
+    shutil.rmtree(tmp_path / "tokenizer")
+    train = MICRO.train | dict(tokenizer=dataclasses.replace(MICRO.train["tokenizer"], seed=1))
+    with pytest.raises(ValueError, match="tokenizer_adversarial holds a run with other settings .*begun_from was"):
+        stages.train_tokenizer(dataclasses.replace(MICRO, train=train), tmp_path)
 
 
 def test_base_is_not_resumed_on_other_tokens(tmp_path, monkeypatch):
