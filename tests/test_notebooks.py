@@ -46,6 +46,7 @@ def test_valid_and_small(path, notebook):
     assert path.stat().st_size < MEGABYTE
     assert len(notebook.cells) < 60
     assert len(prose(notebook).split()) < 4000
+    assert "widgets" not in notebook.metadata, "drop the widgets' saved state: it makes every run a large difference"
 
 
 def test_headings(path, notebook):
