@@ -3,6 +3,7 @@
     RUN/text                          -> data/t5-scenes          the frozen text encoder
     RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizer and base transformer
     RUN/scorer-weights                -> data/checkpoints/scorer the scene scorer
+    RUN/STAGE/log.jsonl               -> data/curves/STAGE.json  how its training went
 
 A part that the run has not trained is left as it is. Every file is written whole or not at all.
 """
@@ -13,10 +14,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from minimuse.curves import curve_of
 from minimuse.files import whole, write_text
+from minimuse.weights import STAGES
 
 DATA = Path(__file__).resolve().parent
 TEXT = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "held_out.json")
+COMPARED = ("superres_tokenizer_reconstruction",)  # what chapter 03 sets beside the final weights
 LARGEST = 16 * 2**20  # bytes a file, since the history of the repository keeps every version
 
 
@@ -39,12 +43,18 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
     if (run / "config.json").is_file():
         config = json.loads((run / "config.json").read_text())
         folder = data / "checkpoints" / config["preset"]
-        for stage in config["trained"]:
+        trained = [stage for stage in STAGES if stage in config]
+        for stage in (*trained, *(name for name in COMPARED if (run / f"{name}.safetensors").is_file())):
             copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
         if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on
             config["text"] = "t5-scenes"
         write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
-        shipped.append(f"checkpoints/{config['preset']} ({', '.join(config['trained'])})")
+        for phase in config["trained"]:
+            if not (run / phase / "log.jsonl").is_file():
+                continue
+            (data / "curves").mkdir(exist_ok=True)
+            write_text(data / "curves" / f"{phase}.json", json.dumps(curve_of(run / phase)) + "\n")
+        shipped.append(f"checkpoints/{config['preset']} ({', '.join(trained)})")
     if (run / "scorer-weights" / "config.json").is_file():
         for name in ("scorer.safetensors", "config.json"):
             copy(run / "scorer-weights" / name, data / "checkpoints" / "scorer" / name)

@@ -229,7 +229,7 @@ def test_a_wheel_holds_what_the_library_reads():
     held = {file.distribution_path for file in builders.WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {"minimuse/__init__.py", "minimuse/py.typed", "minimuse/teach/doctor.py"} <= held
     data = ["sprites.parquet", "LICENSE-sprites.md"]
-    for folder in ("t5-scenes", "checkpoints"):
+    for folder in ("t5-scenes", "checkpoints", "curves"):
         inside = [path for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
         assert inside, f"data/{folder} is empty"
         data += [path.relative_to(ROOT / "data").as_posix() for path in inside]
@@ -247,11 +247,19 @@ def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
     shutil.copytree(ROOT / "data" / "checkpoints" / "tiny", run, dirs_exist_ok=True)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | dict(text="text")))
-    assert ship_run.ship(run, data) == ["checkpoints/tiny (tokenizer, base)"]
+    shipped = ["checkpoints/tiny (tokenizer, superres_tokenizer, base)"]
+    assert ship_run.ship(run, data) == shipped
     assert json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())["text"] == "t5-scenes"
     assert sorted(path.name for path in data.rglob("*") if path.is_file()) == sorted(
         path.name for path in run.iterdir()
     )
+    (run / "base").mkdir()  # a log becomes a curve
+    (run / "base" / "log.jsonl").write_text('{"step": 20, "seconds": 1.0, "loss": 2.0}\n')
+    for name in ("settings.json", "machine.json"):
+        (run / "base" / name).write_text("{}")
+    assert ship_run.ship(run, data) == shipped
+    curve = json.loads((data / "curves" / "base.json").read_text())
+    assert curve["step"] == [20] and curve["metrics"]["loss"] == dict(low=[2.0], middle=[2.0], high=[2.0])
     with open(run / "base.safetensors", "ab") as file:
         file.truncate(ship_run.LARGEST + 1)
     with pytest.raises(SystemExit, match="the repository takes 16 at most"):

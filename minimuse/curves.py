@@ -1,0 +1,53 @@
+"""Reference curves: how the shipped weights' training went, so that "is my loss normal?" has an answer.
+
+A curve is a training log made small: for some of its steps the seconds since the start, and for every metric the least,
+middle and greatest value of the lines around that step. `data/ship_run.py` makes them from the logs of a run;
+`plots.training_curves` draws another run over them.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minimuse.config import data_dir
+from minimuse.training import read_log
+
+FIRST = 20  # lines of a log that are all kept: much happens early
+POINTS = 40  # lines kept of the rest
+AROUND = 3  # lines before and after a step that its band is taken from
+
+
+def band(values: np.ndarray, at: np.ndarray) -> dict:
+    """low, middle, high of values [M] in the lines around each of the lines `at`, to four digits."""
+    windows = [values[max(0, i - AROUND) : i + AROUND + 1] for i in at]
+    found = dict(low=map(np.nanmin, windows), middle=map(np.nanmedian, windows), high=map(np.nanmax, windows))
+    return {name: [float(f"{value:.4g}") for value in column] for name, column in found.items()}
+
+
+def curve_of(folder: Path | str) -> dict:
+    """The curve of one folder of a run, from its log.jsonl, settings.json and machine.json: where, how, step, seconds,
+    and a band for every metric."""
+    folder = Path(folder)
+    log = read_log(folder / "log.jsonl")
+    lines = len(log["step"])
+    at = np.unique(np.concatenate([np.arange(min(FIRST, lines)), np.linspace(FIRST, lines - 1, POINTS).round()]))
+    at = at[at < lines].astype(int)
+    metrics = {name: band(values, at) for name, values in log.items() if name not in ("step", "seconds")}
+    read = lambda name: json.loads((folder / name).read_text())  # noqa: E731
+    return dict(
+        machine=read("machine.json"),
+        settings=read("settings.json"),
+        step=[int(v) for v in log["step"][at]],
+        seconds=[float(v) for v in log["seconds"][at]],
+        metrics=metrics,
+    )
+
+
+def reference(name: str) -> dict:
+    """A shipped curve: `tokenizer`, `tokenizer_adversarial`, `superres_tokenizer` and so on, as `curve_of` made it."""
+    path = data_dir() / "curves" / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise FileNotFoundError(f"There is no reference curve {name!r}; there are: {names}.")
+    return json.loads(path.read_text())

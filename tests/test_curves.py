@@ -1,0 +1,41 @@
+"""Reference curves: made from a log, read by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minimuse import curves
+
+
+def test_a_band_by_hand():
+    values = np.array([5.0, 1.0, 9.0, 3.0, 7.0])
+    # Around line 2 are all five; around line 0 the first four, whose middle is (3 + 5) / 2.
+    assert curves.band(values, np.array([0, 2])) == dict(low=[1.0, 1.0], middle=[4.0, 5.0], high=[9.0, 9.0])
+
+
+@pytest.mark.parametrize("lines, kept", [(7, 7), (400, curves.FIRST + curves.POINTS)])
+def test_a_log_becomes_a_curve_of_a_few_points(tmp_path, lines, kept):
+    rows = [dict(step=20 * (i + 1), seconds=3.0 * i, psnr=10 + i) for i in range(lines)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "settings.json").write_text('{"train": {"batch": 4}}')
+    (tmp_path / "machine.json").write_text('{"processor": "abacus"}')
+    curve = curves.curve_of(tmp_path)
+    assert curve["machine"] == {"processor": "abacus"} and curve["settings"]["train"]["batch"] == 4
+    assert set(curve["metrics"]) == {"psnr"}
+    assert len(curve["step"]) == len(curve["seconds"]) == len(curve["metrics"]["psnr"]["low"]) == kept
+    assert curve["step"][0] == 20 and curve["step"][-1] == 20 * lines and curve["seconds"][-1] == 3.0 * (lines - 1)
+
+
+def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
+    with pytest.raises(FileNotFoundError, match="no reference curve 'nothing'; there are: .*tokenizer"):
+        curves.reference("nothing")
+    for path in (curves.data_dir() / "curves").glob("*.json"):
+        curve = curves.reference(path.stem)
+        assert curve["machine"]["processor"] and curve["step"] == sorted(curve["step"])
+        for bands in curve["metrics"].values():
+            assert np.all(np.array(bands["low"]) <= bands["middle"]) and np.all(
+                np.array(bands["middle"]) <= bands["high"]
+            )
+            assert len(bands["low"]) == len(curve["step"]) <= curves.FIRST + curves.POINTS
+        assert path.stat().st_size < 60_000
