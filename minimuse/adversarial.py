@@ -17,7 +17,7 @@ from flax import nnx
 from minimuse import training
 from minimuse.config import AdversarialConfig, VQGANConfig
 from minimuse.perceptual import perceptual_loss
-from minimuse.vqgan import Halve, code_losses, psnr, space_to_depth, to_float
+from minimuse.vqgan import Halve, code_losses, pixel_loss, psnr, space_to_depth, to_float
 
 # --- the discriminator ----------------------------------------------------------------------------------------------
 
@@ -158,9 +158,9 @@ def make_step(
         (decoded, _), back, metrics = jax.vjp(rebuild, state["params"], has_aux=True)
 
         def rebuilding(pixels):
-            l1, l2 = jnp.mean(jnp.abs(pixels - images)), jnp.mean((pixels - images) ** 2)
+            loss, l1 = pixel_loss(pixels, images)
             seen = perceptual_loss(maps, pixels, images) if train.perceptual else jnp.zeros(())
-            return l1 + l2 + train.perceptual * seen, dict(l1=l1, perceptual=seen)
+            return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
 
         (loss, parts), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
         fool = lambda pixels: -jnp.mean(judge(state["discriminator"], pixels))  # noqa: E731
@@ -179,8 +179,6 @@ def make_step(
 
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        decay = jnp.minimum(train.ema, (1 + state["step"]) / (10 + state["step"]))
-        ema = optax.incremental_update(params, state["ema"], 1 - decay)
 
         def judging(d_params):
             true, rebuilt = judge(d_params, images), judge(d_params, jax.lax.stop_gradient(decoded))
@@ -196,7 +194,7 @@ def make_step(
 
         state = state | dict(
             params=params,
-            ema=ema,
+            ema=training.running_average(state, params, train),
             opt=opt,
             discriminator=optax.apply_updates(state["discriminator"], d_updates),
             discriminator_opt=discriminator_opt,

@@ -73,6 +73,13 @@ def init_state(params: dict, config: TrainConfig, **extra) -> dict:
     return dict(params=params, ema=copy(params), opt=optimizer(config).init(params), step=jnp.zeros((), int), **extra)
 
 
+def running_average(state: dict, params: dict, config: TrainConfig) -> dict:
+    """state["ema"] moved a little towards the new params."""
+    # A young average follows closely; otherwise a short run would still ship its first weights.
+    decay = jnp.minimum(config.ema, (1 + state["step"]) / (10 + state["step"]))
+    return optax.incremental_update(params, state["ema"], 1 - decay)
+
+
 def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
     """Compile one training step: (state, batch) -> (state, metrics of scalars).
 
@@ -88,9 +95,7 @@ def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = 
         (loss, metrics), grads = grad(state["params"], key, batch)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        # A young average follows closely; otherwise a short run would still ship its first weights.
-        decay = jnp.minimum(config.ema, (1 + state["step"]) / (10 + state["step"]))
-        ema = optax.incremental_update(params, state["ema"], 1 - decay)
+        ema = running_average(state, params, config)
         state = state | dict(params=params, ema=ema, opt=opt, step=state["step"] + 1)
         if update is not None:
             state = update(state, update_key, metrics)

@@ -185,6 +185,12 @@ def to_uint8(images: jax.Array) -> jax.Array:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
+def pixel_loss(decoded: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean absolute plus mean squared difference of two batches of images, and the first of the two."""
+    l1 = jnp.mean(jnp.abs(decoded - images))
+    return l1 + jnp.mean((decoded - images) ** 2), l1
+
+
 def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array):
     """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics)."""
     z = model.encode(images)
@@ -207,8 +213,8 @@ def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, 
     del key  # nothing random in this loss
     images = to_float(batch["images"])
     decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images)
-    l1, l2 = jnp.mean(jnp.abs(decoded - images)), jnp.mean((decoded - images) ** 2)
-    return l1 + l2 + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
+    loss, l1 = pixel_loss(decoded, images)
+    return loss + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
 
 
 def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
