@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from minimuse import training
+from minimuse import modules, training
 from minimuse.config import AdversarialConfig, VQGANConfig
 from minimuse.perceptual import perceptual_loss
 from minimuse.vqgan import Halve, code_losses, pixel_loss, psnr, space_to_depth, to_float
@@ -48,18 +48,6 @@ class Discriminator(nnx.Module):
 
     def __call__(self, pixels):
         return self.stages(space_to_depth(pixels, 2))[..., 0]
-
-
-@functools.cache
-def abstract_discriminator() -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and shapes of the discriminator."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: Discriminator(rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
-
-
-def init_discriminator(seed: int = 0) -> dict:
-    """Fresh weights."""
-    return jax.jit(lambda: nnx.to_pure_dict(nnx.split(Discriminator(rngs=nnx.Rngs(seed)))[1]))()
 
 
 # --- losses ---------------------------------------------------------------------------------------------------------
@@ -106,7 +94,7 @@ def init_state(params: dict, train: AdversarialConfig, **extra) -> dict:
     params = jax.tree.map(jnp.copy, params)  # the step gives its input's memory away; the caller may still need it
     frozen = {k: v for k, v in params.items() if train.freeze_tokens and k != "decoder"}
     moving = {k: v for k, v in params.items() if k not in frozen}
-    discriminator = init_discriminator(train.seed)
+    discriminator = modules.init(Discriminator, seed=train.seed)[1]
     return training.init_state(
         moving,
         train,
@@ -127,6 +115,60 @@ def _discriminator_config(train: AdversarialConfig) -> AdversarialConfig:
     return dataclasses.replace(train, learning_rate=train.discriminator_rate)
 
 
+def tokenizer_gradients(graphdef, config: VQGANConfig, train: AdversarialConfig, maps, judge, state, images):
+    """Gradients of the tokenizer's losses on images float [B, H, W, 3]; also the rebuilt pictures, and metrics.
+
+    The tokenizer runs forward once. Its three losses meet at the rebuilt picture: their gradients there are added up,
+    weighted, and sent back through decoder and encoder together. judge(pixels) are the discriminator's logits.
+    """
+
+    def rebuild(params):
+        model = nnx.merge(graphdef, state["frozen"] | params)
+        decoded, loss, metrics = code_losses(model, config, images)
+        return (decoded, loss), metrics
+
+    (decoded, _), back, metrics = jax.vjp(rebuild, state["params"], has_aux=True)
+
+    def rebuilding(pixels):
+        loss, l1 = pixel_loss(pixels, images)
+        seen = perceptual_loss(maps, pixels, images) if train.perceptual else jnp.zeros(())
+        return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
+
+    (loss, parts), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
+    fooling, towards_true = jax.value_and_grad(lambda pixels: -jnp.mean(judge(pixels)))(decoded)
+
+    # XLA computes no more of these two passes than their last kernels' gradients.
+    def last(pixels):
+        layers = back((pixels, jnp.zeros(())))[0]["decoder"]["stages"]["layers"]
+        return layers[max(layers)]["kernel"]
+
+    weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
+    weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
+    # A product with a weight of 0 would still let a nan through.
+    heard = jnp.where(weight > 0, weight * towards_true, 0.0)
+    (grads,) = back((towards_images + heard, jnp.ones(())))
+    metrics |= parts | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
+    return grads, decoded, metrics
+
+
+def discriminator_gradients(train: AdversarialConfig, judge, state, images, decoded):
+    """Gradients of the discriminator's losses on true and rebuilt pictures, both float [B, H, W, 3], and metrics.
+
+    judge(params, pixels) are its logits. No way leads back from its losses to the tokenizer.
+    """
+
+    def judging(params):
+        true, rebuilt = judge(params, images), judge(params, jax.lax.stop_gradient(decoded))
+        loss = hinge = hinge_loss(true, rebuilt)
+        if train.lecam:
+            loss += train.lecam * lecam(true, rebuilt, state["means"])
+        if train.r1:
+            loss += train.r1 / 2 * r1(functools.partial(judge, params), images)
+        return loss, dict(discriminator=hinge, logits_true=true.mean(), logits_rebuilt=rebuilt.mean())
+
+    return jax.grad(judging, has_aux=True)(state["discriminator"])
+
+
 def make_step(
     graphdef, config: VQGANConfig, train: AdversarialConfig, maps: Callable, update: Callable | None = None
 ) -> Callable:
@@ -135,76 +177,33 @@ def make_step(
     maps    the feature function of the perceptual loss
     update  as of `training.make_step`; with frozen tokens there is nothing to update
 
-    The tokenizer runs forward once. Its three losses meet at the rebuilt picture: their gradients there are added up,
-    weighted, and sent back through decoder and encoder together. The discriminator sees the same rebuilt pictures, with
-    no way back from its own loss to the tokenizer.
+    The discriminator learns from the same rebuilt pictures that the tokenizer was judged by.
     """
-    d_graphdef = abstract_discriminator()[0]
+    d_graphdef = modules.abstract(Discriminator)[0]
     tx, d_tx = training.optimizer(train), training.optimizer(_discriminator_config(train))
-
-    def judge(params, pixels):
-        return nnx.merge(d_graphdef, params)(pixels)
+    judge = lambda params, pixels: nnx.merge(d_graphdef, params)(pixels)  # noqa: E731
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
         _, update_key = jax.random.split(jax.random.fold_in(jax.random.key(train.seed), state["step"]))
-        images = to_float(batch["images"])
-
-        def rebuild(params):
-            model = nnx.merge(graphdef, state["frozen"] | params)
-            decoded, loss, metrics = code_losses(model, config, images)
-            return (decoded, loss), metrics
-
-        (decoded, _), back, metrics = jax.vjp(rebuild, state["params"], has_aux=True)
-
-        def rebuilding(pixels):
-            loss, l1 = pixel_loss(pixels, images)
-            seen = perceptual_loss(maps, pixels, images) if train.perceptual else jnp.zeros(())
-            return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
-
-        (loss, parts), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
-        fool = lambda pixels: -jnp.mean(judge(state["discriminator"], pixels))  # noqa: E731
-        fooling, towards_true = jax.value_and_grad(fool)(decoded)
-
-        # XLA computes no more of these two passes than their last kernels' gradients.
-        def last(pixels):
-            layers = back((pixels, jnp.zeros(())))[0]["decoder"]["stages"]["layers"]
-            return layers[max(layers)]["kernel"]
-
-        weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
-        weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
-        # A product with a weight of 0 would still let a nan through.
-        heard = jnp.where(weight > 0, weight * towards_true, 0.0)
-        (grads,) = back((towards_images + heard, jnp.ones(())))
-
+        images, today = to_float(batch["images"]), functools.partial(judge, state["discriminator"])
+        grads, decoded, metrics = tokenizer_gradients(graphdef, config, train, maps, today, state, images)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-
-        def judging(d_params):
-            true, rebuilt = judge(d_params, images), judge(d_params, jax.lax.stop_gradient(decoded))
-            loss = hinge = hinge_loss(true, rebuilt)
-            if train.lecam:
-                loss += train.lecam * lecam(true, rebuilt, state["means"])
-            if train.r1:
-                loss += train.r1 / 2 * r1(functools.partial(judge, d_params), images)
-            return loss, (hinge, (true.mean(), rebuilt.mean()))
-
-        (_, (hinge, means)), d_grads = jax.value_and_grad(judging, has_aux=True)(state["discriminator"])
+        d_grads, judged = discriminator_gradients(train, judge, state, images, decoded)
         d_updates, discriminator_opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
-
+        means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
         state = state | dict(
             params=params,
             ema=training.running_average(state, params, train),
             opt=opt,
             discriminator=optax.apply_updates(state["discriminator"], d_updates),
             discriminator_opt=discriminator_opt,
-            means=0.99 * state["means"] + 0.01 * jnp.stack(means),
+            means=0.99 * state["means"] + 0.01 * means,
             step=state["step"] + 1,
         )
         if update is not None:
             state = update(state, update_key, metrics)
-        metrics = {k: v for k, v in metrics.items() if jnp.ndim(v) == 0}
-        metrics |= parts | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
-        return state, metrics | dict(discriminator=hinge, logits_true=means[0], logits_rebuilt=means[1])
+        return state, {k: v for k, v in metrics.items() if jnp.ndim(v) == 0} | judged
 
     return step

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse.vqgan import unit
+
 VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
 VGG_LAYERS = (3, 8, 15, 22)  # the last activation of each of the first four resolutions of VGG16
 
@@ -18,7 +20,6 @@ def perceptual_loss(maps: Callable, x: jax.Array, y: jax.Array) -> jax.Array:
 
     maps   pixels in [-1, 1] [B, H, W, 3] -> list of features [B, h, w, C], of any resolutions; each counts alike
     """
-    unit = lambda f: f * jax.lax.rsqrt(jnp.sum(f**2, -1, keepdims=True) + 1e-8)  # noqa: E731
     distances = [jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1)) for a, b in zip(maps(x), maps(y))]
     return sum(distances) / len(distances)
 

@@ -18,7 +18,7 @@ import optax
 from flax import nnx
 from PIL import Image
 
-from minimuse import scenes
+from minimuse import modules, scenes
 from minimuse.config import from_dict
 from minimuse.scenes import BACKGROUNDS, CANVAS, CELL, Scene, sprites
 from minimuse.vqgan import Halve, ResBlock, Swish, space_to_depth, to_float
@@ -91,18 +91,6 @@ class ScorerNet(nnx.Module):
         return out[..., : self.classes], out[..., self.classes :][..., :2], out[..., self.classes + 2 :].mean((1, 2))
 
 
-@functools.cache
-def _abstract(config: ScorerConfig) -> tuple[nnx.GraphDef, dict]:
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: ScorerNet(config, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
-
-
-def init(config: ScorerConfig, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and fresh weights."""
-    make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(ScorerNet(config, rngs=nnx.Rngs(seed)))[1]))
-    return _abstract(config)[0], make()
-
-
 def _pixels(images: jax.Array) -> jax.Array:
     """uint8 [B, H, H, 3] -> [B, 64, 64, 3] in [-1, 1], scaled if need be."""
     pixels = to_float(images)
@@ -129,7 +117,7 @@ class Scorer:
     def __init__(self, config: ScorerConfig, params: dict):
         if config.sprites != len(sprites()):
             raise ValueError(f"This scorer knows {config.sprites} sprites; there are {len(sprites())}. Train it again.")
-        self.graphdef, self.params = _abstract(config)[0], params
+        self.graphdef, self.params = modules.abstract(ScorerNet, config)[0], params
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "scorer") -> "Scorer":
@@ -139,7 +127,7 @@ class Scorer:
         if "scorer" not in values:
             raise ValueError(f"{folder} holds no scorer.")
         config = from_dict(ScorerConfig, values["scorer"])
-        return cls(config, load_weights(folder / "scorer.safetensors", _abstract(config)[1]))
+        return cls(config, load_weights(folder / "scorer.safetensors", modules.abstract(ScorerNet, config)[1]))
 
     def _apply(self, function, images: np.ndarray) -> list:
         """`function` on chunks of one size; the last is padded, so that nothing compiles twice."""

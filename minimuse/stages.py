@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from minimuse import adversarial, scenes, training, transformer, vqgan
+from minimuse import adversarial, modules, scenes, training, transformer, vqgan
 from minimuse.config import Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
@@ -193,7 +193,7 @@ def train_scorer(preset: Preset, out: Path) -> None:
     from minimuse import evaluation, scorer
 
     config, train = scorer.ScorerConfig(), preset.train["scorer"]
-    graphdef, params = scorer.init(config, train.seed)
+    graphdef, params = modules.init(scorer.ScorerNet, config, seed=train.seed)
     state = training.fit(
         out / "scorer",
         training.make_step(functools.partial(scorer.scorer_loss, graphdef), train),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
+from minimuse import modules
 from minimuse.config import T5Config, data_dir
 from minimuse.files import whole, write_text
 
@@ -174,13 +175,6 @@ def encode(graphdef, params: dict, ids: jax.Array, mask: jax.Array) -> jax.Array
 # --- Hugging Face folders -------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def abstract_encoder(config: T5Config) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and nested dict of shapes of an encoder, without making any weights."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: T5Encoder(config, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
-
-
 def _hf_name(path: tuple[str, ...]) -> str:
     """Our place of a weight -> its key in a Hugging Face file; "{}" stands for the number of the layer."""
     if path[-2] == "embed":
@@ -275,7 +269,7 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
     folder = find_t5(name)
     config = read_t5_config(folder)
     files = _weight_files(folder)
-    shapes = traverse_util.flatten_dict(abstract_encoder(config)[1])
+    shapes = traverse_util.flatten_dict(modules.abstract(T5Encoder, config)[1])
     opened = {path: safe_open(path, framework="np") for path in set(files.values())}
 
     def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
@@ -336,7 +330,7 @@ class TextEncoder:
     def __init__(self, config: T5Config, params: dict, tokenizer):
         self.config, self.params, self.tokenizer = config, params, tokenizer
         self.width = config.d_model
-        self.graphdef = abstract_encoder(config)[0]
+        self.graphdef = modules.abstract(T5Encoder, config)[0]
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype=jnp.float32) -> "TextEncoder":

@@ -1,15 +1,14 @@
 """Weights on disk: safetensors with dotted keys, float16, beside a config.json. Nothing is ever unpickled."""
 
-import functools
 import json
 import os
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
+from minimuse import modules
 from minimuse.config import TransformerConfig, VQGANConfig, data_dir
 from minimuse.files import whole
 from minimuse.transformer import BaseTransformer
@@ -25,19 +24,14 @@ OPTIONAL = ("superres_tokenizer",)  # a checkpoint draws without these
 TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose tokens each transformer draws
 
 
-@functools.cache  # one and the same for equal configs: a second model of a config then compiles nothing
 def abstract(stage: str, config) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and the nested dict of shapes of a stage's model, without making any weights."""
-    cls = STAGES[stage][1]
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
+    return modules.abstract(STAGES[stage][1], config)
 
 
 def init(stage: str, config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and fresh weights of a stage's model; one compiled program instead of one a weight."""
-    cls = STAGES[stage][1]
-    make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(cls(config, rngs=nnx.Rngs(seed)))[1]))
-    return abstract(stage, config)[0], make()
+    """Graph definition and fresh weights of a stage's model."""
+    return modules.init(STAGES[stage][1], config, seed=seed)
 
 
 def _flat(params: dict) -> dict:

@@ -10,7 +10,7 @@ import pytest
 from conftest import random_weights
 from flax import nnx
 
-from minimuse import adversarial, training, vqgan
+from minimuse import adversarial, modules, training, vqgan
 from minimuse.config import AdversarialConfig, VQGANConfig
 from minimuse.perceptual import perceptual_loss
 
@@ -50,13 +50,13 @@ def same(a, b) -> bool:
 
 
 def test_one_logit_a_patch_for_any_multiple_of_eight():
-    judge = nnx.merge(adversarial.abstract_discriminator()[0], adversarial.init_discriminator())
+    judge = nnx.merge(*modules.init(adversarial.Discriminator))
     assert judge(jnp.zeros((2, 64, 64, 3))).shape == (2, 8, 8)
     assert judge(jnp.zeros((1, 24, 40, 3))).shape == (1, 3, 5)
 
 
 def test_a_logit_sees_its_patch_and_22_pixels_around():
-    judge = nnx.merge(adversarial.abstract_discriminator()[0], adversarial.init_discriminator())
+    judge = nnx.merge(*modules.init(adversarial.Discriminator))
     slope = jax.grad(lambda x: judge(x)[0, 5, 5])(jax.random.normal(jax.random.key(0), (1, 96, 96, 3)))
     rows = np.flatnonzero(np.abs(slope[0]).sum((1, 2)))
     assert (rows.min(), rows.max()) == (40 - 22, 47 + 22)
@@ -131,8 +131,8 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     """Three gradients meet at the picture; that equals the gradient of one sum, with the adaptive weight held still."""
     graphdef, params = tokenizer
     train = dataclasses.replace(TRAIN, freeze_tokens=freeze, warmup=1, clip=1e9)
-    d_params, images = adversarial.init_discriminator(train.seed), vqgan.to_float(batch(0)["images"])
-    judge = nnx.merge(adversarial.abstract_discriminator()[0], d_params)
+    d_params, images = modules.init(adversarial.Discriminator, seed=train.seed)[1], vqgan.to_float(batch(0)["images"])
+    judge = nnx.merge(modules.abstract(adversarial.Discriminator)[0], d_params)
     moving = {k: v for k, v in params.items() if not freeze or k == "decoder"}
 
     def rebuilding(moving):
@@ -170,11 +170,11 @@ def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
     train = dataclasses.replace(TRAIN, discriminator_rate=3e-3)
     tx, graphdef = (
         training.optimizer(dataclasses.replace(train, learning_rate=3e-3)),
-        adversarial.abstract_discriminator()[0],
+        modules.abstract(adversarial.Discriminator)[0],
     )
     images = vqgan.to_float(batch(0)["images"])
     for rebuilt, low, high in ((jnp.zeros_like(images), 0.0, 0.3), (images, 0.999, 1.01)):
-        params = adversarial.init_discriminator()
+        params = modules.init(adversarial.Discriminator)[1]
         loss = lambda p, r=rebuilt: adversarial.hinge_loss(*(nnx.merge(graphdef, p)(x) for x in (images, r)))  # noqa: E731
         step, opt = jax.jit(jax.value_and_grad(loss)), tx.init(params)
         for _ in range(20):

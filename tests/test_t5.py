@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from minimuse import corpus, t5
+from minimuse import corpus, modules, t5
 from minimuse import text_training as tt
 from minimuse.config import T5Config, TrainConfig, data_dir, get_preset
 
@@ -54,7 +54,7 @@ def shipped():
 def test_agrees_with_the_golden_outputs_of_transformers(kind, tmp_path):
     weights, about = golden(kind)
     config, params = t5.load_encoder(write_folder(tmp_path / kind, dataclasses.asdict(TINY) | KINDS[kind], weights))
-    got = t5.encode(t5.abstract_encoder(config)[0], params, about["ids"], about["mask"])
+    got = t5.encode(modules.abstract(t5.T5Encoder, config)[0], params, about["ids"], about["mask"])
     np.testing.assert_allclose(got, about["output"], atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_agrees_with_transformers(sizes, tmp_path):
         mask = np.arange(length) < np.array([[length], [(length + 1) // 2]])
         with torch.no_grad():
             want = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask).long()).last_hidden_state
-        got = t5.encode(t5.abstract_encoder(config)[0], params, ids, mask)
+        got = t5.encode(modules.abstract(t5.T5Encoder, config)[0], params, ids, mask)
         np.testing.assert_allclose(got, want.numpy() * mask[..., None], atol=1e-4)
 
 
@@ -148,7 +148,7 @@ def test_relative_buckets_by_hand():
 
 def test_padding_changes_nothing(folder):
     config, params = t5.load_encoder(folder)
-    graphdef = t5.abstract_encoder(config)[0]
+    graphdef = modules.abstract(t5.T5Encoder, config)[0]
     ids = np.arange(3, 12, dtype=np.int32)[None]
     short = t5.encode(graphdef, params, ids, np.ones((1, 9), bool))
     # What stands at the padding is not looked at.
