@@ -7,33 +7,89 @@ it: the same mean, another density.)
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+
+class Law(NamedTuple):
+    """A law three ways. n is the number of tokens N, which two of the laws depend on."""
+
+    rate: Callable  # (u, n) -> r
+    density: Callable  # (r, n) -> p(r), the density of r for a uniform u
+    mean: Callable  # n -> the mean of r
+
+
+LINEAR = Law(lambda u, n: 1 - u, lambda r, n: jnp.ones_like(r), lambda n: 1 / 2)
 LAWS = {
-    "cosine": lambda u: jnp.cos(jnp.pi / 2 * u),
-    "linear": lambda u: 1 - u,
-    "square": lambda u: 1 - u**2,
-    "cubic": lambda u: 1 - u**3,
-    "square root": lambda u: 1 - jnp.sqrt(u),
+    "cosine": Law(
+        lambda u, n: jnp.cos(jnp.pi / 2 * u),
+        lambda r, n: 2 / jnp.pi / jnp.sqrt(1 - r**2),
+        lambda n: 2 / math.pi,
+    ),
+    "linear": LINEAR,
+    "uniform": LINEAR,  # the same, named for its density
+    "square": Law(lambda u, n: 1 - u**2, lambda r, n: 1 / (2 * jnp.sqrt(1 - r)), lambda n: 2 / 3),
+    "cubic": Law(lambda u, n: 1 - u**3, lambda r, n: (1 - r) ** (-2 / 3) / 3, lambda n: 3 / 4),
+    "square root": Law(lambda u, n: 1 - jnp.sqrt(u), lambda r, n: 2 * (1 - r), lambda n: 1 / 3),
+    # In the first 1 / N of the way all is hidden: beside its density this law has a mass of 1 / N at r = 1.
+    "log": Law(
+        lambda u, n: -jnp.log(jnp.maximum(u, 1e-12)) / math.log(n),
+        lambda r, n: math.log(n) * n**-r,
+        lambda n: (1 - 1 / n) / math.log(n),
+    ),
+    # Begins with all but one token hidden: r is never above 1 - 1 / N.
+    "exponential": Law(
+        lambda u, n: 1 - n ** (u - 1),
+        lambda r, n: jnp.where(r <= 1 - 1 / n, 1 / ((1 - r) * math.log(n)), 0.0),
+        lambda n: 1 - (1 - 1 / n) / math.log(n),
+    ),
+    "arccos": Law(
+        lambda u, n: 2 / jnp.pi * jnp.arccos(u),
+        lambda r, n: jnp.pi / 2 * jnp.sin(jnp.pi / 2 * r),
+        lambda n: 2 / math.pi,
+    ),
 }
 
 
-def mask_rate(u, law: str = "cosine") -> jax.Array:
-    """The mask rate r at progress u, both in [0, 1] and of one shape."""
+def _law(law: str) -> Law:
     if law not in LAWS:
         raise ValueError(f"There is no masking law {law!r}; the laws are {', '.join(LAWS)}.")
-    return jnp.clip(LAWS[law](jnp.asarray(u, jnp.float32)), 0.0, 1.0)
+    return LAWS[law]
 
 
-def random_mask(key: jax.Array, batch: int, tokens: int, law: str = "cosine") -> jax.Array:
+def mask_rate(u, law: str = "cosine", tokens: int = 64) -> jax.Array:
+    """The mask rate r at progress u, both in [0, 1] and of one shape; `tokens` is N."""
+    return jnp.clip(_law(law).rate(jnp.asarray(u, jnp.float32), max(tokens, 2)), 0.0, 1.0)
+
+
+def density(r, law: str = "cosine", tokens: int = 64) -> jax.Array:
+    """p(r) at mask rates r in (0, 1), of the same shape: how often training draws a rate near r."""
+    return _law(law).density(jnp.asarray(r, jnp.float32), max(tokens, 2))
+
+
+def mean_rate(law: str = "cosine", tokens: int = 64) -> float:
+    """The mean of r, worked out from the density."""
+    return _law(law).mean(max(tokens, 2))
+
+
+def draw_rates(key: jax.Array, shape: tuple[int, ...], law: str | float = "cosine", tokens: int = 64) -> jax.Array:
+    """Mask rates as training draws them, float of `shape`. A number for a law is that rate every time."""
+    if not isinstance(law, str):
+        if not 0 < law <= 1:
+            raise ValueError(f"A fixed mask rate lies above 0 and at most at 1; it was {law}.")
+        return jnp.full(shape, law, jnp.float32)
+    return mask_rate(jax.random.uniform(key, shape), law, tokens)
+
+
+def random_mask(key: jax.Array, batch: int, tokens: int, law: str | float = "cosine") -> jax.Array:
     """A training mask, bool [B, N], True where hidden: each row draws its own r and hides exactly
     max(1, round(N r)) of its N places, all subsets alike."""
     rate_key, place_key = jax.random.split(key)
-    r = mask_rate(jax.random.uniform(rate_key, (batch, 1)), law)
-    count = jnp.maximum(1, jnp.round(tokens * r))
+    count = jnp.maximum(1, jnp.round(tokens * draw_rates(rate_key, (batch, 1), law, tokens)))
     rank = jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (batch, tokens)), axis=-1), axis=-1)
     return rank < count
 
@@ -44,7 +100,7 @@ def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
     if not 1 <= steps <= tokens:
         raise ValueError(f"{steps} decoding steps for {tokens} tokens; choose from 1 to {tokens}.")
     with jax.ensure_compile_time_eval():  # numbers, also when a program that decodes is being traced
-        rates = np.asarray(mask_rate(np.arange(1, steps + 1) / steps, law))
+        rates = np.asarray(mask_rate(np.arange(1, steps + 1) / steps, law, tokens))
     hidden, left = tokens, []
     for s, r in enumerate(rates):
         # At least one now, and at least one for every step to come.

@@ -9,8 +9,51 @@ from minimuse import masking
 
 @pytest.mark.parametrize("law", masking.LAWS)
 def test_a_law_falls_from_one_to_zero(law):
-    r = np.asarray(masking.mask_rate(np.linspace(0, 1, 101), law))
-    assert r[0] == 1 and abs(r[-1]) < 1e-6 and (np.diff(r) < 1e-6).all()
+    r = np.asarray(masking.mask_rate(np.linspace(0, 1, 101), law, 64))
+    first = 1 - 1 / 64 if law == "exponential" else 1
+    assert abs(r[0] - first) < 1e-6 and abs(r[-1]) < 1e-6 and (np.diff(r) < 1e-6).all()
+
+
+def test_laws_by_hand():
+    by_hand = {
+        "cosine": np.sqrt(0.5),
+        "linear": 0.5,
+        "uniform": 0.5,
+        "square": 0.75,
+        "cubic": 0.875,
+        "square root": 1 - np.sqrt(0.5),
+        "log": 1 / 4,  # log2(2) / log2(16)
+        "exponential": 1 - 1 / 4,  # 1 - 16^(-1/2)
+        "arccos": 2 / 3,  # cos(pi / 3) = 1 / 2
+    }
+    assert set(by_hand) == set(masking.LAWS)
+    for law, r in by_hand.items():
+        assert abs(float(masking.mask_rate(0.5, law, 16)) - r) < 1e-6, law
+
+
+@pytest.mark.parametrize("tokens", [16, 1024])
+@pytest.mark.parametrize("law", masking.LAWS)
+def test_density_and_mean_are_those_of_the_draws(law, tokens):
+    r = np.asarray(masking.draw_rates(jax.random.key(0), (100_000,), law, tokens))
+    assert abs(r.mean() - masking.mean_rate(law, tokens)) < 0.004
+    # Share of the draws in ten bins against the density, by the middle of a hundred slices a bin.
+    edges = np.linspace(0, 0.9, 10)
+    middles = edges[:-1, None] + 0.1 * (np.arange(100) + 0.5) / 100
+    expected = np.asarray(masking.density(middles, law, tokens)).mean(-1) * 0.1
+    found = np.histogram(r, edges)[0] / len(r)
+    assert np.abs(found - expected).max() < 0.006
+
+
+def test_log_hides_all_in_one_draw_of_n():
+    r = np.asarray(masking.draw_rates(jax.random.key(0), (100_000,), "log", 16))
+    assert abs((r == 1).mean() - 1 / 16) < 0.003
+
+
+def test_a_number_is_a_fixed_rate():
+    mask = np.asarray(masking.random_mask(jax.random.key(0), 50, 64, 0.15))
+    assert (mask.sum(-1) == 10).all()  # round(9.6)
+    with pytest.raises(ValueError, match="above 0 and at most at 1; it was 1.5"):
+        masking.random_mask(jax.random.key(0), 2, 64, 1.5)
 
 
 def test_the_cosine_law_is_the_papers_density():
@@ -21,13 +64,14 @@ def test_the_cosine_law_is_the_papers_density():
         assert abs((r < x).mean() - 2 / np.pi * np.arcsin(x)) < 0.004
 
 
+@pytest.mark.parametrize("law", masking.LAWS)
 @pytest.mark.parametrize("batch, tokens", [(1, 64), (7, 64), (3, 5), (2, 1)])
-def test_masks_hide_at_least_one_place_and_as_many_as_the_rate_says(batch, tokens):
-    for seed in range(20):
+def test_masks_hide_at_least_one_place_and_as_many_as_the_rate_says(batch, tokens, law):
+    for seed in range(5):
         key = jax.random.key(seed)
-        mask = np.asarray(masking.random_mask(key, batch, tokens))
+        mask = np.asarray(masking.random_mask(key, batch, tokens, law))
         u = jax.random.uniform(jax.random.split(key)[0], (batch, 1))
-        count = np.maximum(1, np.round(tokens * np.asarray(masking.mask_rate(u)))[:, 0])
+        count = np.maximum(1, np.round(tokens * np.asarray(masking.mask_rate(u, law, tokens)))[:, 0])
         assert mask.shape == (batch, tokens) and (mask.sum(-1) == count).all()
 
 
@@ -52,7 +96,7 @@ def test_every_step_reveals_something_and_the_last_everything(law, steps, tokens
 
 
 def test_errors_say_what_to_choose():
-    with pytest.raises(ValueError, match="no masking law 'arccos'; the laws are cosine"):
-        masking.mask_rate(0.5, "arccos")
+    with pytest.raises(ValueError, match="no masking law 'sine'; the laws are cosine"):
+        masking.mask_rate(0.5, "sine")
     with pytest.raises(ValueError, match="65 decoding steps for 64 tokens; choose from 1 to 64"):
         masking.decode_schedule(65, 64)
