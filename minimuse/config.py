@@ -54,6 +54,7 @@ class TransformerConfig:
     heads: int = 4
     mlp_width: int = 768
     text_width: int = 192  # width of the text encoder's output
+    attention: str = "plain"  # how it is computed: "plain", "xla" or "cudnn", see transformer.attend
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,18 @@ class TrainConfig:
     steps: int
     batch: int
     learning_rate: float = 1e-3
-    muon: float = 0.0  # rate of the matrices inside the model, trained by Muon; 0 trains all by AdamW
+    optimizer: str = "adamw"  # or "adafactor", the paper's, which keeps rows' and columns' sums, not every square
+    muon: float = 0.0  # rate of the matrices inside the model, trained by Muon; 0 leaves all to `optimizer`
     warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
     weight_decay: float = 0.045
     b2: float = 0.96
     clip: float = 1.0  # global norm of the gradient
+    accumulate: int = 1  # parts that a batch is computed in, one after another, where the whole does not fit in memory
     ema: float = 0.999  # decay of the averaged weights, the ones that are shipped and sampled from
     scenes: int = 0  # distinct training scenes; 0 draws new ones at every step
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples trained without their caption (section 2.7)
-    schedule: str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS
+    schedule: str | float = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     seed: int = 0
 
 

@@ -117,8 +117,9 @@ def load_text(preset: Preset, out: Path) -> TextEncoder:
     return TextEncoder.from_pretrained(str(own) if (own / "config.json").is_file() else preset.text)
 
 
-def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
-    """Tokens and text embeddings of the training scenes, made once and kept in the run folder; and their name."""
+def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, str]:
+    """Tokens and text embeddings of the training scenes for the run `out`, made once and kept in `folder`; and their
+    name."""
     from tqdm.auto import tqdm
 
     from minimuse.muse import read_tokens
@@ -128,7 +129,8 @@ def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
     # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
     # decoder has no part in it.
     made_from = fingerprint(f"{train.scenes}/{train.seed}", params["encoder"], params["codebook"], text.params)
-    path = out / f"tokens-{made_from}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"tokens-{made_from}.safetensors"
     if path.is_file():
         return TokenCache.load(path), path.stem
 
@@ -156,13 +158,14 @@ def token_cache(preset: Preset, out: Path) -> tuple[TokenCache, str]:
     return cache, path.stem
 
 
-def train_base(preset: Preset, out: Path) -> None:
-    """The masked transformer on cached tokens and text embeddings."""
+def train_base(preset: Preset, out: Path, caches: Path | None = None) -> None:
+    """The masked transformer on cached tokens and text embeddings; several runs may keep their caches in one folder."""
     config, train = preset.base, preset.train["base"]
-    cache, made_from = token_cache(preset, out)
+    cache, made_from = token_cache(preset, out, caches or out)
     graphdef, params = init("base", config, train.seed)
     codebook = np.asarray(load_tokenizer(preset, out)[1]["codebook"])
-    params = transformer.start_from_data(params, codebook, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
+    params = transformer.start_from_codes(params, codebook)
+    params = transformer.start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
     loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
 
     def batch_at(step):

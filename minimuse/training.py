@@ -30,10 +30,10 @@ LOG_EVERY = 20  # steps a line of the log
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay.
+    """AdamW or Adafactor with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay.
 
     With config.muon the matrices inside the model are trained by Muon (momentum, made orthogonal before each step)
-    at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer `logits`.
+    at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer, `logits` or `head`.
     """
     warmup = min(config.warmup, max(1, config.steps // 2))
 
@@ -43,15 +43,21 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     def by_path(choose):
         return lambda params: jax.tree_util.tree_map_with_path(lambda path, x: choose([k.key for k in path], x), params)
 
-    adamw = optax.adamw(
-        rate(config.learning_rate),
-        b1=0.9,
-        b2=config.b2,
-        weight_decay=config.weight_decay,
-        mask=by_path(lambda path, _: path[-1] == "kernel"),
-    )
+    decayed = dict(weight_decay=config.weight_decay, mask=by_path(lambda path, _: path[-1] == "kernel"))
+    if config.optimizer == "adamw":
+        most = optax.adamw(rate(config.learning_rate), b1=0.9, b2=config.b2, **decayed)
+    elif config.optimizer == "adafactor":
+        most = optax.chain(
+            optax.scale_by_factored_rms(decay_rate=0.8),
+            optax.clip_by_block_rms(1.0),
+            optax.ema(0.9, debias=False),
+            optax.add_decayed_weights(**decayed),
+            optax.scale_by_learning_rate(rate(config.learning_rate)),
+        )
+    else:
+        raise ValueError(f"There is no optimizer {config.optimizer!r}; there are adamw and adafactor.")
     if not config.muon:
-        return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
+        return optax.chain(optax.clip_by_global_norm(config.clip), most)
 
     # The last two axes are the matrix; a stack of layers has one more before them.
     axes = functools.partial(jax.tree.map, lambda x: optax.contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1))
@@ -60,10 +66,8 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(rate(config.muon)),
     )
-    inner = by_path(lambda path, _: "muon" if path[-1] == "kernel" and path[0] != "logits" else "adamw")
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, adamw=adamw), inner)
-    )
+    inner = by_path(lambda path, _: "muon" if path[-1] == "kernel" and not {"logits", "head"} & {*path} else "most")
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, most=most), inner))
 
 
 def init_state(params: dict, config: TrainConfig, **extra) -> dict:
@@ -80,6 +84,30 @@ def running_average(state: dict, params: dict, config: TrainConfig) -> dict:
     return optax.incremental_update(params, state["ema"], 1 - decay)
 
 
+def gradients(loss_fn: Callable, parts: int, params: dict, key: jax.Array, batch: dict) -> tuple[dict, dict]:
+    """Gradients of the loss and its metrics (the loss is one of them), the batch [B, ...] taken in `parts` parts.
+
+    Each part has a key of its own. Gradients and metrics are the mean over the parts, so memory is that of one part.
+    """
+
+    def of(batch, key):
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, key, batch)
+        return grads, metrics | dict(loss=loss)
+
+    if parts == 1:
+        return of(batch, key)
+    if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % parts}):
+        raise ValueError(f"A batch of {wrong[0]} does not part into {parts} of one size.")
+    batch = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    keys = jax.random.split(key, parts)
+    like = jax.eval_shape(of, jax.tree.map(lambda x: x[0], batch), keys[0])
+    if any(value.ndim for value in like[1].values()):
+        raise ValueError("A loss whose metrics are arrays cannot be taken in parts; set accumulate to 1.")
+    add = lambda total, part: jax.tree.map(lambda a, b: a + b / parts, total, of(*part))  # noqa: E731
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return jax.lax.scan(lambda total, part: (add(total, part), None), zeros, (batch, keys))[0]
+
+
 def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
     """Compile one training step: (state, batch) -> (state, metrics of scalars).
 
@@ -91,8 +119,7 @@ def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
         key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
-        grad = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, metrics), grads = grad(state["params"], key, batch)
+        grads, metrics = gradients(loss_fn, config.accumulate, state["params"], key, batch)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         ema = running_average(state, params, config)
@@ -101,7 +128,7 @@ def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = 
             state = update(state, update_key, metrics)
         scalars = {k: v for k, v in metrics.items() if jnp.ndim(v) == 0}
         norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
-        return state, scalars | dict(loss=loss, grad_norm=norm)
+        return state, scalars | dict(grad_norm=norm)
 
     return step
 
@@ -139,7 +166,16 @@ def read_log(path: Path | str) -> dict[str, np.ndarray]:
     """The columns of a JSON-lines training log."""
     lines = Path(path).read_text().splitlines()
     rows = [json.loads(line) for line in lines if line.endswith("}")]  # a running or killed run may end in half a line
-    return {k: np.array([row.get(k, np.nan) for row in rows]) for k in (rows[-1] if rows else ())}
+    names = dict.fromkeys(name for row in rows for name in row)  # a metric may be absent from some lines
+    return {k: np.array([row.get(k, np.nan) for row in rows]) for k in names}
+
+
+def mean_metrics(metrics: list[dict]) -> dict[str, float]:
+    """Several steps' metrics as one line of the log: their mean, to five digits. NaN is a step that had nothing to
+    measure; a metric without any number is left out."""
+    columns = {k: [float(row[k]) for row in metrics] for k in metrics[0]}
+    columns = {k: [v for v in values if not np.isnan(v)] for k, values in columns.items()}
+    return {k: float(f"{np.mean(values):.5g}") for k, values in columns.items() if values}
 
 
 def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config: TrainConfig, **settings) -> dict:
@@ -185,14 +221,16 @@ def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config
 
     try:
         with open(log_path, "a") as log, tqdm(total=config.steps, initial=start, unit="step", desc=out.name) as bar:
+            since = []  # metrics of the steps since the last line
             for i in range(start, config.steps):
                 state, metrics = step(state, batch_at(i))
+                since.append(metrics)
                 if (i + 1) % LOG_EVERY == 0 or i + 1 == config.steps:
-                    values = {k: float(f"{float(v):.5g}") for k, v in metrics.items()}
+                    values, since = mean_metrics(jax.device_get(since)), []
                     row = dict(step=i + 1, seconds=round(time.monotonic() - begun, 1)) | values
                     log.write(json.dumps(row) + "\n")
                     log.flush()
-                    bar.set_postfix(loss=f"{values['loss']:.4f}")
+                    bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
                 bar.update()
                 due = time.monotonic() - saved > SAVE_SECONDS
                 if due or asked_to_stop or i + 1 == config.steps:

@@ -17,6 +17,7 @@ from minimuse.config import TransformerConfig
 # Size of token and position vectors before training. The usual 0.02 is a tenth of what a fresh layer adds to it, which
 # all but drowns them (tests/test_transformer.py compares the two).
 START = 0.5
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss apart
 
 
 def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
@@ -28,12 +29,26 @@ def _heads(x: jax.Array, heads: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d]; mask bool [B, S] -> [B, N, heads d]."""
-    scores = jnp.einsum("bnhd,bshd->bhns", q * q.shape[-1] ** -0.5, k)
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
-    seen = jnp.einsum("bhns,bshd->bnhd", jax.nn.softmax(scores), v)
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
+    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d]; mask bool [B, S] -> [B, N, heads d].
+
+    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
+           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
+    """
+    if how == "plain":
+        scores = jnp.einsum("bnhd,bshd->bhns", q * q.shape[-1] ** -0.5, k)
+        if mask is not None:
+            scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+        seen = jnp.einsum("bhns,bshd->bnhd", jax.nn.softmax(scores), v)
+    elif how in ("xla", "cudnn"):
+        dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
+        seen = jax.nn.dot_product_attention(
+            *(x.astype(dtype) for x in (q, k, v)),
+            mask=None if mask is None else mask[:, None, None, :],
+            implementation=how,
+        ).astype(q.dtype)
+    else:
+        raise ValueError(f"There is no attention {how!r}; there are plain, xla and cudnn.")
     return seen.reshape(*seen.shape[:2], -1)
 
 
@@ -41,7 +56,7 @@ class Block(nnx.Module):
     """Self-attention among image tokens, cross-attention to the text, MLP; each after a norm, each added to x."""
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
-        d, self.heads = config.width, config.heads
+        d, self.heads, self.attention = config.width, config.heads, config.attention
         out_scale = 1 / (3 * config.depth)  # three branches a layer add up; start them small
         self.norm1, self.norm2, self.norm3 = (nnx.RMSNorm(d, rngs=rngs) for _ in range(3))
         self.qkv = _linear(d, 3 * d, rngs)
@@ -60,10 +75,10 @@ class Block(nnx.Module):
     def __call__(self, x, keys, values, text_mask):
         """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
         q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
-        x = x + self.out(attend(q, k, v))
+        x = x + self.out(attend(q, k, v, how=self.attention))
 
         q = _heads(self.cross_q(self.norm2(x)), self.heads)
-        seen = attend(q, keys, values, text_mask)
+        seen = attend(q, keys, values, text_mask, self.attention)
         # Without a caption there is nothing to attend to: only self-attention is left (section 2.7).
         has_text = jnp.any(text_mask, -1)[:, None, None]
         x = x + self.cross_out(seen) * has_text
@@ -81,7 +96,7 @@ class BaseTransformer(nnx.Module):
         # A learned 2D position is a row's vector plus a column's.
         self.rows, self.columns = nnx.Param(normal(h, 1, d)), nnx.Param(normal(1, w, d))
         self.text_mean = nnx.Param(jnp.zeros(config.text_width))
-        self.text_whiten = nnx.Param(jnp.eye(config.text_width))  # both from `start_from_data`, not trained
+        self.text_whiten = nnx.Param(jnp.eye(config.text_width))  # both from `start_from_text`, not trained
         self.text = _linear(config.text_width, d, rngs)
         keys = jax.random.split(rngs.params(), config.depth)
         self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
@@ -115,13 +130,11 @@ class BaseTransformer(nnx.Module):
         return self.logits(jax.nn.gelu(self.hidden(self.norm(x))))
 
 
-def start_from_data(params: dict, codebook: jax.Array, text: jax.Array, seed: int = 0) -> dict:
-    """Fresh `params` (a nested dict) that know what they will read: the codebook [K, code_dim], its codes of length 1,
-    and text vectors [M, text_width].
+def start_from_codes(params: dict, codebook: jax.Array, seed: int = 0) -> dict:
+    """Fresh `params` (a nested dict) that know the codebook [K, code_dim], its codes of length 1.
 
     Codes that look alike begin alike, as input and as output, so what is learned of one holds for its neighbours; a
-    quarter of an input vector's variance stays random, to tell neighbours apart. And text is whitened: much of what
-    a T5 says is in directions in which its vectors hardly differ.
+    quarter of an input vector's variance stays random, to tell neighbours apart.
     """
     rng = np.random.default_rng(seed)
     codes = (codebook - codebook.mean(0)) / codebook.std(0)
@@ -130,12 +143,15 @@ def start_from_data(params: dict, codebook: jax.Array, text: jax.Array, seed: in
     embedding = params["embed"]["embedding"]
     embedding = embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * alike)
     logits = rng.normal(size=(width, code_dim)) @ codes.T / np.sqrt(code_dim * width)
+    return params | dict(embed=dict(embedding=embedding), logits=dict(kernel=jnp.asarray(logits, jnp.float32)))
 
+
+def start_from_text(params: dict, text: jax.Array) -> dict:
+    """`params` that whiten text vectors like these [M, text_width]: much of what a T5 says is in directions in which
+    its vectors hardly differ."""
     values, vectors = np.linalg.eigh(np.cov(text, rowvar=False))
     whiten = vectors / np.sqrt(values + 1e-3 * values.max()) @ vectors.T  # what hardly varies at all is left small
     return params | dict(
-        embed=dict(embedding=embedding),
-        logits=dict(kernel=jnp.asarray(logits, jnp.float32)),
         text_mean=jnp.asarray(text.mean(0), jnp.float32),
         text_whiten=jnp.asarray(whiten, jnp.float32),
     )
@@ -147,12 +163,30 @@ def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Arra
     return text_mask & keep
 
 
-def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy of logits [B, N, K] against tokens [B, N], averaged over the masked places alone."""
+def token_losses(logits: jax.Array, tokens: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of logits [B, N, K] against tokens [B, N] in nats, float [B, N]."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     right = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
-    loss = -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
-    return jnp.sum(loss * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
+
+
+def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy averaged over the masked places alone."""
+    return jnp.sum(token_losses(logits, tokens, smoothing) * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
+    """Means of values [B, N] over the masked places, apart for pictures of different mask rates.
+
+    Their names end in the rate's upper end in percent: loss_r25 is the mean of "loss" where up to a quarter was
+    hidden. NaN where the batch has no such picture.
+    """
+    rate, found = jnp.mean(mask, -1, keepdims=True), {}
+    for low, high in zip(RATES, RATES[1:]):
+        places = mask & (low < rate) & (rate <= high)
+        for name, value in values.items():
+            found[f"{name}_r{round(100 * high)}"] = jnp.sum(value * places) / jnp.sum(places)
+    return found
 
 
 def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
@@ -164,9 +198,10 @@ def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batc
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
     keys_values = model.text_keys_values(batch["text"].astype(jnp.float32))
     logits = model(jnp.where(mask, config.codebook_size, tokens), keys_values, text_mask)
-    right = (jnp.argmax(logits, -1) == tokens) & mask
-    metrics = dict(accuracy=jnp.sum(right) / jnp.sum(mask), mask_rate=jnp.mean(mask))
-    return masked_loss(logits, tokens, mask, train.label_smoothing), metrics
+    losses, right = token_losses(logits, tokens, train.label_smoothing), jnp.argmax(logits, -1) == tokens
+    mean = lambda value: jnp.sum(value * mask) / jnp.sum(mask)  # noqa: E731
+    metrics = dict(accuracy=mean(right), mask_rate=jnp.mean(mask))
+    return mean(losses), metrics | by_mask_rate(dict(loss=losses, accuracy=right), mask)
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")

@@ -134,6 +134,65 @@ def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_ada
         assert all(np.allclose(a, b) for a, b in zip(jax.tree.leaves(updates[key]), jax.tree.leaves(expected[key])))
 
 
+def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
+    """A gradient of rank 1 is all that its row and column sums tell: every entry moves by the rate."""
+    config = TrainConfig(steps=9, batch=1, learning_rate=0.1, optimizer="adafactor", warmup=1, weight_decay=0.0)
+    gradient = jnp.outer(jnp.linspace(1, 2, 256), jnp.linspace(-1, -3, 128))
+    params = dict(a=dict(kernel=jnp.ones((256, 128))), b=dict(scale=jnp.ones(3)))
+    grads = dict(a=dict(kernel=gradient), b=dict(scale=jnp.ones(3)))
+    tx = training.optimizer(config)
+    state = tx.init(params)
+    sizes = sorted({x.size for x in jax.tree.leaves(state)})
+    assert sizes[-1] == 256 * 128 and sum(x.size >= 256 * 128 for x in jax.tree.leaves(state)) == 1  # momentum alone
+    for _ in range(2):  # the first step is at rate 0; momentum has then (1 - 0.9) (1 + 0.9) of the gradient
+        updates, state = tx.update(grads, state, params)
+    np.testing.assert_allclose(updates["a"]["kernel"], 0.1 * 0.19, rtol=0.01)
+    decayed = training.optimizer(dataclasses.replace(config, weight_decay=0.5))
+    state = decayed.init(params)
+    for _ in range(2):
+        more, state = decayed.update(grads, state, params)
+    np.testing.assert_allclose(updates["a"]["kernel"] - more["a"]["kernel"], 0.1 * 0.5, rtol=1e-3)
+    np.testing.assert_allclose(more["b"]["scale"], updates["b"]["scale"])  # no matrix, no decay
+
+
+def test_an_unknown_optimizer_is_named():
+    with pytest.raises(ValueError, match="no optimizer 'sgd'; there are adamw and adafactor"):
+        training.optimizer(dataclasses.replace(CONFIG, optimizer="sgd"))
+
+
+def mean_loss(params, key, batch):
+    return jnp.mean((params["a"]["kernel"] @ batch["x"].T - 1) ** 2), dict(most=jnp.max(batch["x"]))
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+    params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
+    whole, parts = (training.gradients(mean_loss, n, params, key, batch) for n in (1, 2))
+    np.testing.assert_allclose(parts[0]["a"]["kernel"], whole[0]["a"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(parts[1]["loss"], whole[1]["loss"], rtol=1e-6)
+    halves = batch["x"].reshape(2, -1).max(-1)
+    np.testing.assert_allclose(parts[1]["most"], halves.mean(), rtol=1e-6)  # metrics are the mean over the parts
+    with pytest.raises(ValueError, match="A batch of 4 does not part into 3"):
+        training.gradients(mean_loss, 3, params, key, batch)
+    with pytest.raises(ValueError, match="set accumulate to 1"):
+        training.gradients(loss_fn, 2, params, key, batch)
+
+
+def test_parts_of_a_batch_draw_their_own_randomness():
+    def drawn(params, key, batch):
+        return jnp.sum(params["a"]["kernel"]) * jax.random.normal(key), {}
+
+    params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
+    expected = np.mean([jax.random.normal(k) for k in jax.random.split(key, 4)])
+    found = training.gradients(drawn, 4, params, key, batch)[0]["a"]["kernel"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_line_of_the_log_is_the_mean_since_the_last():
+    steps = [dict(loss=1.0, rare=np.nan), dict(loss=2.0, rare=4.0), dict(loss=6.0, rare=np.nan)]
+    assert training.mean_metrics(steps) == dict(loss=3.0, rare=4.0)
+    assert training.mean_metrics(steps[:1]) == dict(loss=1.0)  # nothing was measured
+
+
 def test_the_average_follows_the_weights():
     step = training.make_step(loss_fn, CONFIG)
     state = start()
@@ -158,3 +217,8 @@ def test_update_sees_arrays_and_changes_the_state():
 def test_a_log_that_ends_in_half_a_line_is_read(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 20, "loss": 2.5}\n{"step": 40, "lo')
     assert training.read_log(tmp_path / "log.jsonl")["loss"].tolist() == [2.5]
+
+
+def test_a_metric_that_some_lines_lack_is_nan_there(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 20, "rare": 2.5}\n{"step": 40}\n')
+    np.testing.assert_array_equal(training.read_log(tmp_path / "log.jsonl")["rare"], [2.5, np.nan])

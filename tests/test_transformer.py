@@ -1,5 +1,6 @@
 """The base transformer: masks, text, loss."""
 
+import dataclasses
 import functools
 
 import jax
@@ -88,6 +89,15 @@ def test_loss_by_hand_counts_masked_places_alone():
     assert transformer.masked_loss(logits, tokens, jnp.array([[True, False]]), 0.2) == pytest.approx(smooth, abs=1e-6)
 
 
+def test_losses_apart_by_mask_rate():
+    mask = jnp.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], bool)  # a quarter, all, all
+    values = jnp.array([[8.0, 1, 1, 1], [1, 2, 3, 4], [5, 6, 7, 8]])
+    found = transformer.by_mask_rate(dict(loss=values), mask)
+    assert list(found) == ["loss_r25", "loss_r50", "loss_r75", "loss_r100"]
+    assert found["loss_r25"] == 8 and found["loss_r100"] == 4.5
+    assert np.isnan(found["loss_r50"]) and np.isnan(found["loss_r75"])  # no such picture
+
+
 def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model, monkeypatch):
     graphdef, params = model
     tokens, text, mask = inputs()
@@ -129,13 +139,23 @@ def test_attention_by_hand():
     assert seen.shape == (1, 1, 1) and seen[0, 0, 0] == pytest.approx(10 * (1 - weight) + 20 * weight, abs=1e-4)
 
 
+@pytest.mark.parametrize("how", ["plain", "xla"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_that_of_jax(masked):
+def test_attention_is_that_of_jax(masked, how):
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
     mask = jnp.arange(7)[None] < jnp.array([[4], [7]]) if masked else None
     expected = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None] if masked else None)
-    np.testing.assert_allclose(transformer.attend(q, k, v, mask), expected.reshape(2, 5, 12), atol=1e-5)
+    np.testing.assert_allclose(transformer.attend(q, k, v, mask, how), expected.reshape(2, 5, 12), atol=1e-5)
+
+
+def test_ways_of_attention_agree_and_another_is_refused(model):
+    graphdef, params = model
+    other = weights.abstract("base", dataclasses.replace(SMALL, attention="xla"))[0]
+    plain, xla = (transformer.forward(g, params, *inputs()) for g in (graphdef, other))
+    np.testing.assert_allclose(plain, xla, atol=1e-5)
+    with pytest.raises(ValueError, match="no attention 'flash'; there are plain, xla and cudnn"):
+        transformer.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
 
 
 def test_the_start_knows_which_codes_look_alike_and_how_text_varies():
@@ -147,7 +167,7 @@ def test_the_start_knows_which_codes_look_alike_and_how_text_varies():
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
     mixing = rng.normal(size=(8, 8)) * 10.0 ** -np.arange(0, 4, 0.5)[:, None]  # eight directions, very unequal
     text = (rng.normal(size=(2000, 8)) @ mixing + 3).astype(np.float32)
-    started = transformer.start_from_data(params, codes, text)
+    started = transformer.start_from_text(transformer.start_from_codes(params, codes), text)
     assert jax.tree.map(jnp.shape, started) == jax.tree.map(jnp.shape, params)
 
     def alike(vectors, a, b):
