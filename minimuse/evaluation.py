@@ -196,7 +196,8 @@ def evaluate_generation(
     """Fidelity of one picture of each of the first n captions of a split.
 
     options    for `Muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
-    -> overall, tasks, facts as `fidelity` · seconds: of drawing alone, the first batch's compilation included ·
+    -> overall, tasks, facts as `fidelity` · frechet: to the true pictures of the same captions, on the scorer's
+    features, no FID; only for n > 1 · seconds: of drawing alone, the first batch's compilation included ·
     settings: with what it was drawn
     """
     from tqdm.auto import tqdm
@@ -218,5 +219,9 @@ def evaluate_generation(
     used |= {key: value for key, value in options.items() if value is not None}
     if isinstance(used["steps"], (tuple, list)):
         used["steps"] = used["steps"][0]
-    result = fidelity(prompts, np.concatenate(images), scorer)
+    images = np.concatenate(images)
+    result = fidelity(prompts, images, scorer)
+    if n > 1:
+        true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
+        result["frechet"] = round(frechet(scorer.features(images), scorer.features(true)), 4)
     return result | dict(seconds=round(seconds, 2), settings=dict(split=split, n=n, seed=seed, batch=batch, **used))

@@ -99,7 +99,7 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
 def test_evaluate_prints_one_json_object(micro_folder, capsys):
     assert run("evaluate", "generation", "--preset", micro_folder, "--n", 12, "--steps", 1, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"overall", "tasks", "facts", "seconds", "settings"}
+    assert set(result) == {"overall", "tasks", "facts", "frechet", "seconds", "settings"}
     assert set(result["facts"]) <= {"object", "colour", "count", "place", "background"} and len(result["tasks"]) == 6
     assert result["overall"] < 0.5  # random weights draw nothing that was asked
 
