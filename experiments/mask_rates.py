@@ -1,0 +1,23 @@
+"""Fixed against variable mask rates (chapter 06): `python -m experiments.mask_rates`.
+
+The same small transformer, trained with the mask rate fixed at 0.15, 0.5 or 0.9, uniform, or by the cosine law, and
+sampled alike, with several numbers of decoding steps.
+"""
+
+import dataclasses
+
+from experiments.small import RUNS, TRAIN, experiment, measured, trained_muse
+
+ARMS = {"fixed 0.15": 0.15, "fixed 0.5": 0.5, "fixed 0.9": 0.9, "uniform": "uniform", "cosine": "cosine"}
+STEPS = (1, 4, 8, 16, 32)
+CAPTIONS = 240
+
+
+def run(arm: str, seed: int) -> dict:
+    train = dataclasses.replace(TRAIN, schedule=ARMS[arm], seed=seed)
+    muse = trained_muse(RUNS / "mask_rates" / f"{arm}-{seed}".replace(" ", "-"), train)
+    return dict(steps={str(steps): measured(muse, CAPTIONS, steps=steps) for steps in STEPS})
+
+
+if __name__ == "__main__":
+    experiment("mask_rates", list(ARMS), run, dict(train=dataclasses.asdict(TRAIN), steps=STEPS, captions=CAPTIONS))

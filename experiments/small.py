@@ -1,0 +1,69 @@
+"""A small base transformer that is trained in minutes, and the loop over the arms and seeds of an experiment."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from minimuse import stages, training
+from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir, get_preset
+from minimuse.evaluation import evaluate_generation
+from minimuse.files import write_text
+from minimuse.muse import Muse
+from minimuse.t5 import TextEncoder
+from minimuse.weights import abstract, load_weights
+
+RUNS = Path("runs/experiments")
+SMALL = TransformerConfig(width=128, depth=4, heads=4, mlp_width=512)
+TRAIN = TrainConfig(steps=1500, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0)
+SEEDS = (0, 1, 2)
+KEPT = ("overall", "tasks", "facts", "frechet")  # of what `evaluate_generation` measures
+
+
+def small_preset(train: TrainConfig, text: str = "t5-scenes") -> Preset:
+    """The preset tiny with the small transformer: the shipped tokenizer's tokens, the vectors of `text`."""
+    tiny = get_preset("tiny")
+    return dataclasses.replace(tiny, text=text, base=SMALL, train=tiny.train | dict(base=train))
+
+
+def muse_of(base: dict, text: TextEncoder) -> Muse:
+    """The shipped Muse with another base transformer and text encoder."""
+    shipped = Muse.from_pretrained("tiny")
+    configs, params = shipped.configs | dict(base=SMALL), shipped.params | dict(base=base)
+    return Muse(text, configs, params, shipped.sampling, "t5-scenes")
+
+
+def trained_muse(run: Path, train: TrainConfig, text: str = "t5-scenes") -> Muse:
+    """Train the small transformer in the folder `run`, or take it from there."""
+    preset = small_preset(train, text)
+    if not (run / "base.safetensors").is_file():
+        stages.train_base(preset, run, RUNS)
+    return muse_of(load_weights(run / "base.safetensors", abstract("base", SMALL)[1]), stages.load_text(preset, run))
+
+
+def measured(muse: Muse, n: int, split: str = "val", **options) -> dict:
+    """What `evaluate_generation` says of n captions, without the seconds."""
+    result = evaluate_generation(muse, split=split, n=n, **options)
+    return {key: result[key] for key in KEPT if key in result}
+
+
+def experiment(name: str, arms: list[str], run: Callable, settings: dict, seeds: tuple[int, ...] = SEEDS) -> None:
+    """run(arm, seed) -> a dict of measures, for every arm and seed; a row that is there already is not run again."""
+    path = data_dir() / "experiments" / f"{name}.json"
+    about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)))
+    rows = []
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if before["settings"] != about["settings"]:
+            sys.exit(f"{path} holds the experiment with other settings. Move it and {RUNS / name} away to run it anew.")
+        rows = before["rows"]
+    path.parent.mkdir(exist_ok=True)
+    for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
+        for arm in arms:
+            if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
+                continue
+            print(f"{name}: {arm}, seed {seed}", flush=True)
+            rows.append(dict(arm=arm, seed=seed) | run(arm, seed))
+            values = about | dict(machine=training.machine(), rows=rows)
+            write_text(path, json.dumps(values, indent=1) + "\n")

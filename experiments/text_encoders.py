@@ -1,0 +1,77 @@
+"""A frozen, a random and a learned text encoder (chapter 04): `python -m experiments.text_encoders`.
+
+The same small transformer, reading captions through (a) the frozen, pretrained t5-scenes, (b) the same T5 with random
+weights, frozen, (c) the same T5 from random weights, trained together with the transformer on the captions alone.
+"""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, muse_of, small_preset, trained_muse
+from minimuse import modules, scenes, stages, training, transformer
+from minimuse.config import TrainConfig, data_dir
+from minimuse.data import batch_indices
+from minimuse.muse import Muse
+from minimuse.t5 import T5Encoder, TextEncoder, save_t5
+from minimuse.weights import init
+
+ARMS = ("frozen, pretrained", "frozen, random", "learned")
+SPLITS = ("val", "unseen_words")
+CAPTIONS = 240
+
+
+def random_t5(folder: Path, seed: int) -> None:
+    """A Hugging Face folder like t5-scenes, with random weights."""
+    shipped = TextEncoder.from_pretrained("t5-scenes")
+    _, params = modules.init(T5Encoder, shipped.config, seed=seed)
+    save_t5(folder, shipped.config, dict(encoder=params))
+    shutil.copyfile(data_dir() / "t5-scenes" / "tokenizer.json", folder / "tokenizer.json")
+
+
+def learned_muse(run: Path, train: TrainConfig) -> Muse:
+    """Train transformer and text encoder together. Only the captions' words are read, no vectors of t5-scenes."""
+    preset, text = small_preset(train), TextEncoder.from_pretrained("t5-scenes")
+    cache, made_from = stages.token_cache(preset, run, RUNS)
+    t5_graphdef, t5_params = modules.init(T5Encoder, text.config, seed=train.seed)
+    graphdef, base = init("base", SMALL, train.seed)
+    base = transformer.start_from_codes(base, np.asarray(stages.load_tokenizer(preset, run)[1]["codebook"]))
+    length = cache.text_length
+
+    def loss(params, key, batch):
+        vectors = nnx.merge(t5_graphdef, params["text"])(batch["ids"], batch["text_mask"])
+        return transformer.transformer_loss(graphdef, SMALL, train, params["base"], key, batch | dict(text=vectors))
+
+    @functools.cache
+    def caption(i: int) -> str:
+        return scenes.example("train", i, train.seed)[1]
+
+    def batch_at(step: int) -> dict:
+        picked = np.sort(batch_indices(step, train.batch, len(cache), train.seed))
+        ids, mask = text.tokenize([caption(int(i)) for i in picked], length)
+        return dict(tokens=cache.batch(picked)["tokens"], ids=ids, text_mask=mask)
+
+    state = training.init_state(dict(base=base, text=t5_params), train)
+    step = training.make_step(loss, train)
+    state = training.fit(run / "base", step, state, batch_at, train, model=dataclasses.asdict(SMALL), cache=made_from)
+    params = jax.tree.map(np.asarray, state["ema"])
+    return muse_of(params["base"], TextEncoder(text.config, params["text"], text.tokenizer))
+
+
+def run(arm: str, seed: int) -> dict:
+    train, folder = dataclasses.replace(TRAIN, seed=seed), RUNS / "text_encoders" / f"{arm.replace(', ', '-')}-{seed}"
+    if arm == "frozen, random" and not (folder / "text" / "config.json").is_file():
+        random_t5(folder / "text", seed)
+    muse = learned_muse(folder, train) if arm == "learned" else trained_muse(folder, train)
+    return dict(splits={split: measured(muse, CAPTIONS, split) for split in SPLITS})
+
+
+if __name__ == "__main__":
+    experiment(
+        "text_encoders", list(ARMS), run, dict(train=dataclasses.asdict(TRAIN), splits=SPLITS, captions=CAPTIONS)
+    )

@@ -1,0 +1,64 @@
+"""The experiments at the smallest size: every arm runs, rows are kept, and a stopped experiment goes on."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments import mask_rates, small, text_encoders
+from minimuse.config import TransformerConfig
+
+LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
+
+
+@pytest.fixture
+def tiny_runs(tmp_path, monkeypatch):
+    """Two steps of a transformer of one layer, in a folder of its own."""
+    train = dataclasses.replace(small.TRAIN, steps=2, batch=4, warmup=1, scenes=16)
+    for module in (small, mask_rates, text_encoders):
+        for name, value in dict(RUNS=tmp_path / "runs", TRAIN=train, SMALL=LEAST, CAPTIONS=2, STEPS=(2,)).items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+    return tmp_path
+
+
+def test_a_fixed_and_a_variable_mask_rate(tiny_runs):
+    for arm in ("fixed 0.15", "cosine"):
+        (row,) = mask_rates.run(arm, 1)["steps"].values()
+        assert 0 <= row["overall"] <= 1 and row["frechet"] > 0
+        folder = tiny_runs / "runs" / "mask_rates" / f"{arm}-1".replace(" ", "-")
+        settings = json.loads((folder / "base" / "settings.json").read_text())
+        assert settings["train"]["schedule"] == mask_rates.ARMS[arm] and settings["train"]["seed"] == 1
+    assert len(list((tiny_runs / "runs").glob("tokens-*.safetensors"))) == 1  # the arms share their tokens
+
+
+def test_frozen_random_and_learned_text(tiny_runs):
+    for arm in text_encoders.ARMS:
+        rows = text_encoders.run(arm, 0)["splits"]
+        assert set(rows) == {"val", "unseen_words"} and all(0 <= row["overall"] <= 1 for row in rows.values())
+        again = text_encoders.run(arm, 0)["splits"]  # trained already: only measured again
+        assert again == rows
+    runs = tiny_runs / "runs" / "text_encoders"
+    assert (runs / "frozen-random-0" / "text" / "model.safetensors").is_file()
+    assert not (runs / "frozen-pretrained-0" / "text").exists()
+
+
+def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
+    calls = []
+
+    def run(arm, seed):
+        calls.append((arm, seed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return dict(value=len(calls))
+
+    with pytest.raises(KeyboardInterrupt):
+        small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1))
+    small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1))
+    assert calls == [("a", 0), ("b", 0), ("a", 1), ("a", 1), ("b", 1)]
+    stored = json.loads((tmp_path / "experiments" / "try.json").read_text())
+    assert [(row["arm"], row["seed"]) for row in stored["rows"]] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert stored["command"] == "python -m experiments.try" and stored["settings"] == dict(n=1)
+    with pytest.raises(SystemExit, match="with other settings"):
+        small.experiment("try", ["a", "b"], run, dict(n=2), (0, 1))
