@@ -4,9 +4,12 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
-import numpy as np
+import re
 
-from minimuse import plots, scenes
+import numpy as np
+from matplotlib.figure import Figure
+
+from minimuse import masking, plots, scenes
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -23,13 +26,14 @@ def _control(kind, description: str, value, **options):
 
 
 def _show(output, images, words: str, titles=None) -> None:
-    """Put pictures [B, H, W, 3] (or None) and a sentence in place of what an Output shows."""
+    """Put pictures [B, H, W, 3] (or a Figure, or None) and a sentence in place of what an Output shows."""
     from IPython.display import clear_output
 
     with output:
         clear_output(wait=True)
         if images is not None:
-            plots.with_alt(plots.image_grid(images, titles), f"What is shown: {words}", dpi=120)
+            figure = images if isinstance(images, Figure) else plots.image_grid(images, titles)
+            plots.with_alt(figure, f"What is shown: {words}", dpi=120)
         print(words)
 
 
@@ -189,3 +193,86 @@ def token_editor(muse, tokens):
         _show(picture, pair, words, ["before", "after"])
 
     return _explorer([row, column, code], draw, picture)
+
+
+# --- chapter 04 -----------------------------------------------------------------------------------------------------
+
+
+def fill_frame(frame: str, word: str) -> str:
+    """The word in the frame's place {}: with "an" where it must be, and in the plural after a number."""
+    sprite = scenes.sprites().get(word)
+    if frame.split(" {}")[0].split()[-1:] in ([number] for number in scenes.NUMBERS[2:]):
+        word = sprite.plural if sprite else scenes.pluralise(word)
+    return re.sub(r"\ba (?=[aeiou])", "an ", frame.replace("{}", word))
+
+
+def near_words(encoder, word: str, frame: str = "a {}", n: int = 8):
+    """The n sprites' names whose vectors in a frame are nearest to a word's: ({name: cosine}, a sentence), or (None,
+    what is wrong). A caption's vector is the mean of its tokens'."""
+    if not word.strip() or "{}" not in frame:
+        return None, "Type a word, and a frame with {} where the word shall stand, for instance: a {}"
+    names = list(scenes.sprites())
+    captions = [fill_frame(frame, one) for one in (word.strip(), *names)]
+    vectors, mask = encoder.encode(captions)
+    means = vectors.sum(1) / mask.sum(1, keepdims=True)
+    means /= np.linalg.norm(means, axis=-1, keepdims=True)
+    cosines = means[1:] @ means[0]
+    best = np.argsort(-cosines, kind="stable")[:n]
+    near = {names[i]: float(cosines[i]) for i in best}
+    told = ", ".join(f"{name} {cosine:.3f}" for name, cosine in near.items())
+    return near, f"nearest to “{captions[0]}”: {told}"
+
+
+def nearest_words(encoder, word: str = "kitty"):
+    """A box for a word and one for its frame: the nearest names, with their cosines as numbers and bars."""
+    import ipywidgets
+
+    known = [synonym for sprite in scenes.sprites().values() for synonym in sprite.synonyms]
+    typed = _control(ipywidgets.Combobox, "Word", word, options=known, placeholder="any word")
+    frames = ("a {}", "two {}", "a {} on a blue background", "a {} left of a tree")
+    frame = _control(ipywidgets.Combobox, "Frame", frames[0], options=frames)
+    picture = ipywidgets.Output()
+
+    def draw(_change=None):
+        near, words = near_words(encoder, typed.value, frame.value)
+        _show(picture, None if near is None else plots.ranking(near), words)
+
+    return _explorer([typed, frame], draw, picture)
+
+
+# --- chapter 06 -----------------------------------------------------------------------------------------------------
+
+
+def compare_laws(first: str = "cosine", second: str = "arccos", tokens: int = 64, steps: int = 12):
+    """Two laws of the mask rate, in training and in decoding: (Figure, a sentence), or (None, what is wrong)."""
+    laws, said = list(dict.fromkeys((first, second))), []
+    try:
+        figure = plots.mask_laws(laws, steps, tokens, masks=True)
+    except ValueError as error:
+        return None, str(error)
+    for law in laws:
+        r = masking.mask_rate((np.arange(1000) + 0.5) / 1000, law, tokens)
+        revealed = -np.diff(masking.decode_schedule(steps, tokens, law), prepend=tokens)
+        said.append(
+            f"{law}: mean rate {masking.mean_rate(law, tokens):.2f}, {(r > 0.9).mean():.0%} of the rates above 0.9, "
+            f"{revealed[0]} of {tokens} tokens revealed at the first step and {revealed[-1]} at the last"
+        )
+    return figure, "; ".join(said)
+
+
+def schedule_explorer():
+    """Menus for two laws and N, a slider for T: densities, mask rates, tokens a step, and what is hidden."""
+    import ipywidgets
+
+    first = _control(ipywidgets.Dropdown, "First law", "cosine", options=list(masking.LAWS))
+    second = _control(ipywidgets.Dropdown, "Second law", "arccos", options=list(masking.LAWS))
+    tokens = _control(ipywidgets.Dropdown, "Tokens N", 64, options=(64, 256, 1024))
+    steps = _control(ipywidgets.IntSlider, "Steps T", 12, min=1, max=64)
+    picture = ipywidgets.Output()
+    controls = [first, second, tokens, steps]
+
+    def draw(_change=None):
+        figure, words = compare_laws(*(one.value for one in controls))
+        _show(picture, figure, words)
+
+    return _explorer(controls, draw, picture)

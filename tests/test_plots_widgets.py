@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pytest
 
-from minimuse import plots, scenes, widgets
+from minimuse import masking, plots, scenes, widgets
 from minimuse.decoding import Trace
 from minimuse.muse import Muse
 
@@ -71,6 +71,12 @@ def test_hatches_lie_on_the_hidden_cell():
     assert (corners.x0, corners.y0, corners.x1, corners.y1) == (0.5, 0.5, 1.5, 1.5)
 
 
+def test_a_fine_mask_is_dark_where_hidden():
+    mask = np.eye(32, dtype=bool)
+    (ax,) = plots.mask_grid(mask[None]).axes
+    assert (np.asarray(ax.images[0].get_array() < 0.5) == mask).all() and not ax.patches
+
+
 def test_decode_steps():
     figure = plots.decode_steps(generation(), 1, detokenize)
     assert len(figure.axes) == 3 * 4 + 1  # and the colour bar
@@ -120,6 +126,84 @@ def test_mask_schedule():
     left, revealed = plots.mask_schedule(12, 64).axes
     assert [text.get_text() for text in revealed.texts] == "1 2 2 4 5 5 7 6 8 8 8 8".split()
     assert left.texts[-1].get_text() == "0"
+
+
+def test_heat_map_writes_every_number():
+    figure = plots.heat_map([[1, -0.001], [0.5, 0.25]], ["a", "b"], ["long name", "c"])
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.50", "0.25"]
+    assert [text.get_color() for text in ax.texts] == ["black", "white", "black", "white"]  # ink against its cell
+    assert [label.get_text() for label in (*ax.get_yticklabels(), *ax.get_xticklabels())] == [
+        "a",
+        "b",
+        "long name",
+        "c",
+    ]
+    assert ax.get_xticklabels()[0].get_rotation() == 45
+    png(figure)
+    png(plots.heat_map(np.ones((1, 1)), [0], [0], digits=0))
+    with pytest.raises(ValueError, match=r"1 names of rows and 2 of columns for values of \(2, 2\)"):
+        plots.heat_map(np.ones((2, 2)), ["a"], ["b", "c"])
+
+
+def test_line_plot_tells_curves_apart_by_more_than_colour():
+    (ax,) = plots.line_plot(range(5), dict(one=np.arange(5), two=np.ones(5)), "layer", "share").axes
+    one, two = ax.lines
+    assert one.get_linestyle() != two.get_linestyle() and one.get_marker() != two.get_marker()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("layer", "share") and len(ax.get_legend().get_texts()) == 2
+    assert plots.line_plot([0, 1], dict(one=[0, 1]), "x", "y").axes[0].get_legend() is None
+
+
+def test_word_map_labels_every_word_and_hides_none():
+    points = np.array([[0, 0], [0.001, 0], [1, 1], [0, 0.001]])
+    words = ["cat", "kitty", "sun", "feline"]
+    (ax,) = plots.word_map(points, words, ["animal", "animal", "nature", "animal"], [(0, 1), (0, 3)]).axes
+    assert [text.get_text() for text in ax.texts] == words
+    assert len({text.get_position() for text in (ax.texts[0], ax.texts[1], ax.texts[3])}) == 3  # not on each other
+    *links, animals, nature = ax.lines
+    assert [line.get_xdata().tolist() for line in links] == [[0, 0.001], [0, 0]]
+    assert len(animals.get_xdata()) == 3 and animals.get_marker() != nature.get_marker()
+    with pytest.raises(ValueError, match="4 points, 3 words, 4 kinds"):
+        plots.word_map(points, words[:3], ["a"] * 4)
+
+
+def test_ranking_says_its_values_from_top_to_bottom():
+    (ax,) = plots.ranking(dict(cat=0.9471, dog=0.5)).axes
+    assert [text.get_text() for text in ax.texts] == ["0.947", "0.500"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"] and ax.yaxis_inverted()
+
+
+def test_rate_histograms_hold_every_draw():
+    rates = {"uniform": np.array([0.01, 0.02, 0.51, 0.99]), "cubic": np.full(10, 0.72)}
+    figure = plots.rate_histograms(rates, columns=3)
+    one, two = figure.axes  # the third is gone
+    assert [ax.get_title() for ax in (one, two)] == ["uniform, mean 0.50", "cubic, mean 0.75"]
+    assert np.allclose([bar.get_height() for bar in one.patches], np.eye(20)[[0, 0, 10, 19]].sum(0) * 20 / 4)
+    assert np.allclose(one.lines[0].get_ydata(), 1)
+    png(figure)
+
+
+def test_mask_laws_show_density_rate_and_steps():
+    figure = plots.mask_laws(["cosine", "square root"], 8, 64)
+    density, rate, revealed = figure.axes
+    for one, two in (ax.lines for ax in figure.axes):
+        assert one.get_linestyle() != two.get_linestyle() and one.get_marker() != two.get_marker()
+    assert [text.get_text() for text in density.get_legend().get_texts()] == ["cosine", "square root"]
+    assert revealed.lines[0].get_ydata().tolist() == [2, 3, 6, 8, 10, 11, 12, 12]
+    assert np.allclose(rate.lines[1].get_ydata()[25], 0.5) and np.allclose(density.lines[1].get_ydata()[99], 1)
+    looks = {(line.get_linestyle(), line.get_marker()) for line in plots.mask_laws(list(masking.LAWS)).axes[0].lines}
+    assert len(looks) == len(masking.LAWS)
+
+
+def test_mask_laws_hide_as_many_places_as_the_law_says():
+    figure = plots.mask_laws(["uniform", "arccos"], 1, 1024, masks=True)
+    uniform, arccos = (part.axes for part in figure.subfigs[1].subfigs)
+    assert [ax.get_title() for ax in uniform] == ["r = 0.88", "r = 0.62", "r = 0.38", "r = 0.12"] * 2
+    fine = [np.asarray(ax.images[0].get_array()) < 0.5 for ax in uniform[4:]]
+    assert [mask.sum() for mask in fine] == [896, 640, 384, 128]
+    assert (fine[0] | ~fine[1]).all()  # what is hidden later was hidden before
+    assert len(arccos) == 8 and all(len(ax.patches) == 1 for ax in arccos[:4])
+    png(figure)
 
 
 def test_alt_text_is_on_the_image():
@@ -268,3 +352,77 @@ def test_a_token_is_swapped(tokenizer, capsys):
     found["Row"].value, found["Column"].value, found["New code"].value = 2, 5, int(tokens[1, 0, 0])
     assert f"Row 2, column 5: code {tokens[0, 2, 5]} -> {tokens[1, 0, 0]}" in capsys.readouterr().out
     assert (tokens == before).all()
+
+
+class FakeEncoder:
+    """One token a word; its vector is that of its first letter, two to a direction: c and k, d and p."""
+
+    def encode(self, captions):
+        self.captions = captions
+        mask = np.zeros((len(captions), 9), bool)
+        vectors = np.zeros((len(captions), 9, 13))
+        for row, caption in enumerate(captions):
+            for place, word in enumerate(caption.split()):
+                mask[row, place] = True
+                letter = dict(k="c", p="d").get(word[0], word[0])
+                vectors[row, place, ord(letter) % 13] = 1
+        return vectors, mask
+
+
+def test_a_frame_is_filled_in_good_english():
+    cases = {
+        ("a {}", "apple"): "an apple",
+        ("a {} left of a {}", "owl"): "an owl left of an owl",
+        ("two {}", "mouse"): "two mice",
+        ("two {} on a blue background", "kitty"): "two kitties on a blue background",
+        ("{}", "cat"): "cat",
+    }
+    for (frame, word), caption in cases.items():
+        assert widgets.fill_frame(frame, word) == caption
+
+
+def test_near_words_are_ranked_or_it_says_why_not():
+    near, words = widgets.near_words(FakeEncoder(), " kitty ", n=3)
+    assert all(name[0] == "c" for name in near) and np.allclose(list(near.values()), 1)
+    assert words == "nearest to “a kitty”: " + ", ".join(f"{name} 1.000" for name in near)
+    far = widgets.near_words(FakeEncoder(), "kitty", n=74)[0]
+    assert list(far) != list(near) and list(far.values()) == sorted(far.values(), reverse=True) and len(far) == 74
+    encoder = FakeEncoder()
+    widgets.near_words(encoder, "kitty", "two {}")
+    assert encoder.captions[:2] == ["two kitties", "two cats"]
+    for wrong in (("  ", "a {}"), ("kitty", "a cat")):
+        near, words = widgets.near_words(FakeEncoder(), *wrong)
+        assert near is None and words.startswith("Type a word, and a frame with {}")
+
+
+def test_the_word_explorer_follows_its_controls(capsys):
+    found = {c.description: c for c in controls(widgets.nearest_words(FakeEncoder()))}
+    assert list(found) == ["Word", "Frame"] and "puppy" in found["Word"].options
+    assert "nearest to “a kitty”" in capsys.readouterr().out
+    found["Word"].value = "hound"
+    found["Frame"].value = "two {}"
+    assert "nearest to “two hounds”" in capsys.readouterr().out
+    found["Word"].value = ""
+    assert "Type a word" in capsys.readouterr().out
+
+
+def test_two_laws_are_compared_or_it_says_why_not():
+    figure, words = widgets.compare_laws("cosine", "arccos", 64, 12)
+    assert len(figure.axes) == 3 + 2 * 8
+    assert words == (
+        "cosine: mean rate 0.64, 29% of the rates above 0.9, 1 of 64 tokens revealed at the first step and 8 at the "
+        "last; arccos: mean rate 0.64, 16% of the rates above 0.9, 4 of 64 tokens revealed at the first step and 16 at "
+        "the last"
+    )
+    figure, words = widgets.compare_laws("log", "log")
+    assert len(figure.axes) == 3 + 8 and ";" not in words
+    assert widgets.compare_laws(tokens=64, steps=65) == (None, "65 decoding steps for 64 tokens; choose from 1 to 64.")
+
+
+def test_the_schedule_explorer_follows_its_controls(capsys):
+    found = {c.description: c for c in controls(widgets.schedule_explorer())}
+    assert list(found) == ["First law", "Second law", "Tokens N", "Steps T"]
+    assert found["First law"].options == tuple(masking.LAWS) and found["Steps T"].max <= min(found["Tokens N"].options)
+    assert widgets.compare_laws()[1] in capsys.readouterr().out
+    found["Second law"].value, found["Tokens N"].value, found["Steps T"].value = "square root", 256, 24
+    assert widgets.compare_laws("cosine", "square root", 256, 24)[1] in capsys.readouterr().out

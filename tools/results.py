@@ -139,8 +139,9 @@ def chapters(results: dict) -> str:
     for stem, seconds in results["chapters"]["result"].items():
         link = f"[{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}](notebooks/{stem}.ipynb)"
         rows.append(f"| {link} | {seconds} s |")
-    done = len(results["chapters"]["result"])
-    coming = f"Chapters {done:02} to 14 are to come." if done < 15 else ""
+    done = {int(stem[:2]) for stem in results["chapters"]["result"]}
+    missing = [f"{number:02}" for number in range(15) if number not in done]
+    coming = f"Chapters {', '.join(missing)} are to come." if missing else ""
     return "\n".join([*rows, "", f"From top to bottom on {results['chapters']['machine']}. {coming}"])
 
 
