@@ -1,4 +1,4 @@
-"""A small base transformer that is trained in minutes, and the loop over the arms and seeds of an experiment."""
+"""A small base transformer, and the loop over the arms and seeds of an experiment."""
 
 import dataclasses
 import json
@@ -21,10 +21,10 @@ SEEDS = (0, 1, 2)
 KEPT = ("overall", "tasks", "facts", "frechet")  # of what `evaluate_generation` measures
 
 
-def small_preset(train: TrainConfig, text: str = "t5-scenes") -> Preset:
-    """The preset tiny with the small transformer: the shipped tokenizer's tokens, the vectors of `text`."""
+def small_preset(train: TrainConfig) -> Preset:
+    """The preset tiny with the small transformer, for the shipped tokenizer's tokens."""
     tiny = get_preset("tiny")
-    return dataclasses.replace(tiny, text=text, base=SMALL, train=tiny.train | dict(base=train))
+    return dataclasses.replace(tiny, base=SMALL, train=tiny.train | dict(base=train))
 
 
 def muse_of(base: dict, text: TextEncoder) -> Muse:
@@ -34,9 +34,9 @@ def muse_of(base: dict, text: TextEncoder) -> Muse:
     return Muse(text, configs, params, shipped.sampling, "t5-scenes")
 
 
-def trained_muse(run: Path, train: TrainConfig, text: str = "t5-scenes") -> Muse:
-    """Train the small transformer in the folder `run`, or take it from there."""
-    preset = small_preset(train, text)
+def trained_muse(run: Path, train: TrainConfig) -> Muse:
+    """Train the small transformer in the folder `run`, or take it from there. It reads run/text, or else t5-scenes."""
+    preset = small_preset(train)
     if not (run / "base.safetensors").is_file():
         stages.train_base(preset, run, RUNS)
     return muse_of(load_weights(run / "base.safetensors", abstract("base", SMALL)[1]), stages.load_text(preset, run))

@@ -1,7 +1,8 @@
 """A frozen, a random and a learned text encoder (chapter 04): `python -m experiments.text_encoders`.
 
 The same small transformer, reading captions through (a) the frozen, pretrained t5-scenes, (b) the same T5 with random
-weights, frozen, (c) the same T5 from random weights, trained together with the transformer on the captions alone.
+weights, frozen, (c) the same T5 from random weights, trained together with the transformer on the captions alone. The
+vectors of (a) and (b) are whitened; those of (c) are not, since they change in training.
 """
 
 import dataclasses

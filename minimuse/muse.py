@@ -192,19 +192,9 @@ class Muse:
             raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; it was {seed!r}.")
         if superres:
             raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
-        defaults = self.sampling
-        steps = defaults.steps if steps is None else steps
-        base_steps = steps[0] if isinstance(steps, (tuple, list)) and steps else steps
         grid, mask_id = self.configs["base"].grid, self.configs["base"].codebook_size
-        if not _whole(base_steps) or not 1 <= base_steps <= grid[0] * grid[1]:
-            raise ValueError(f"steps must be a whole number from 1 to {grid[0] * grid[1]}; it was {steps!r}.")
-        options = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-        options = {k: float(getattr(defaults, k) if v is None else v) for k, v in options.items()}
-        if not all(0 <= value < math.inf for value in options.values()):  # false for nan, too
-            given = ", ".join(f"{k} was {v}" for k, v in options.items())
-            raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {given}.")
-        if options["token_temperature"] == 0:
-            raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
+        base_steps = self._base_steps(steps)
+        options = self._options(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
@@ -224,7 +214,7 @@ class Muse:
             options,
             grid=grid,
             mask_id=mask_id,
-            steps=int(base_steps),
+            steps=base_steps,
             guided=options["guidance"] > 0,
             trace=trace,
         )
@@ -232,6 +222,25 @@ class Muse:
         if not trace:
             return images
         return Generation(images, np.asarray(tokens).reshape(-1, *grid), jax.tree.map(np.asarray, steps_taken))
+
+    def _base_steps(self, steps) -> int:
+        """Decoding steps of the base stage, of what `generate` was given or of the checkpoint's own."""
+        steps = self.sampling.steps if steps is None else steps
+        base_steps = steps[0] if isinstance(steps, (tuple, list)) and steps else steps
+        most = math.prod(self.configs["base"].grid)
+        if not _whole(base_steps) or not 1 <= base_steps <= most:
+            raise ValueError(f"steps must be a whole number from 1 to {most}; it was {steps!r}.")
+        return int(base_steps)
+
+    def _options(self, **given) -> dict[str, float]:
+        """Guidance and temperatures; those that are None are the checkpoint's own."""
+        options = {k: float(getattr(self.sampling, k) if v is None else v) for k, v in given.items()}
+        if not all(0 <= value < math.inf for value in options.values()):  # false for nan, too
+            told = ", ".join(f"{k} was {v}" for k, v in options.items())
+            raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
+        if options["token_temperature"] == 0:
+            raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
+        return options
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)
