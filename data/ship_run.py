@@ -48,8 +48,12 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
             copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
         if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on
             config["text"] = "t5-scenes"
+        phases, before = list(config["trained"]), folder / "config.json"
+        if before.is_file():
+            before = json.loads(before.read_text())
+            config = before | config | dict(trained=before["trained"] | config["trained"])
         write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
-        for phase in config["trained"]:
+        for phase in phases:
             if not (run / phase / "log.jsonl").is_file():
                 continue
             (data / "curves").mkdir(exist_ok=True)

@@ -260,6 +260,13 @@ def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
     assert ship_run.ship(run, data) == shipped
     curve = json.loads((data / "curves" / "base.json").read_text())
     assert curve["step"] == [20] and curve["metrics"]["loss"] == dict(low=[2.0], middle=[2.0], high=[2.0])
+    whole = json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())
+    part = {key: config[key] for key in ("format", "preset", "text", "sampling", "base")}
+    part |= dict(trained=dict(base=config["trained"]["base"] | dict(seed=7)))
+    (run / "config.json").write_text(json.dumps(part))
+    assert ship_run.ship(run, data) == ["checkpoints/tiny (base)"]
+    merged = json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())
+    assert merged == whole | dict(trained=whole["trained"] | part["trained"]) != whole
     with open(run / "base.safetensors", "ab") as file:
         file.truncate(ship_run.LARGEST + 1)
     with pytest.raises(SystemExit, match="the repository takes 16 at most"):
