@@ -91,7 +91,6 @@ def init_state(params: dict, train: AdversarialConfig, **extra) -> dict:
 
     params is what is trained; with train.freeze_tokens that is the decoder, and the rest waits in `frozen`.
     """
-    params = jax.tree.map(jnp.copy, params)  # the step gives its input's memory away; the caller may still need it
     frozen = {k: v for k, v in params.items() if train.freeze_tokens and k != "decoder"}
     moving = {k: v for k, v in params.items() if k not in frozen}
     discriminator = modules.init(Discriminator, seed=train.seed)[1]

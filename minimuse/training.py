@@ -72,9 +72,10 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 def init_state(params: dict, config: TrainConfig, **extra) -> dict:
     """The state before the first step; `extra` are further arrays that a stage's `update` looks after."""
-    # Copies: the step gives its input's memory away, so no two entries may share a buffer.
+    # Copies: the step gives its input's memory away, so no two entries may share a buffer, nor may the caller's.
     copy = functools.partial(jax.tree.map, jnp.copy)
-    return dict(params=params, ema=copy(params), opt=optimizer(config).init(params), step=jnp.zeros((), int), **extra)
+    opt = optimizer(config).init(params)
+    return dict(params=copy(params), ema=copy(params), opt=opt, step=jnp.zeros((), int), **copy(extra))
 
 
 def running_average(state: dict, params: dict, config: TrainConfig) -> dict:

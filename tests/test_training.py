@@ -42,6 +42,13 @@ def test_learns_logs_and_compiles_once(tmp_path):
     assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
 
 
+def test_the_weights_that_a_run_starts_from_are_not_given_away():
+    params, extra = dict(a=dict(kernel=jnp.ones((2, 3)))), jnp.zeros(2)
+    for _ in range(2):  # a second run from the same weights
+        state, _ = training.make_step(loss_fn, CONFIG)(training.init_state(params, CONFIG, extra=extra), batch_at(0))
+    assert (params["a"]["kernel"] == 1).all() and (extra == 0).all() and state["step"] == 1
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
     step = training.make_step(loss_fn, CONFIG)
