@@ -1,0 +1,88 @@
+"""How fast the base transformer trains, beside what the machine can do at most: `python -m benchmarks.train_rate`.
+
+The peak is the best rate of one large float32 matrix product on the same devices, measured in turns with the training
+steps. A training step's useful work is counted in the same unit: the multiplications and additions of its matrix
+products, forward once and backward twice; what is recomputed to save memory does not count. Prints one JSON object.
+"""
+
+import functools
+import json
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+
+from minimuse import scenes, training, transformer
+from minimuse.config import TransformerConfig, get_preset
+from minimuse.data import TokenCache
+from minimuse.muse import Muse
+from minimuse.weights import init
+
+SCENES = 256  # training scenes in the cache that steps are fed from
+ROUNDS, STEPS = 5, 6  # rounds of so many steps and as many products
+SIDE = 2048  # rows and columns of the product
+
+
+def forward_flops(config: TransformerConfig, text_length: int) -> int:
+    """Multiplications and additions of one picture's matrix products, N image tokens and text_length text tokens."""
+    n, s, d = config.grid[0] * config.grid[1], text_length, config.width
+    block = n * (3 * d * d + d * d + 2 * d * d + 2 * d * config.mlp_width)  # self, cross (q, out), MLP
+    block += s * 2 * d * d  # keys and values of the text
+    block += 2 * n * n * d + 2 * n * s * d  # scores and weighted sums
+    text = s * config.text_width * (config.text_width + d)  # whitened and projected
+    return 2 * (config.depth * block + text + n * (d * d + d * config.codebook_size))
+
+
+def per_second(work: float, run) -> float:
+    begun = time.perf_counter()
+    for _ in range(STEPS):
+        last = run()
+    jax.block_until_ready(last)
+    return STEPS * work / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    preset, muse = get_preset("tiny"), Muse.from_pretrained("tiny")
+    config, train = preset.base, preset.train["base"]
+
+    def example(i):
+        scene, caption = scenes.example("train", i)
+        return scenes.render(scene), caption
+
+    cache = TokenCache.build(example, SCENES, muse.tokenize, muse.text.encode)
+    batch = cache.batch(jnp.arange(train.batch))
+    graphdef, params = init("base", config)
+    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
+    state = training.init_state(params, train)
+
+    def one_step():
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics["loss"]
+
+    square = jax.random.normal(jax.random.key(0), (SIDE, SIDE))
+    product = jax.jit(lambda x: x @ x)
+    jax.block_until_ready((one_step(), product(square)))
+    tokens = train.batch * config.grid[0] * config.grid[1]
+    flops = 3 * train.batch * forward_flops(config, cache.text_length)
+    rates, peaks = [], []
+    for _ in range(ROUNDS):
+        rates.append(per_second(tokens, one_step))
+        peaks.append(per_second(2 * SIDE**3, lambda: product(square)))
+    rate, peak = statistics.median(rates), max(peaks)
+    result = {
+        "steps a second": round(rate / tokens, 2),
+        "image tokens a second": round(rate),
+        "gigaflops a second": round(rate / tokens * flops / 1e9, 1),
+        "peak gigaflops a second": round(peak / 1e9, 1),
+        "share of the peak": round(rate / tokens * flops / peak, 3),
+        "batch": train.batch,
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "machine": training.machine(),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
