@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
+from matplotlib.patches import Circle, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
+from PIL import Image
 
 from minimuse.masking import decode_schedule, density, mask_rate, mean_rate
 
@@ -35,12 +37,13 @@ def _axes(count: int, columns: int | None, side: float, rows: int = 1, top: floa
     return figure, axes[: rows * count]
 
 
-def _hide(ax, hidden: np.ndarray, scale: float = 1.0) -> None:
-    """Hatch the True cells of hidden bool [h, w]; scale is the pixels of the axes' picture in a cell."""
+def _hide(ax, hidden: np.ndarray, scale: float = 1.0, fill: str = "0.85") -> None:
+    """Hatch the True cells of hidden bool [h, w]; scale is the pixels of the axes' picture in a cell, fill the colour
+    between the lines."""
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
     if squares := [Outline((corners + (x, y)) * scale - 0.5) for y, x in np.argwhere(hidden)]:
         outline = Outline.make_compound_path(*squares)
-        ax.add_patch(PathPatch(outline, facecolor="0.85", edgecolor="0.45", hatch="////", linewidth=0.0))
+        ax.add_patch(PathPatch(outline, facecolor=fill, edgecolor="0.45", hatch="////", linewidth=0.0))
 
 
 def _draw_mask(ax, mask: np.ndarray, title: str) -> None:
@@ -138,6 +141,37 @@ def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequ
     for ax, name in zip(axes[:, 0], ("whole guess", "kept so far", "probability")):
         ax.set_ylabel(name, fontsize=9)
     figure.colorbar(heat, ax=list(axes[2]), shrink=0.9)
+    return figure
+
+
+def attention_over(
+    image, maps, titles: Sequence[str], columns: int | None = None, hidden=None, at: tuple[int, int] | None = None
+) -> Figure:
+    """Weights of attention float [n, h, w] over a picture uint8 [H, W, 3], a panel each: a disc a place, its area the
+    weight, the greatest of its panel as wide as a cell. The titles say how much that is, in percent.
+
+    hidden   bool [h, w], places that are hatched; the picture shows through
+    at       row and column of a place that gets a thick frame
+    """
+    maps, image = _check("maps", maps, 3), _check("image", image, 3)
+    if len(titles) != len(maps):
+        raise ValueError(f"{len(titles)} titles for {len(maps)} maps; give one each.")
+    cell = image.shape[0] / maps.shape[1]
+    figure, axes = _axes(len(maps), columns, 1.7, top=0.35)
+    for ax, weights, title in zip(axes, maps, titles):
+        ax.imshow(image, interpolation="nearest", alpha=0.55)
+        if hidden is not None:
+            _hide(ax, np.asarray(hidden, bool), cell, fill="none")
+        top = max(weights.max(), 1e-9)
+        discs = [
+            Circle((cell * (x + 0.5) - 0.5, cell * (y + 0.5) - 0.5), 0.46 * cell * np.sqrt(weight / top))
+            for (y, x), weight in np.ndenumerate(weights)
+        ]
+        ax.add_collection(PatchCollection(discs, facecolor=(1, 1, 1, 0.6), edgecolor="black", linewidth=0.8))
+        if at is not None:
+            corner = cell * at[1] - 0.5, cell * at[0] - 0.5
+            ax.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=2.5))
+        ax.set_title(f"{title}\nup to {top:.0%}", fontsize=9)
     return figure
 
 
@@ -347,12 +381,17 @@ class Picture:
         return {"text/html": tag, "text/plain": f"Figure: {self.alt}"}
 
 
-def with_alt(figure: Figure, text: str, dpi: int = 100) -> None:
-    """Show a figure in a notebook; `text` says what is seen, for those who cannot see it."""
+def with_alt(figure: Figure, text: str, dpi: int = 100, colours: int | None = None) -> None:
+    """Show a figure in a notebook; `text` says what is seen, for those who cannot see it. With a number of `colours` it
+    is reduced to so many: a third of the bytes where pictures, hatches and marks overlap."""
     from IPython.display import display
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
+    if colours is not None:
+        picture = Image.open(buffer).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="png", optimize=True)
     display(Picture(buffer.getvalue(), "image/png", text))
 
 

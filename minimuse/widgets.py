@@ -4,12 +4,17 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
+import functools
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from matplotlib.figure import Figure
 
 from minimuse import masking, plots, scenes
+from minimuse.transformer import attend
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -238,6 +243,110 @@ def nearest_words(encoder, word: str = "kitty"):
         _show(picture, None if near is None else plots.ranking(near), words)
 
     return _explorer([typed, frame], draw, picture)
+
+
+# --- chapter 05 -----------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def attention_to_text(graphdef, params: dict, tokens, text, text_mask) -> jax.Array:
+    """How image tokens look at text: the weights of every layer's cross-attention, float [depth, B, heads, N, S].
+
+    Takes what `transformer.forward` takes.
+    """
+    model = nnx.merge(graphdef, params)
+    x = model.embed(tokens) + (model.rows[...] + model.columns[...]).reshape(1, tokens.shape[1], -1)
+    batch, length = text_mask.shape
+
+    def layer(x, inputs):
+        block, (keys, values) = inputs
+        split = lambda part: part.reshape(*part.shape[:2], block.heads, -1)  # noqa: E731
+        q, k, v = (split(part) for part in jnp.split(block.qkv(block.norm1(x)), 3, axis=-1))
+        q = split(block.cross_q(block.norm2(x + block.out(attend(q, k, v)))))
+        # With a 1 of its own as each piece's value, what is seen are the weights.
+        ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
+        weights = split(attend(q, keys, ones, text_mask)).swapaxes(1, 2)
+        return block(x, keys, values, text_mask), weights
+
+    return jax.lax.scan(layer, x, (model.blocks, model.text_keys_values(text)))[1]
+
+
+def caption_pieces(muse, caption: str) -> list[str]:
+    """The pieces of a caption, without the sign for a space; "▁" is a space alone."""
+    ids, mask = muse.text.tokenize([caption], length=muse.sampling.text_length)
+    return [muse.text.tokenizer.id_to_token(int(i)).replace("▁", "") or "▁" for i in ids[mask]]
+
+
+def word_attention(muse, tokens, caption: str) -> tuple[list[str], np.ndarray]:
+    """The pieces of a caption, and the weights with which tokens int [h, w] look at each, float [depth, heads, pieces,
+    h, w]. A place's weights sum to 1 over the pieces."""
+    pieces = caption_pieces(muse, caption)
+    text, text_mask = muse.text.encode([caption], length=muse.sampling.text_length)
+    flat = jnp.asarray(tokens).reshape(1, -1)
+    weights = np.asarray(attention_to_text(muse.graphdefs["base"], muse.params["base"], flat, text, text_mask))
+    weights = weights[:, 0, :, :, : len(pieces)].swapaxes(2, 3)  # [depth, heads, pieces, N]
+    return pieces, weights.reshape(*weights.shape[:3], *np.shape(tokens))
+
+
+def where_it_looks(muse, tokens, caption: str, piece: int, layer: int | None = None, hidden=None):
+    """A piece of a caption, and the places of tokens int [h, w] that look at it: (Figure, a sentence). A panel a head,
+    and their mean first.
+
+    piece    which piece, from 0
+    layer    which layer, from 1; None is the mean of all
+    hidden   bool [h, w], places that the transformer gets as [MASK]; None hides nothing
+    """
+    tokens = np.asarray(tokens)
+    hidden = np.zeros(tokens.shape, bool) if hidden is None else np.asarray(hidden, bool)
+    shown = np.where(hidden, muse.configs["base"].codebook_size, tokens)
+    pieces, weights = word_attention(muse, shown, caption)
+    maps = (weights.mean(0) if layer is None else weights[layer - 1])[:, piece]  # [heads, h, w]
+    maps = np.concatenate([maps.mean(0, keepdims=True), maps])
+    titles = ["mean of heads", *(f"head {i + 1}" for i in range(len(maps) - 1))]
+    image = np.asarray(muse.detokenize(tokens[None]))[0]
+    row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
+    where = "the mean of all layers" if layer is None else f"layer {layer} of {len(weights)}"
+    words = (
+        f"“{pieces[piece]}” in “{caption}”, {where}, {hidden.sum()} of {hidden.size} tokens hidden: a place gives it "
+        f"{maps[0].mean():.0%} of its attention on average, at most {maps[0].max():.0%}, in row {row}, column {column}"
+    )
+    return plots.attention_over(image, maps, titles, columns=len(maps), hidden=hidden), words
+
+
+def attention_explorer(muse, captions: list[str], tokens):
+    """Menus for a caption, one of its pieces, a layer and the share of hidden tokens: where it is looked at.
+
+    captions, tokens   M captions, and their pictures' tokens int [M, h, w]
+    """
+    import ipywidgets
+
+    depth, rank = muse.configs["base"].depth, np.random.default_rng(0).permutation(tokens[0].size)
+
+    def pieces(number):
+        return [(f"{i + 1}: {piece}", i) for i, piece in enumerate(caption_pieces(muse, captions[number]))]
+
+    numbered = list(zip(captions, range(len(captions))))
+    caption = _control(ipywidgets.Dropdown, "Caption", 0, options=numbered)
+    word = _control(ipywidgets.Dropdown, "Word", min(1, len(pieces(0)) - 1), options=pieces(0))
+    layers = [("mean of all", 0), *((str(i), i) for i in range(1, depth + 1))]
+    layer = _control(ipywidgets.Dropdown, "Layer", 0, options=layers)
+    share = _control(ipywidgets.Dropdown, "Hidden", 0.5, options=[("none", 0.0), ("half", 0.5), ("all", 1.0)])
+    picture = ipywidgets.Output()
+
+    def draw(_change=None):
+        number = caption.value
+        hidden = (rank < share.value * rank.size).reshape(tokens[number].shape)
+        figure, words = where_it_looks(muse, tokens[number], captions[number], word.value, layer.value or None, hidden)
+        _show(picture, figure, words)
+
+    def other_caption(_change):
+        word.unobserve(draw, names="value")
+        word.options = pieces(caption.value)  # sets the value to the first
+        word.value = min(1, len(word.options) - 1)
+        word.observe(draw, names="value")
+
+    caption.observe(other_caption, names="value")  # before `draw`, which then finds the new pieces
+    return _explorer([caption, word, layer, share], draw, picture)
 
 
 # --- chapter 06 -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Figures from tiny arrays, and the explorer without a front end."""
 
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
@@ -8,8 +9,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
+from PIL import Image
 
 from minimuse import masking, plots, scenes, widgets
 from minimuse.decoding import Trace
@@ -100,6 +104,23 @@ def test_training_curve():
     png(figure)
     with pytest.raises(ValueError, match="no column 'psnr' in 'fixed'"):
         plots.training_curve(dict(fixed=log), ["psnr"])
+
+
+def test_discs_of_attention_have_the_weight_as_area():
+    image, maps = np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2, 2))
+    maps[0], maps[1, 1, 0] = [[0.4, 0.1], [0.0, 0.2]], 0.03
+    figure = plots.attention_over(image, maps, ["cat", "</s>"], hidden=[[True, False], [False, False]], at=(1, 0))
+    one, two = figure.axes
+    assert [ax.get_title() for ax in (one, two)] == ["cat\nup to 40%", "</s>\nup to 3%"]
+    widths = [np.ptp(path.vertices[:, 0]) for path in one.collections[0].get_paths()]
+    assert np.allclose(np.square(widths) / widths[0] ** 2, [1, 1 / 4, 0, 1 / 2])  # 0.1 and 0.2 of 0.4
+    assert 3.5 < widths[0] < 4  # the greatest all but fills its cell of 4 pixels
+    centre = two.collections[0].get_paths()[2].vertices.mean(0)
+    assert np.allclose(centre, (1.5, 5.5), atol=0.3)  # row 1, column 0
+    assert one.patches[0].get_hatch() and one.patches[-1].get_xy() == (-0.5, 3.5)
+    png(figure)
+    with pytest.raises(ValueError, match="1 titles for 2 maps"):
+        plots.attention_over(image, maps, ["cat"])
 
 
 def test_training_curve_over_a_reference():
@@ -426,3 +447,68 @@ def test_the_schedule_explorer_follows_its_controls(capsys):
     assert widgets.compare_laws()[1] in capsys.readouterr().out
     found["Second law"].value, found["Tokens N"].value, found["Steps T"].value = "square root", 256, 24
     assert widgets.compare_laws("cosine", "square root", 256, 24)[1] in capsys.readouterr().out
+
+
+def test_attention_to_words_is_shared_out_among_the_pieces(micro):
+    caption, tokens = "a cat left of a dog", np.arange(64).reshape(8, 8) % 64
+    pieces, weights = widgets.word_attention(micro, tokens, caption)
+    assert pieces == widgets.caption_pieces(micro, caption) and pieces[-1] == "</s>" and "cat" in pieces
+    assert weights.shape == (2, 2, len(pieces), 8, 8)
+    assert np.allclose(weights.sum(2), 1, atol=1e-4)  # nothing goes to the padding
+    assert np.ptp(weights, axis=(3, 4)).max() > 0.01
+    other = widgets.word_attention(micro, np.full((8, 8), 64), caption)[1]
+    assert np.abs(other - weights).max() > 0.01  # the tokens that look matter
+
+
+def test_attention_weights_are_those_of_the_layer(micro):
+    # What a layer sees through the weights is what the layer itself sees.
+    graphdef, params = micro.graphdefs["base"], micro.params["base"]
+    tokens = np.arange(64)[None]
+    text, mask = micro.text.encode(["two red hearts"])
+    model = nnx.merge(graphdef, params)
+    keys, values = (x[0] for x in model.text_keys_values(text))
+    weights = widgets.attention_to_text(graphdef, params, tokens, text, mask)[0]  # [B, heads, N, S] of the first layer
+    seen = np.einsum("bhns,bshd->bnhd", weights, values).reshape(1, 64, -1)
+    x = model.embed(tokens) + (model.rows[...] + model.columns[...]).reshape(1, 64, -1)
+    silent = jax.tree.map(lambda array: array, params)
+    silent["blocks"]["down"]["kernel"] = 0 * silent["blocks"]["down"]["kernel"]  # no MLP: the branch alone is left
+    block = jax.tree.map(lambda array: array[0], nnx.merge(graphdef, silent).blocks)
+    branch = block(x, keys, values, mask) - block(x, keys, values, np.zeros_like(mask))
+    np.testing.assert_allclose(branch, seen @ params["blocks"]["cross_out"]["kernel"][0], atol=1e-3)
+
+
+def test_where_a_picture_looks_is_drawn_and_said(micro):
+    tokens, hidden = np.zeros((8, 8), int), np.arange(64).reshape(8, 8) < 16
+    figure, words = widgets.where_it_looks(micro, tokens, "a cat", 1, layer=2, hidden=hidden)
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["mean of heads", "head 1", "head 2"]
+    assert words.startswith("“cat” in “a cat”, layer 2 of 2, 16 of 64 tokens hidden: a place gives it ")
+    shown = np.where(hidden, 64, tokens)
+    weights = widgets.word_attention(micro, shown, "a cat")[1][1, :, 1]
+    assert figure.axes[1].get_title().endswith(f"{weights[0].max():.0%}")
+    assert "the mean of all layers, 0 of 64" in widgets.where_it_looks(micro, tokens, "a cat", 0)[1]
+
+
+def test_the_attention_explorer_follows_its_controls(micro, capsys):
+    tokens = np.zeros((2, 8, 8), int)
+    widget = widgets.attention_explorer(micro, ["a cat", "a dog above a sun"], tokens)
+    found = {c.description: c for c in controls(widget)}
+    assert list(found) == ["Caption", "Word", "Layer", "Hidden"]
+    assert "“cat” in “a cat”, the mean of all layers, 32 of 64 tokens hidden" in capsys.readouterr().out
+    found["Layer"].value, found["Hidden"].value = 2, 1.0
+    assert "“cat” in “a cat”, layer 2 of 2, 64 of 64 tokens hidden" in capsys.readouterr().out
+    found["Word"].value = 2
+    assert "“</s>” in “a cat”" in capsys.readouterr().out
+    found["Caption"].value = 1  # other words; the menu follows
+    assert capsys.readouterr().out.count("“dog” in “a dog above a sun”") == 1
+    assert [label for label, _ in found["Word"].options][-2:] == ["5: sun", "6: </s>"]
+
+
+def test_fewer_colours_make_a_smaller_file(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figure = plots.image_grid(IMAGES)
+    for colours in (None, 16):
+        plots.with_alt(figure, "noise", colours=colours)
+    whole, few = (Image.open(io.BytesIO(picture.data)) for picture in shown)
+    assert len(few.getcolors()) <= 16 < len(whole.convert("RGB").getcolors(10**6)) and few.size == whole.size
+    assert len(shown[1].data) < len(shown[0].data)
