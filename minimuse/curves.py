@@ -1,8 +1,9 @@
 """Reference curves: how the shipped weights' training went, so that "is my loss normal?" has an answer.
 
 A curve is a training log made small: for some of its steps the seconds since the start, and for every metric the least,
-middle and greatest value of the lines around that step. `data/ship_run.py` makes them from the logs of a run;
-`plots.training_curves` draws another run over them.
+middle and greatest value of the lines around that step. `data/ship_run.py` makes them from the logs of a run,
+`python -m experiments.first_transformer` from a short recipe's with several seeds; `plots.training_curve` draws another
+run over them.
 """
 
 import json
@@ -18,9 +19,9 @@ POINTS = 40  # lines kept of the rest
 AROUND = 3  # lines before and after a step that its band is taken from
 
 
-def band(values: np.ndarray, at: np.ndarray) -> dict:
-    """low, middle, high of values [M] in the lines around each of the lines `at`, to four digits."""
-    windows = [values[max(0, i - AROUND) : i + AROUND + 1] for i in at]
+def band(values: np.ndarray, at: np.ndarray, around: int = AROUND) -> dict:
+    """low, middle, high of values [M], or [runs, M], in the lines around each of the lines `at`, to four digits."""
+    windows = [values[..., max(0, i - around) : i + around + 1] for i in at]
     found = dict(low=map(np.nanmin, windows), middle=map(np.nanmedian, windows), high=map(np.nanmax, windows))
     return {name: [float(f"{value:.4g}") for value in column] for name, column in found.items()}
 
@@ -42,6 +43,21 @@ def curve_of(folder: Path | str) -> dict:
         seconds=[float(v) for v in log["seconds"][at]],
         metrics=metrics,
     )
+
+
+def curve_of_seeds(logs: list[dict], **about) -> dict:
+    """One curve of several runs that differ in their seed alone: logs {column: float [M]} of at most FIRST + POINTS
+    lines, all kept. The band spans the runs, and a line before and after; `about` is machine and settings."""
+    steps = logs[0]["step"]
+    if any(list(log["step"]) != list(steps) for log in logs):
+        raise ValueError("These logs have other steps; runs of one recipe have the same.")
+    metrics = {
+        name: band(np.stack([log[name] for log in logs]), np.arange(len(steps)), around=1)
+        for name in logs[0]
+        if name not in ("step", "seconds")
+    }
+    seconds = np.median([log["seconds"] for log in logs], axis=0)
+    return about | dict(step=[int(v) for v in steps], seconds=[round(float(v), 1) for v in seconds], metrics=metrics)
 
 
 def reference(name: str) -> dict:

@@ -39,3 +39,16 @@ def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
             )
             assert len(bands["low"]) == len(curve["step"]) <= curves.FIRST + curves.POINTS
         assert path.stat().st_size < 60_000
+
+
+def test_a_curve_of_several_seeds_by_hand():
+    logs = [
+        dict(step=np.array([10, 20, 30]), seconds=np.array([1.0, 2, 3]), loss=np.array(loss))
+        for loss in ([5.0, 3, 1], [6.0, 4, 2], [7.0, np.nan, 3])  # a mean of nothing is left out
+    ]
+    curve = curves.curve_of_seeds(logs, machine=dict(processor="abacus"))
+    assert curve["step"] == [10, 20, 30] and curve["seconds"] == [1, 2, 3]
+    assert curve["metrics"]["loss"]["low"] == [3, 1, 1] and curve["metrics"]["loss"]["high"] == [7, 7, 4]
+    assert curve["metrics"]["loss"]["middle"] == [5, 3.5, 3] and curve["machine"]["processor"] == "abacus"
+    with pytest.raises(ValueError, match="other steps"):
+        curves.curve_of_seeds([logs[0], logs[1] | dict(step=np.array([10, 20, 40]))])
