@@ -54,6 +54,7 @@ class TransformerConfig:
     heads: int = 4
     mlp_width: int = 768
     text_width: int = 192  # width of the text encoder's output
+    text_length: int = 32  # S at most, text tokens
     attention: str = "plain"  # how it is computed: "plain", "xla" or "cudnn", see transformer.attend
 
 
@@ -72,6 +73,7 @@ class TrainConfig:
     clip: float = 1.0  # global norm of the gradient
     accumulate: int = 1  # parts that a batch is computed in, one after another, where the whole does not fit in memory
     ema: float = 0.999  # decay of the averaged weights, the ones that are shipped and sampled from
+    quantize_start: int = 0  # steps that a tokenizer learns as a plain autoencoder, before its codebook is laid out
     scenes: int = 0  # distinct training scenes; 0 draws new ones at every step
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples trained without their caption (section 2.7)
@@ -124,15 +126,17 @@ PRESETS = {
             name="tiny",
             text="t5-scenes",
             train={
-                "text": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
+                "text": TrainConfig(steps=5000, batch=64, learning_rate=2e-3, muon=0.01, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
-                "tokenizer": TrainConfig(steps=2000, batch=32, b2=0.99, weight_decay=1e-4),
+                "tokenizer": TrainConfig(
+                    steps=3000, batch=32, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400
+                ),
                 "superres_tokenizer": TrainConfig(steps=4000, batch=8, b2=0.99, weight_decay=1e-4),
                 "superres_tokenizer_adversarial": AdversarialConfig(
                     steps=1400, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4
                 ),
                 "base": TrainConfig(
-                    steps=7000, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0
+                    steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0
                 ),
             },
         ),
@@ -147,7 +151,7 @@ PRESETS = {
             train={
                 "text": TrainConfig(steps=8, batch=8, warmup=2),
                 "scorer": TrainConfig(steps=8, batch=8, warmup=2),
-                "tokenizer": TrainConfig(steps=8, batch=8, warmup=2),
+                "tokenizer": TrainConfig(steps=8, batch=8, warmup=2, quantize_start=2),
                 "tokenizer_adversarial": AdversarialConfig(steps=8, batch=8, warmup=2, discriminator_start=2),
                 "superres_tokenizer": TrainConfig(steps=4, batch=2, warmup=2),
                 "base": TrainConfig(steps=8, batch=8, warmup=2, scenes=64),

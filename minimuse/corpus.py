@@ -71,6 +71,7 @@ KINDS = {
     "animal": "an animal", "food": "something to eat", "transport": "something to travel with",
     "nature": "something in nature", "thing": "a thing that people make", "shape": "a flat shape",
 }  # fmt: skip
+SIDES = {"left of": "on the left", "right of": "on the right", "above": "at the top", "below": "at the bottom"}
 
 
 class Noun:
@@ -180,9 +181,19 @@ def _paraphrase(rng: random.Random) -> str:
     return f"{say()} means {say()}"
 
 
+def _reading(rng: random.Random) -> str:
+    """Two things, one beside or above the other, and where one of them is: what a reader of captions must find out."""
+    nouns, relation = (Noun(rng), Noun(rng)), rng.choice(RELATIONS)
+    long = f"to the {relation}" if relation in ("left of", "right of") else f"placed {relation}"
+    text = f"{nouns[0].one()} {rng.choice((relation, long))} {nouns[1].one()}"
+    noun, side = rng.choice(((nouns[0], SIDES[relation]), (nouns[1], SIDES[INVERSE[relation]])))
+    name = noun.uncoloured() if noun.sprite.colour and rng.random() < 0.5 else noun.bare()
+    return text + rng.choice((f". the {name} is {side}", f": {side} is {a(name)}", f". what is {side}? {a(name)}"))
+
+
 def _sentence(rng: random.Random) -> str:
-    pattern = rng.choices((_definition, _synonym, _caption, _paraphrase), (35, 25, 15, 25))[0]
-    return pattern(rng)
+    patterns = (_definition, _synonym, _caption, _paraphrase, _reading)
+    return rng.choices(patterns, (25, 20, 10, 15, 30))[0](rng)
 
 
 def held_out(sentence: str) -> bool:

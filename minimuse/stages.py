@@ -67,17 +67,20 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
     graphdef, params = init(stage, config, train.seed)
 
     def scene(i):
-        return large_object(i, train.seed) if i % 2 else scenes.example("train", i, train.seed)[0]
+        # Both kinds count for themselves: the tasks take turns by number, and every second number meets half of them.
+        return large_object(i // 2, train.seed) if i % 2 else scenes.example("train", i // 2, train.seed)[0]
 
     def batch_at(step, batch, first):
         drawn = [scene(i) for i in range(first + step * batch, first + (step + 1) * batch)]
         return dict(images=scenes.render_batch(drawn, config.image_size))
 
+    def first_batch_at(step):
+        return batch_at(step, train.batch, 0) | dict(quantize=np.full(train.batch, step >= train.quantize_start))
+
     update = functools.partial(vqgan.update_codes, config)
     step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
     state = training.init_state(params, train, **vqgan.codebook_state(config))
-    batches = functools.partial(batch_at, batch=train.batch, first=0)
-    state = training.fit(out / stage, step, state, batches, train, model=dataclasses.asdict(config))
+    state = training.fit(out / stage, step, state, first_batch_at, train, model=dataclasses.asdict(config))
     params = state["ema"]
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with

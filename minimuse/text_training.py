@@ -6,6 +6,10 @@ decoder writes what each sentinel stands for. To do so the encoder must say what
     sentence  a small animal that purrs is called a kitty
     input     a <extra_id_0> animal that purrs is <extra_id_1> kitty </s>
     target    <extra_id_0> small <extra_id_1> called a <extra_id_2> </s>
+
+A few hidden words can often be guessed from their neighbours. So a third of the sentences lose most of their words, in
+long spans, as in UL2 (arXiv 2205.05131): then "kitty" alone must tell that it purrs, just as "cat" does. And a third
+is to be continued, as language models do.
 """
 
 import dataclasses
@@ -26,8 +30,10 @@ from minimuse.t5 import Stack, T5Encoder, save_t5
 
 PAD, END = 0, 1
 SENTINELS = 16  # spans that one sentence can lose
-INPUT_LENGTH, TARGET_LENGTH = 24, 16  # tokens; one sentence in a thousand is longer, and is cut
-RATE, MEAN_SPAN = 0.3, 2.0  # T5 has 0.15 and 3; our sentences are short, so they lose more, in shorter spans
+INPUT_LENGTH, TARGET_LENGTH = 24, 20  # tokens; one sentence in a thousand is longer, and is cut
+# Share of the words hidden and mean length of a span; every sentence draws one pair. T5 has 0.15 and 3.
+CORRUPTION = ((0.3, 2.0), (0.6, 6.0))
+BREAKS = (".", ":", "?", "▁means")  # after these a sentence says something new of what came before
 SCENES = T5Config(vocab_size=0, d_model=192, d_kv=32, d_ff=512, num_layers=4, num_heads=6, num_decoder_layers=2)
 
 # --- the tokenizer --------------------------------------------------------------------------------------------------
@@ -82,7 +88,7 @@ def save_tokenizer(folder: Path, tokenizer) -> None:
 
 
 def span_corrupt(
-    ids: list[int], rng: np.random.Generator, last_id: int, rate: float = RATE, mean_span: float = MEAN_SPAN
+    ids: list[int], rng: np.random.Generator, last_id: int, rate: float, mean_span: float
 ) -> tuple[list[int], list[int]]:
     """Input and target of one sentence.
 
@@ -110,6 +116,18 @@ def span_corrupt(
     return [*inputs, *ids[place:], END], [*targets, last_id - spans, END]
 
 
+def continuation(ids: list[int], rng: np.random.Generator, last_id: int, breaks: set[int]) -> tuple[list, list]:
+    """A sentence's beginning as input and the rest as target; cut behind the first of `breaks`, or anywhere.
+
+    The input has no sentinel. So what the rest needs must be found out at the words themselves, which is how captions
+    are read later: a sentinel would gather it for the decoder, and no caption has one.
+    """
+    found = [i + 1 for i, token in enumerate(ids[:-1]) if token in breaks]
+    cut = found[0] if found else int(rng.integers(1, max(2, len(ids))))
+    rest = ids[cut:][: TARGET_LENGTH - 3]
+    return [*ids[:cut], END], [last_id, *rest, last_id - 1, END]
+
+
 def text_batch(tokenizer, step: int, config: TrainConfig, split: str = "train") -> dict[str, np.ndarray]:
     """Corrupted sentences of one step: inputs int32 [B, INPUT_LENGTH], targets int32 [B, TARGET_LENGTH], padded with 0.
 
@@ -118,10 +136,15 @@ def text_batch(tokenizer, step: int, config: TrainConfig, split: str = "train") 
     sentences = corpus.sentences(config.batch, f"{config.seed}/{step}", split)
     rng = np.random.default_rng((config.seed, step, corpus.SPLITS.index(split)))
     last_id = tokenizer.get_vocab_size() - 1
+    breaks = {tokenizer.token_to_id(piece) for piece in BREAKS}
     inputs = np.full((config.batch, INPUT_LENGTH), PAD, np.int32)
     targets = np.full((config.batch, TARGET_LENGTH), PAD, np.int32)
     for row, encoding in enumerate(tokenizer.encode_batch(sentences, add_special_tokens=False)):
-        source, target = span_corrupt(encoding.ids[: INPUT_LENGTH - 2], rng, last_id)
+        ids, kind = encoding.ids[: INPUT_LENGTH - 2], rng.integers(len(CORRUPTION) + 1)
+        if kind < len(CORRUPTION):
+            source, target = span_corrupt(ids, rng, last_id, *CORRUPTION[kind])
+        else:
+            source, target = continuation(ids, rng, last_id, breaks)
         inputs[row, : len(source)], targets[row, : len(target)] = source, target
     return dict(inputs=inputs, targets=targets)
 

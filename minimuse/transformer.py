@@ -98,6 +98,9 @@ class BaseTransformer(nnx.Module):
         self.text_mean = nnx.Param(jnp.zeros(config.text_width))
         self.text_whiten = nnx.Param(jnp.eye(config.text_width))  # both from `start_from_text`, not trained
         self.text = _linear(config.text_width, d, rngs)
+        # T5 knows relative positions alone, and its pretraining decides whether its vectors tell the order of words.
+        # Where they do not, "a cat left of a dog" is a bag of words; so the places of a caption have vectors, too.
+        self.text_positions = nnx.Param(normal(config.text_length, d))
         keys = jax.random.split(rngs.params(), config.depth)
         self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
         self.norm = nnx.RMSNorm(d, rngs=rngs)
@@ -107,7 +110,10 @@ class BaseTransformer(nnx.Module):
     def text_keys_values(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Text embeddings [B, S, text_width] -> every layer's keys and values, each [depth, B, S, heads, D/heads]."""
         mean, whiten = jax.lax.stop_gradient((self.text_mean[...], self.text_whiten[...]))
-        text = self.text((text - mean) @ whiten)
+        positions, s = self.text_positions[...], text.shape[1]
+        if s > len(positions):
+            raise ValueError(f"A caption of {s} text tokens; this transformer was made for {len(positions)} at most.")
+        text = self.text((text - mean) @ whiten) + positions[:s]
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
     def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:

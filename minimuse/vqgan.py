@@ -191,28 +191,36 @@ def pixel_loss(decoded: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Ar
     return l1 + jnp.mean((decoded - images) ** 2), l1
 
 
-def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array):
-    """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics)."""
+def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array, quantize: jax.Array | bool = True):
+    """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics).
+
+    quantize   False lets the encodings themselves through to the decoder, without any quantization loss: a plain
+               autoencoder. It may be a traced bool, so that one compiled step does both.
+    """
     z = model.encode(images)
     codebook = unit(model.codebook[...])
     tokens = nearest_code(jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
     quantized = codebook[tokens]
-    decoded = model.decoder(straight_through(z, quantized))
+    decoded = model.decoder(jnp.where(quantize, straight_through(z, quantized), z))
     codebook_loss, commitment = vq_losses(z, quantized)
     counts = jnp.zeros(config.codebook_size).at[tokens.reshape(-1)].add(1)
     metrics = dict(commitment=commitment, perplexity=perplexity(counts), usage=jnp.mean(counts > 0))
     arrays = dict(counts=counts, encodings=z.reshape(-1, config.code_dim), tokens=tokens.reshape(-1))
     arrays["distance"] = jnp.sum((z - quantized) ** 2, -1).reshape(-1)
     # Codes that are running means need no gradient of their own.
-    loss = config.beta * commitment + (0.0 if config.codebook_ema else codebook_loss)
+    loss = quantize * (config.beta * commitment + (0.0 if config.codebook_ema else codebook_loss))
     return decoded, loss, metrics | jax.lax.stop_gradient(arrays)
 
 
 def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
-    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3]."""
+    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3].
+
+    batch["quantize"], bool [B] and all alike, tells whether quantization has begun; without it, it has.
+    """
     del key  # nothing random in this loss
-    images = to_float(batch["images"])
-    decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images)
+    images, quantize = to_float(batch["images"]), jnp.all(batch.get("quantize", True))
+    decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images, quantize)
+    metrics["quantize"] = quantize.astype(jnp.float32)
     loss, l1 = pixel_loss(decoded, images)
     return loss + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
 
@@ -224,7 +232,8 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
     use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
     background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
-    encodings; without that the encoder soon sends everything to one code.
+    encodings; without that the encoder soon sends everything to one code. It stays at zero for as long as
+    metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learnt to tell apart.
     """
     share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
     usage = decay * state["usage"] + (1 - decay) * share
@@ -235,7 +244,8 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
     ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
     sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
-    return state | sums | dict(params=params, ema=ema, usage=jnp.where(dead, 5 * floor, usage))
+    usage = jnp.where(dead, 5 * floor, usage) * metrics.get("quantize", 1.0)
+    return state | sums | dict(params=params, ema=ema, usage=usage)
 
 
 def average_codes(state: dict, metrics: dict, decay: float) -> dict:

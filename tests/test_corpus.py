@@ -1,5 +1,6 @@
 import collections
 import random
+import re
 
 import pytest
 
@@ -48,6 +49,29 @@ def test_synonyms_are_as_likely_as_names():
             counts[noun.bare()] += 1
     assert counts.keys() == {"cat", "kitty", "feline"}
     assert max(counts.values()) < 1.15 * min(counts.values())
+
+
+def test_what_is_read_out_of_a_caption_is_true():
+    """In "a cat left of a dog. on the right is a hound" the words behind the stop are true of those before it."""
+    forms = {}
+    for sprite in sprites().values():
+        for word in (sprite.name, *sprite.synonyms):
+            for form in {word, word.removeprefix(f"{sprite.colour} ")}:
+                forms.setdefault(form, set()).add(sprite.name)
+    meant = lambda text: {n for f in forms if text.endswith(f" {f}") for n in forms[f]}  # noqa: E731
+    rng, sides = random.Random(0), collections.Counter()
+    for _ in range(2000):
+        sentence = corpus._reading(rng).replace("to the ", "").replace("placed ", "")
+        scene, told = re.split(r"\. |: ", sentence)
+        relation = next(r for r in corpus.SIDES if f" {r} " in scene)
+        first, second = (f" {part}" for part in scene.split(f" {relation} "))
+        side = next(side for side in corpus.SIDES.values() if side in told)
+        sides[side] += 1
+        at_side = first if corpus.SIDES[relation] == side else second
+        assert corpus.SIDES[relation] == side or corpus.SIDES[corpus.INVERSE[relation]] == side
+        noun = told.removesuffix(f" is {side}").replace(f"{side} is", "").replace(f"what is {side}?", "")
+        assert meant(f" {noun}") & meant(at_side), (scene, told)
+    assert sides.keys() == set(corpus.SIDES.values()) and min(sides.values()) > 400
 
 
 def test_lower_case_and_short():

@@ -36,7 +36,22 @@ def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
     # The second phase goes on where the first one ends, after 8 batches of 8.
     for phase, first in (("tokenizer", 16), ("tokenizer_adversarial", 64 + 16)):
         for i, image in enumerate(batches[phase], first):
-            assert (image == scenes.render(stages.large_object(i, 0) if i % 2 else plain(i))).all()
+            assert (image == scenes.render(stages.large_object(i // 2, 0) if i % 2 else plain(i // 2))).all()
+    assert {scenes.example("train", i // 2)[0].task for i in range(0, 64, 2)} == set(scenes.TASKS)
+
+
+def test_the_codebook_comes_after_some_steps(tmp_path, monkeypatch):
+    flags = []
+
+    def fit(out, step, state, batch_at, *rest, **settings):
+        flags.append([batch_at(i).get("quantize") for i in (0, 1, 2, 7)])
+        return state
+
+    monkeypatch.setattr(training, "fit", fit)
+    stages.train_tokenizer(MICRO, tmp_path)
+    assert MICRO.train["tokenizer"].quantize_start == 2
+    assert [flag.tolist() for flag in flags[0]] == [[False] * 8] * 2 + [[True] * 8] * 2
+    assert flags[1] == [None] * 4  # the second phase is quantized from its first step on
 
 
 def test_what_is_shipped_is_the_average_of_the_weights(tmp_path, monkeypatch):

@@ -65,6 +65,29 @@ def test_places_are_told_apart(model):
     assert np.abs(np.diff(logits, axis=1)).max() > 0.1
 
 
+def test_the_order_of_words_counts_also_where_their_vectors_do_not_tell_it(model):
+    graphdef, params = model
+    tokens, text, mask = inputs()
+    mask, turned = np.ones_like(mask), text[:, ::-1]
+    assert (
+        np.abs(
+            transformer.forward(*model, tokens, turned, mask) - transformer.forward(*model, tokens, text, mask)
+        ).max()
+        > 0.1
+    )
+    params = params | dict(text_positions=jnp.zeros_like(params["text_positions"]))
+    np.testing.assert_allclose(
+        *(transformer.forward(graphdef, params, tokens, x, mask) for x in (text, turned)), atol=1e-4
+    )
+
+
+def test_a_caption_that_is_too_long_is_refused(model):
+    tokens, text, mask = inputs()
+    long = np.zeros((3, 33, 8), np.float32), np.ones((3, 33), bool)
+    with pytest.raises(ValueError, match="33 text tokens; this transformer was made for 32 at most"):
+        transformer.forward(*model, tokens, *long)
+
+
 def test_another_grid_is_refused(model):
     tokens, text, mask = inputs()
     with pytest.raises(ValueError, match="made for 2 x 3 tokens; it was given 4"):

@@ -134,6 +134,35 @@ def test_dead_codes_move_onto_encodings_and_live_ones_stay():
     assert (again["params"]["codebook"][2:] == 0.5).all()
 
 
+def test_before_quantization_it_is_a_plain_autoencoder():
+    graphdef, params = random_weights("tokenizer", SMALL)
+    images = jax.random.randint(jax.random.key(0), (2, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    batch = lambda begun: dict(images=images, quantize=np.full(2, begun))  # noqa: E731
+    loss = jax.jit(jax.value_and_grad(functools.partial(vqgan.tokenizer_loss, graphdef, SMALL), has_aux=True))
+    (value, metrics), grads = loss(params, None, batch(False))
+    model, pixels = nnx.merge(graphdef, params), vqgan.to_float(images)
+    assert value == pytest.approx(float(vqgan.pixel_loss(model.decoder(model.encode(pixels)), pixels)[0]), rel=1e-5)
+    assert not metrics["quantize"] and not jnp.any(grads["codebook"])
+
+    (value, metrics), grads = loss(params, None, batch(True))
+    rebuilt = model.detokenize(model.tokenize(pixels))
+    assert metrics["l1"] == pytest.approx(float(vqgan.pixel_loss(rebuilt, pixels)[1]), rel=1e-5)
+    assert metrics["quantize"] and jnp.any(grads["codebook"])
+    assert loss(params, None, dict(images=images))[0][0] == value  # a batch that says nothing is quantized
+    assert loss._cache_size() == 2
+
+
+def test_the_codebook_is_laid_out_when_quantization_begins():
+    state = dict(params=dict(codebook=jnp.eye(2)), ema=dict(codebook=jnp.eye(2)), usage=jnp.zeros(2))
+    metrics = dict(counts=jnp.array([5, 0]), distance=jnp.ones(1))
+    for value, begun in ((0.3, 0.0), (0.4, 0.0), (0.5, 1.0), (0.6, 1.0)):
+        metrics |= dict(encodings=jnp.full((1, 2), value), quantize=jnp.float32(begun))
+        state = vqgan.restart_dead_codes(state, jax.random.key(0), metrics)
+        # Laid anew on the encodings of every step, for the last time on those of the first one that is quantized.
+        assert jnp.allclose(state["params"]["codebook"], min(value, 0.5))
+        assert bool((state["usage"] > 0).all()) == bool(begun)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_learns_and_uses_the_codebook(ema):
     from minimuse import scenes, training

@@ -8,11 +8,8 @@ and what it printed; the tables of README.md are made from these files alone.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -32,6 +29,7 @@ COMMANDS = {
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 300 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 300 --json",
     "first_image": "python -m benchmarks.first_image",
+    "train_rate": "python -m benchmarks.train_rate",
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
@@ -73,15 +71,14 @@ def links():
 
 def measure(name: str) -> dict:
     """Run one command and keep what it printed, with what is needed to run it again."""
-    import jax
+    from minimuse import __version__, training
 
     command = shlex.split(COMMANDS[name])
     print(f"{name}: {COMMANDS[name]}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    versions = {package: importlib.metadata.version(package) for package in ("minimuse", "jax", "flax", "numpy")}
-    devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, JAX on {devices}, Python {platform.python_version()}"
-    result = json.loads(done.stdout)
+    about = training.machine()
+    machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
+    versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
     return dict(
         command=COMMANDS[name], date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result
     )
@@ -157,7 +154,7 @@ def tables(results: dict) -> str:
         shares = [drawn[split]["tasks"][task] for split in splits]
         rows.append(f"| {name} | " + " | ".join("-" if s is None else percent(s) for s in shares) + " |")
     rows.append("| **overall** | " + " | ".join(f"**{percent(drawn[split]['overall'])}**" for split in splits) + " |")
-    reads, first = (results[name]["result"] for name in ("scorer", "first_image"))
+    reads, first, trains = (results[name]["result"] for name in ("scorer", "first_image", "train_rate"))
     rebuilt = [
         f"| {name} | {values['psnr']:.1f} dB | {values['ssim']:.3f} | {values['frechet']:.4f} "
         f"| {100 * values['readable']:.1f} % | {percent(values['usage'])} |"
@@ -177,6 +174,9 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
   {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
 - `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
   compilation cache.
+- The base transformer trains at {trains["steps a second"]:.1f} steps of {trains["batch"]} pictures a second, which is
+  {trains["image tokens a second"]:,} image tokens, and {percent(trains["share of the peak"])} of what one large matrix
+  product reaches on the same machine ({trains["peak gigaflops a second"]:.0f} gigaflops a second).
 
 Held-out pictures, encoded and decoded (Fréchet distance on the scorer's features, which is no FID; facts that the
 scorer still reads; codes that occur):
