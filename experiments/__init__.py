@@ -1,7 +1,8 @@
 """The experiments that the chapters show: each is a command that trains small models and stores what it measured.
 
-    python -m experiments.mask_rates       chapter 06: fixed against variable mask rates
-    python -m experiments.text_encoders    chapter 04: a frozen, a random and a learned text encoder
+    python -m experiments.mask_rates           chapter 06: fixed against variable mask rates
+    python -m experiments.text_encoders        chapter 04: a frozen, a random and a learned text encoder
+    python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves
 
 The runs of an experiment differ in one thing, its arm, and in their seeds. Stopped and started again, a command goes on
 where it was; data/experiments/NAME.json keeps the command, the machine, the settings and one row a run.

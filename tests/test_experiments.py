@@ -5,8 +5,10 @@ import json
 
 import pytest
 
-from experiments import mask_rates, small, text_encoders
+from experiments import first_transformer, mask_rates, small, text_encoders
+from minimuse import curves
 from minimuse.config import TransformerConfig
+from minimuse.muse import Muse
 
 LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
 
@@ -62,3 +64,28 @@ def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
     assert stored["command"] == "python -m experiments.try" and stored["settings"] == dict(n=1)
     with pytest.raises(SystemExit, match="with other settings"):
         small.experiment("try", ["a", "b"], run, dict(n=2), (0, 1))
+
+
+def test_the_first_transformer_becomes_a_band(tmp_path, monkeypatch):
+    train = dataclasses.replace(first_transformer.TRAIN, steps=4, batch=4, warmup=1, scenes=8)
+    for name, value in dict(
+        TRAIN=train, SEEDS=(1, 2), EVERY=2, SIZE=dict(width=16, depth=1, heads=1, mlp_width=16)
+    ).items():
+        monkeypatch.setattr(first_transformer, name, value)
+    monkeypatch.setattr(first_transformer, "data_dir", lambda: tmp_path)
+    (tmp_path / "curves").mkdir()
+    first_transformer.main()
+    curve = json.loads((tmp_path / "curves" / "first_transformer.json").read_text())
+    assert (
+        curve["step"] == [2, 4]
+        and curve["settings"]["seeds"] == [1, 2]
+        and curve["command"].endswith("first_transformer")
+    )
+    loss = curve["metrics"]["loss"]
+    assert all(low < high for low, high in zip(loss["low"], loss["high"]))  # seeds differ
+
+
+def test_the_shipped_band_is_of_the_shipped_weights():
+    made_from = curves.reference("first_transformer")["settings"]["made_from"]
+    now = first_transformer.made_from(Muse.from_pretrained("tiny"))
+    assert made_from == now, "the tokenizer or T5 was replaced: run python -m experiments.first_transformer"

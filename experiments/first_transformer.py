@@ -1,0 +1,81 @@
+"""The band behind chapter 05's training run: `python -m experiments.first_transformer`.
+
+The chapter's small transformer, trained on the same cached tokens with several seeds; what they logged becomes
+data/curves/first_transformer.json. The chapter trains with seed 0, which is none of them. The band belongs to the
+shipped tokenizer and text encoder: run this again when they are replaced.
+"""
+
+import dataclasses
+import functools
+import json
+import time
+
+import jax
+import numpy as np
+
+from minimuse import scenes, stages, training, transformer, weights
+from minimuse.config import TrainConfig, TransformerConfig, data_dir
+from minimuse.curves import curve_of_seeds
+from minimuse.data import TokenCache, batch_indices
+from minimuse.files import write_text
+from minimuse.muse import Muse
+
+NAME = "first_transformer"
+SIZE = dict(width=96, depth=3, heads=4, mlp_width=384)
+TRAIN = TrainConfig(steps=200, batch=32, learning_rate=3e-3, warmup=20, ema=0.95, label_smoothing=0.0, scenes=2048)
+SEEDS = (1, 2, 3, 4)
+EVERY = 10  # steps a line of the log
+
+
+def token_cache(muse: Muse, size: int) -> TokenCache:
+    """Tokens and text vectors of the first `size` training scenes."""
+
+    def example(i):
+        scene, caption = scenes.example("train", i)
+        return scenes.render(scene), caption
+
+    return TokenCache.build(example, size, muse.tokenize, muse.text.encode)
+
+
+def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:
+    """Train once; the log's columns."""
+    graphdef, params = weights.init("base", config, train.seed)
+    params = transformer.start_from_codes(params, np.asarray(muse.params["tokenizer"]["codebook"]))
+    params = transformer.start_from_text(params, cache.embeddings.astype(np.float32))
+    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
+    state, rows, since, begun = training.init_state(params, train), [], [], time.monotonic()
+    for i in range(train.steps):
+        state, metrics = step(state, cache.batch(batch_indices(i, train.batch, len(cache), train.seed)))
+        since.append(metrics)
+        if (i + 1) % EVERY == 0:
+            row, since = training.mean_metrics(jax.device_get(since)), []
+            rows.append(dict(step=i + 1, seconds=time.monotonic() - begun) | row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in rows[-1]}
+
+
+def made_from(muse: Muse) -> str:
+    """A few letters that tell these tokens and text vectors from those of other weights."""
+    tokenizer = muse.params["tokenizer"]
+    return stages.fingerprint(tokenizer["encoder"], tokenizer["codebook"], muse.text.params)
+
+
+def main() -> None:
+    muse = Muse.from_pretrained("tiny")
+    config = TransformerConfig(muse.configs["base"].codebook_size, text_width=muse.text.width, **SIZE)
+    cache, logs = token_cache(muse, TRAIN.scenes), []
+    for seed in SEEDS:
+        logs.append(run(muse, cache, config, dataclasses.replace(TRAIN, seed=seed)))
+        print(f"seed {seed}: loss {logs[-1]['loss'][-1]:.3f}, {logs[-1]['seconds'][-1]:.0f} s", flush=True)
+    curve = curve_of_seeds(
+        logs,
+        command=f"python -m experiments.{NAME}",
+        machine=training.machine(),
+        settings=dict(
+            train=dataclasses.asdict(TRAIN), model=dataclasses.asdict(config), seeds=SEEDS, made_from=made_from(muse)
+        ),
+    )
+    write_text(data_dir() / "curves" / f"{NAME}.json", json.dumps(curve) + "\n")
+
+
+if __name__ == "__main__":
+    main()
