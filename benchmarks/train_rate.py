@@ -11,7 +11,7 @@ import statistics
 import time
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from minimuse import scenes, training, transformer
 from minimuse.config import TransformerConfig, get_preset
@@ -46,12 +46,8 @@ def main() -> None:
     preset, muse = get_preset("tiny"), Muse.from_pretrained("tiny")
     config, train = preset.base, preset.train["base"]
 
-    def example(i):
-        scene, caption = scenes.example("train", i)
-        return scenes.render(scene), caption
-
-    cache = TokenCache.build(example, SCENES, muse.tokenize, muse.text.encode)
-    batch = cache.batch(jnp.arange(train.batch))
+    cache = TokenCache.build(functools.partial(scenes.pictured, "train"), SCENES, muse.tokenize, muse.text.encode)
+    batch = cache.batch(np.arange(train.batch))
     graphdef, params = init("base", config)
     step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
     state = training.init_state(params, train)

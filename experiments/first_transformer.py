@@ -30,11 +30,7 @@ EVERY = 10  # steps a line of the log
 def token_cache(muse: Muse, size: int) -> TokenCache:
     """Tokens and text vectors of the first `size` training scenes."""
 
-    def example(i):
-        scene, caption = scenes.example("train", i)
-        return scenes.render(scene), caption
-
-    return TokenCache.build(example, size, muse.tokenize, muse.text.encode)
+    return TokenCache.build(functools.partial(scenes.pictured, "train"), size, muse.tokenize, muse.text.encode)
 
 
 def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:

@@ -267,3 +267,9 @@ def example(split: str, index: int, seed: int = 0, *, lattice: bool = True) -> t
     rng = random.Random(f"{split}/{seed}/{index}")
     scene = random_scene(rng, tasks[index % len(tasks)], split, lattice=lattice)
     return scene, caption(scene, rng, synonyms=split == "unseen_words")
+
+
+def pictured(split: str, index: int, seed: int = 0, size: int = 64) -> tuple[np.ndarray, str]:
+    """Picture uint8 [size, size, 3] and caption number `index` of a split."""
+    scene, text = example(split, index, seed)
+    return render(scene, size), text

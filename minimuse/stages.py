@@ -137,17 +137,13 @@ def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, st
     if path.is_file():
         return TokenCache.load(path), path.stem
 
-    def example(i):
-        scene, caption = scenes.example("train", i, train.seed)
-        return scenes.render(scene, preset.tokenizer.image_size), caption
-
     # In parts that stay on disk until the whole is there: it takes minutes, and a kill may lose one at most.
     parts = []
     for start in tqdm(range(0, train.scenes, CACHE_PART), desc="tokens and text", unit="part"):
         size, part = min(CACHE_PART, train.scenes - start), path.with_suffix(f".part{start}")
         if not part.is_file():
             TokenCache.build(
-                lambda i, start=start: example(start + i),
+                lambda i, start=start: scenes.pictured("train", start + i, train.seed, preset.tokenizer.image_size),
                 size,
                 lambda images: read_tokens(graphdef, params, images),
                 lambda captions: text.encode(captions, length=preset.sampling.text_length),

@@ -367,3 +367,10 @@ class TextEncoder:
         """
         ids, mask = self.tokenize(captions, length)
         return np.asarray(encode(self.graphdef, self.params, ids, mask), np.float32), mask
+
+    def directions(self, captions: list[str]) -> np.ndarray:
+        """One vector a caption, to compare captions by their cosine: the mean of its tokens' vectors, scaled to length
+        1, float32 [B, width]."""
+        vectors, mask = self.encode(captions)
+        means = vectors.sum(1) / mask.sum(1, keepdims=True)
+        return means / np.linalg.norm(means, axis=-1, keepdims=True)

@@ -72,11 +72,14 @@ class Block(nnx.Module):
         k, v = jnp.split(self.cross_kv(text), 2, axis=-1)
         return _heads(k, self.heads), _heads(v, self.heads)
 
+    def look_around(self, x: jax.Array) -> jax.Array:
+        """The first branch, self-attention: x [B, N, D] -> [B, N, D]."""
+        q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
+        return x + self.out(attend(q, k, v, how=self.attention))
+
     def __call__(self, x, keys, values, text_mask):
         """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
-        q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
-        x = x + self.out(attend(q, k, v, how=self.attention))
-
+        x = self.look_around(x)
         q = _heads(self.cross_q(self.norm2(x)), self.heads)
         seen = attend(q, keys, values, text_mask, self.attention)
         # Without a caption there is nothing to attend to: only self-attention is left (section 2.7).
@@ -116,14 +119,17 @@ class BaseTransformer(nnx.Module):
         text = self.text((text - mean) @ whiten) + positions[:s]
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
-    def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
-        """Image tokens int [B, N] (N = h w, row by row), keys_values of `text_keys_values`, text_mask bool [B, S]
-        (False at padding, all False for no caption) -> logits [B, N, K]."""
+    def place(self, tokens: jax.Array) -> jax.Array:
+        """Image tokens int [B, N] (N = h w, row by row) -> their vectors with their positions' added, [B, N, D]."""
         positions = self.rows[...] + self.columns[...]
         if tokens.shape[1] != positions.shape[0] * positions.shape[1]:
             h, w = positions.shape[:2]
             raise ValueError(f"This transformer was made for {h} x {w} tokens; it was given {tokens.shape[1]}.")
-        x = self.embed(tokens) + positions.reshape(1, -1, positions.shape[-1])
+        return self.embed(tokens) + positions.reshape(1, -1, positions.shape[-1])
+
+    def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
+        """Image tokens int [B, N], keys_values of `text_keys_values`, text_mask bool [B, S] (False at padding, all
+        False for no caption) -> logits [B, N, K]."""
 
         # Keep what the matrix products gave, recompute the rest: less memory than storing all, and faster on a CPU
         # than either storing all (too much to write) or nothing (too much to compute again).
@@ -132,7 +138,7 @@ class BaseTransformer(nnx.Module):
             block, (keys, values) = inputs
             return block(x, keys, values, text_mask), None
 
-        x, _ = jax.lax.scan(layer, x, (self.blocks, keys_values))
+        x, _ = jax.lax.scan(layer, self.place(tokens), (self.blocks, keys_values))
         return self.logits(jax.nn.gelu(self.hidden(self.norm(x))))
 
 
@@ -215,3 +221,20 @@ def forward(graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mas
     """Logits [B, N, K] in one call, for looking at the model; decoding reuses keys and values instead."""
     model = nnx.merge(graphdef, params)
     return model(tokens, model.text_keys_values(text), text_mask)
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def attention_to_text(graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
+    """The weights of every layer's cross-attention, float [depth, B, heads, N, S]: how image tokens look at text."""
+    model = nnx.merge(graphdef, params)
+    batch, length = text_mask.shape
+
+    def layer(x, inputs):
+        block, (keys, values) = inputs
+        q = _heads(block.cross_q(block.norm2(block.look_around(x))), block.heads)
+        # With a 1 of its own as each text token's value, what is seen are the weights.
+        ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
+        weights = _heads(attend(q, keys, ones, text_mask), block.heads).swapaxes(1, 2)
+        return block(x, keys, values, text_mask), weights
+
+    return jax.lax.scan(layer, model.place(tokens), (model.blocks, model.text_keys_values(text)))[1]

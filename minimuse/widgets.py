@@ -4,17 +4,12 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
-import functools
 import re
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from matplotlib.figure import Figure
 
-from minimuse import masking, plots, scenes
-from minimuse.transformer import attend
+from minimuse import masking, plots, scenes, transformer
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -218,10 +213,8 @@ def near_words(encoder, word: str, frame: str = "a {}", n: int = 8):
         return None, "Type a word, and a frame with {} where the word shall stand, for instance: a {}"
     names = list(scenes.sprites())
     captions = [fill_frame(frame, one) for one in (word.strip(), *names)]
-    vectors, mask = encoder.encode(captions)
-    means = vectors.sum(1) / mask.sum(1, keepdims=True)
-    means /= np.linalg.norm(means, axis=-1, keepdims=True)
-    cosines = means[1:] @ means[0]
+    wanted, *named = encoder.directions(captions)
+    cosines = np.stack(named) @ wanted
     best = np.argsort(-cosines, kind="stable")[:n]
     near = {names[i]: float(cosines[i]) for i in best}
     told = ", ".join(f"{name} {cosine:.3f}" for name, cosine in near.items())
@@ -248,29 +241,6 @@ def nearest_words(encoder, word: str = "kitty"):
 # --- chapter 05 -----------------------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def attention_to_text(graphdef, params: dict, tokens, text, text_mask) -> jax.Array:
-    """How image tokens look at text: the weights of every layer's cross-attention, float [depth, B, heads, N, S].
-
-    Takes what `transformer.forward` takes.
-    """
-    model = nnx.merge(graphdef, params)
-    x = model.embed(tokens) + (model.rows[...] + model.columns[...]).reshape(1, tokens.shape[1], -1)
-    batch, length = text_mask.shape
-
-    def layer(x, inputs):
-        block, (keys, values) = inputs
-        split = lambda part: part.reshape(*part.shape[:2], block.heads, -1)  # noqa: E731
-        q, k, v = (split(part) for part in jnp.split(block.qkv(block.norm1(x)), 3, axis=-1))
-        q = split(block.cross_q(block.norm2(x + block.out(attend(q, k, v)))))
-        # With a 1 of its own as each piece's value, what is seen are the weights.
-        ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
-        weights = split(attend(q, keys, ones, text_mask)).swapaxes(1, 2)
-        return block(x, keys, values, text_mask), weights
-
-    return jax.lax.scan(layer, x, (model.blocks, model.text_keys_values(text)))[1]
-
-
 def caption_pieces(muse, caption: str) -> list[str]:
     """The pieces of a caption, without the sign for a space; "▁" is a space alone."""
     ids, mask = muse.text.tokenize([caption], length=muse.sampling.text_length)
@@ -282,8 +252,8 @@ def word_attention(muse, tokens, caption: str) -> tuple[list[str], np.ndarray]:
     h, w]. A place's weights sum to 1 over the pieces."""
     pieces = caption_pieces(muse, caption)
     text, text_mask = muse.text.encode([caption], length=muse.sampling.text_length)
-    flat = jnp.asarray(tokens).reshape(1, -1)
-    weights = np.asarray(attention_to_text(muse.graphdefs["base"], muse.params["base"], flat, text, text_mask))
+    base, flat = (muse.graphdefs["base"], muse.params["base"]), np.asarray(tokens).reshape(1, -1)
+    weights = np.asarray(transformer.attention_to_text(*base, flat, text, text_mask))
     weights = weights[:, 0, :, :, : len(pieces)].swapaxes(2, 3)  # [depth, heads, pieces, N]
     return pieces, weights.reshape(*weights.shape[:3], *np.shape(tokens))
 

@@ -15,9 +15,10 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from minimuse import masking, plots, scenes, widgets
+from minimuse import masking, plots, scenes, transformer, widgets
 from minimuse.decoding import Trace
 from minimuse.muse import Muse
+from minimuse.t5 import TextEncoder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 
@@ -378,6 +379,8 @@ def test_a_token_is_swapped(tokenizer, capsys):
 class FakeEncoder:
     """One token a word; its vector is that of its first letter, two to a direction: c and k, d and p."""
 
+    directions = TextEncoder.directions
+
     def encode(self, captions):
         self.captions = captions
         mask = np.zeros((len(captions), 9), bool)
@@ -467,7 +470,7 @@ def test_attention_weights_are_those_of_the_layer(micro):
     text, mask = micro.text.encode(["two red hearts"])
     model = nnx.merge(graphdef, params)
     keys, values = (x[0] for x in model.text_keys_values(text))
-    weights = widgets.attention_to_text(graphdef, params, tokens, text, mask)[0]  # [B, heads, N, S] of the first layer
+    weights = transformer.attention_to_text(graphdef, params, tokens, text, mask)[0]  # [B, heads, N, S], first layer
     seen = np.einsum("bhns,bshd->bnhd", weights, values).reshape(1, 64, -1)
     x = model.embed(tokens) + (model.rows[...] + model.columns[...]).reshape(1, 64, -1)
     silent = jax.tree.map(lambda array: array, params)
