@@ -25,6 +25,7 @@ def load(name: str):
 
 links = load("links")
 results = load("results")
+run_notebooks = load("run_notebooks")
 
 
 def our_files() -> list[Path]:
@@ -279,3 +280,27 @@ def test_licences():
     assert "https://creativecommons.org/licenses/by/4.0/legalcode" in content and "Section 8" in content
     for name in PROJECT["license-files"]:
         assert (ROOT / name).is_file(), name
+
+
+def test_a_notebook_runs_in_place_and_is_tidied(tmp_path):
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    path = tmp_path / "one.ipynb"
+    wide = "import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    print('inside')\nout"
+    cells = [new_code_cell("1 + 1", id="bootstrap"), new_code_cell(wide)]
+    nbformat.write(new_notebook(cells=cells, metadata=dict(widgets=dict(state={}))), path)
+    run_notebooks.run(path, timeout=60)
+    notebook = nbformat.read(path, as_version=4)
+    assert [cell.id for cell in notebook.cells] == ["bootstrap", "cell-01"] and "widgets" not in notebook.metadata
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2]
+    sum_, widget = (cell.outputs for cell in notebook.cells)
+    assert sum_[0].data["text/plain"] == "2"
+    assert len(widget) == 1 and run_notebooks.WIDGET in widget[0].data
+
+    before = path.read_text()
+    nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)
+    failing = path.read_text()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        run_notebooks.run(path, timeout=60)
+    assert path.read_text() == failing != before

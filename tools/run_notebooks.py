@@ -1,0 +1,67 @@
+"""Run notebooks in place, from a fresh kernel: `python tools/run_notebooks.py 05_masked_transformer`, or several.
+
+What `jupyter nbconvert --execute --inplace` does, and two things more: it does not wait for ever where a cell fills an
+Output widget (https://github.com/jupyter/nbclient/issues/312), and it leaves out what would make every run a large
+difference: the widgets' state, times, the pictures inside widgets. A notebook that fails stays as it was.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from minimuse.files import write_text
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class Client(NotebookClient):
+    """A client that has no widgets of its own: what is drawn into an Output widget becomes output of its cell."""
+
+    def handle_comm_msg(self, outs, msg, cell_index) -> None:
+        pass
+
+
+def tidy(notebook) -> None:
+    """Ids in order, no state, and of a cell that shows a widget only the widget."""
+    notebook.metadata.pop("widgets", None)
+    for number, cell in enumerate(notebook.cells):
+        if cell.id != "bootstrap":
+            cell.id = f"cell-{number:02d}"
+        cell.metadata.pop("execution", None)
+        shown = [output for output in cell.get("outputs", []) if WIDGET in output.get("data", {})]
+        if shown:
+            cell.outputs = shown
+
+
+def run(path: Path, timeout: int) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    Client(notebook, timeout=timeout, kernel_name="python3", resources=dict(metadata=dict(path=path.parent))).execute()
+    tidy(notebook)
+    write_text(path, nbformat.writes(notebook) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", help="names of notebooks, without folder and ending")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds a cell (default: %(default)s)")
+    args = parser.parse_args()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    paths = [FOLDER / f"{name}.ipynb" for name in args.names]
+    for path in paths:
+        if not path.is_file():
+            names = ", ".join(sorted(other.stem for other in FOLDER.glob("*.ipynb")))
+            sys.exit(f"There is no {path.stem!r} in notebooks/; there are {names}.")
+    for path in paths:
+        begun = time.monotonic()
+        run(path, args.timeout)
+        print(f"{path.stem}: {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
