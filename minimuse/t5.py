@@ -62,8 +62,8 @@ def relative_buckets(
     return (offset + np.where(distance < exact, distance, np.minimum(far, buckets - 1))).astype(np.int32)
 
 
-def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> nnx.Linear:
-    return nnx.Linear(width_in, width_out, use_bias=False, kernel_init=nnx.initializers.normal(std), rngs=rngs)
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> modules.Linear:
+    return modules.Linear(width_in, width_out, nnx.initializers.normal(std), rngs=rngs)
 
 
 class Attention(nnx.Module):

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import corpus, training
+from minimuse import corpus, modules, training
 from minimuse.config import Preset, T5Config, TrainConfig
 from minimuse.files import write_text
 from minimuse.scenes import pluralise, sprites
@@ -177,7 +177,7 @@ class T5(nnx.Module):
         self.decoder = T5Decoder(config, rngs=rngs)
         if not config.tie_word_embeddings:
             init = nnx.initializers.normal(config.d_model**-0.5)
-            self.head = nnx.Linear(config.d_model, config.vocab_size, use_bias=False, kernel_init=init, rngs=rngs)
+            self.head = modules.Linear(config.d_model, config.vocab_size, init, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, mask: jax.Array, targets: jax.Array) -> jax.Array:
         """inputs int [B, Z], mask bool [B, Z], targets int [B, S] -> logits [B, S, vocabulary] of each target token

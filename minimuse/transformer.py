@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import masking
+from minimuse import masking, modules
 from minimuse.config import TransformerConfig
 
 # Size of token and position vectors before training. The usual 0.02 is a tenth of what a fresh layer adds to it, which
@@ -20,9 +20,9 @@ START = 0.5
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss apart
 
 
-def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.Linear:
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> modules.Linear:
     init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-    return nnx.Linear(width_in, width_out, use_bias=False, kernel_init=init, rngs=rngs)
+    return modules.Linear(width_in, width_out, init, rngs=rngs)
 
 
 def _heads(x: jax.Array, heads: int) -> jax.Array:
