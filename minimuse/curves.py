@@ -62,8 +62,17 @@ def curve_of_seeds(logs: list[dict], **about) -> dict:
 
 def reference(name: str) -> dict:
     """A shipped curve: `tokenizer`, `tokenizer_adversarial`, `superres_tokenizer` and so on, as `curve_of` made it."""
-    path = data_dir() / "curves" / f"{name}.json"
+    return _read("curves", name, "reference curve")
+
+
+def experiment(name: str) -> dict:
+    """The results of `python -m experiments.NAME`: command, machine, settings, and rows, one an arm and seed."""
+    return _read("experiments", name, "experiment")
+
+
+def _read(folder: str, name: str, what: str) -> dict:
+    path = data_dir() / folder / f"{name}.json"
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
-        raise FileNotFoundError(f"There is no reference curve {name!r}; there are: {names}.")
+        raise FileNotFoundError(f"There is no {what} {name!r}; there are: {names}.")
     return json.loads(path.read_text())

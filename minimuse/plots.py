@@ -213,6 +213,24 @@ def bars(panels: dict[str, dict[str, float]]) -> Figure:
     return figure
 
 
+def seeds(panels: dict[str, dict[str, Sequence[float]]]) -> Figure:
+    """A panel {arm: a value a seed} each: a ring a seed side by side, and a stroke at their mean, which is written."""
+    figure = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
+    for ax, (name, arms) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for at, values in enumerate(arms.values()):
+            mean, places = np.mean(values), at + np.linspace(-0.2, 0.2, len(values) + 2)[1:-1]
+            ax.plot(places, values, "o", markerfacecolor="none", color=colormaps[MAP](0.25))
+            ax.hlines(mean, at - 0.3, at + 0.3, color="black")
+            where = dict(xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
+            ax.annotate(f"{mean:.3g}", (at, max(values)), **where)
+        ax.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=9)
+        ax.set_title(name, fontsize=10)
+        ax.set(xmargin=0.15, ymargin=0.2)
+        ax.set_ylim(bottom=0)
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def mask_schedule(steps: int, tokens: int, law: str = "cosine") -> Figure:
     """The decode schedule: tokens still hidden after each step (left), and revealed at each step (right)."""
     left = decode_schedule(steps, tokens, law)

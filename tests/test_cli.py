@@ -89,7 +89,7 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
     capsys.readouterr()
     assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", "--n", 4, "--json") == 0
     measured = json.loads(capsys.readouterr().out)
-    assert set(measured) == {"psnr", "ssim", "frechet", "usage", "perplexity", "readable"}
+    assert set(measured) == {"psnr", "ssim", "sharpness", "frechet", "usage", "perplexity", "readable"}
     assert (out / "text" / "tokenizer.json").is_file()
     assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
     assert run("generate", "a cat", "--checkpoint", out, "--out", tmp_path / "cat.png", "--steps", 2) == 0

@@ -30,6 +30,8 @@ def test_a_log_becomes_a_curve_of_a_few_points(tmp_path, lines, kept):
 def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
     with pytest.raises(FileNotFoundError, match="no reference curve 'nothing'; there are: .*tokenizer"):
         curves.reference("nothing")
+    with pytest.raises(FileNotFoundError, match="no experiment 'nothing'"):
+        curves.experiment("nothing")
     for path in (curves.data_dir() / "curves").glob("*.json"):
         curve = curves.reference(path.stem)
         assert curve["machine"]["processor"] and curve["step"] == sorted(curve["step"])

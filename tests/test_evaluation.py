@@ -118,3 +118,12 @@ def test_blur_costs_similarity_and_distance():
     assert 0 < near < far
     near, far = (float(evaluation.ssim(to_float(images), to_float(picture))) for picture in blurred)
     assert 1 > near > far
+
+
+def test_sharpness_by_hand_and_lower_when_blurred():
+    edge = np.zeros((1, 2, 4, 3), np.uint8)
+    edge[:, :, 2:] = 90
+    assert evaluation.sharpness(edge) == 30  # one of three steps to the right is 90, none downwards differs
+    image = scenes.render(PAIR)[None]
+    soft = np.asarray(scorer.blur(to_float(image), jnp.array([1.0])))
+    assert evaluation.sharpness((127.5 * (soft + 1)).astype(np.uint8)) < 0.9 * evaluation.sharpness(image)

@@ -144,6 +144,15 @@ def test_bars_say_their_values():
     assert [label.get_text() for label in two.get_xticklabels()] == ["before", "after"]
 
 
+def test_seeds_shows_each_and_their_mean():
+    (ax,) = plots.seeds({"val": {"frozen, random": [0.1, 0.3, 0.2], "learned": [0.5]}}).axes
+    assert ax.get_title() == "val" and [text.get_text() for text in ax.texts] == ["0.2", "0.5"]
+    rings = [line.get_xydata() for line in ax.lines]
+    assert [len(points) for points in rings] == [3, 1] and list(rings[0][:, 1]) == [0.1, 0.3, 0.2]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["frozen,\nrandom", "learned"]
+    assert ax.get_ylim()[0] == 0
+
+
 def test_mask_schedule():
     left, revealed = plots.mask_schedule(12, 64).axes
     assert [text.get_text() for text in revealed.texts] == "1 2 2 4 5 5 7 6 8 8 8 8".split()
