@@ -190,6 +190,14 @@ def pluralise(noun: str) -> str:
     return noun + ("es" if re.search("(s|x|ch|sh)$", noun) else "s")
 
 
+def fill_frame(frame: str, word: str) -> str:
+    """The word in the frame's place {}: with "an" where it must be, and in the plural after a number."""
+    sprite = sprites().get(word)
+    if frame.split(" {}")[0].split()[-1:] in ([number] for number in NUMBERS[2:]):
+        word = sprite.plural if sprite else pluralise(word)
+    return re.sub(r"\ba (?=[aeiou])", "an ", frame.replace("{}", word))
+
+
 def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
     """Ways to say the objects of a scene, each equally likely."""
     table = sprites()

@@ -26,7 +26,7 @@ from flax import nnx
 from minimuse import corpus, modules, training
 from minimuse.config import Preset, T5Config, TrainConfig
 from minimuse.files import write_text
-from minimuse.scenes import pluralise, sprites
+from minimuse.scenes import fill_frame, sprites
 from minimuse.t5 import Stack, T5Encoder, save_t5
 
 PAD, END = 0, 1
@@ -214,15 +214,11 @@ def held_out_loss(graphdef, params: dict, tokenizer, config: TrainConfig, batche
 def nearest_names(encoder, frame: str = "a {}") -> dict[str, tuple[str, str]]:
     """Whether synonyms stand near their names: {synonym: (its sprite's name, the name that its vector is nearest to)}.
 
-    A caption's vector is the mean of its tokens'; near is by angle, among the names of all sprites. A frame that
-    begins with "two" asks for plurals.
+    A caption's vector is the mean of its tokens'; near is by angle, among the names of all sprites.
     """
-    table, plural = sprites().values(), frame.startswith("two")
-    names = [sprite.name for sprite in table]
-    forms = [sprite.plural if plural else sprite.name for sprite in table]
-    pairs = [(synonym, sprite.name) for sprite in table for synonym in sprite.synonyms]
-    forms += [pluralise(synonym) if plural else synonym for synonym, _ in pairs]
-    vectors = encoder.directions([frame.format(form) for form in forms])
+    names = list(sprites())
+    pairs = [(synonym, sprite.name) for sprite in sprites().values() for synonym in sprite.synonyms]
+    vectors = encoder.directions([fill_frame(frame, word) for word in (*names, *(synonym for synonym, _ in pairs))])
     nearest = (vectors[len(names) :] @ vectors[: len(names)].T).argmax(-1)
     return {synonym: (name, names[i]) for (synonym, name), i in zip(pairs, nearest)}
 

@@ -4,8 +4,6 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
-import re
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -198,21 +196,13 @@ def token_editor(muse, tokens):
 # --- chapter 04 -----------------------------------------------------------------------------------------------------
 
 
-def fill_frame(frame: str, word: str) -> str:
-    """The word in the frame's place {}: with "an" where it must be, and in the plural after a number."""
-    sprite = scenes.sprites().get(word)
-    if frame.split(" {}")[0].split()[-1:] in ([number] for number in scenes.NUMBERS[2:]):
-        word = sprite.plural if sprite else scenes.pluralise(word)
-    return re.sub(r"\ba (?=[aeiou])", "an ", frame.replace("{}", word))
-
-
 def near_words(encoder, word: str, frame: str = "a {}", n: int = 8):
     """The n sprites' names whose vectors in a frame are nearest to a word's: ({name: cosine}, a sentence), or (None,
     what is wrong). A caption's vector is the mean of its tokens'."""
     if not word.strip() or "{}" not in frame:
         return None, "Type a word, and a frame with {} where the word shall stand, for instance: a {}"
     names = list(scenes.sprites())
-    captions = [fill_frame(frame, one) for one in (word.strip(), *names)]
+    captions = [scenes.fill_frame(frame, one) for one in (word.strip(), *names)]
     wanted, *named = encoder.directions(captions)
     cosines = np.stack(named) @ wanted
     best = np.argsort(-cosines, kind="stable")[:n]

@@ -402,18 +402,6 @@ class FakeEncoder:
         return vectors, mask
 
 
-def test_a_frame_is_filled_in_good_english():
-    cases = {
-        ("a {}", "apple"): "an apple",
-        ("a {} left of a {}", "owl"): "an owl left of an owl",
-        ("two {}", "mouse"): "two mice",
-        ("two {} on a blue background", "kitty"): "two kitties on a blue background",
-        ("{}", "cat"): "cat",
-    }
-    for (frame, word), caption in cases.items():
-        assert widgets.fill_frame(frame, word) == caption
-
-
 def test_near_words_are_ranked_or_it_says_why_not():
     near, words = widgets.near_words(FakeEncoder(), " kitty ", n=3)
     assert all(name[0] == "c" for name in near) and np.allclose(list(near.values()), 1)

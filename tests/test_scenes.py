@@ -127,3 +127,15 @@ def test_what_does_not_exist_is_named():
         scenes.example("test", 0)
     with pytest.raises(ValueError, match="no task 'three'"):
         scenes.random_scene(scenes.random.Random(0), "three")
+
+
+def test_a_frame_is_filled_in_good_english():
+    cases = {
+        ("a {}", "apple"): "an apple",
+        ("a {} left of a {}", "owl"): "an owl left of an owl",
+        ("two {}", "mouse"): "two mice",
+        ("two {} on a blue background", "kitty"): "two kitties on a blue background",
+        ("{}", "cat"): "cat",
+    }
+    for (frame, word), caption in cases.items():
+        assert scenes.fill_frame(frame, word) == caption
