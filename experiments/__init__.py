@@ -1,5 +1,6 @@
 """The experiments that the chapters show: each is a command that trains small models and stores what it measured.
 
+    python -m experiments.discriminator        chapter 03: a tokenizer before, after and without its second phase
     python -m experiments.mask_rates           chapter 06: fixed against variable mask rates
     python -m experiments.text_encoders        chapter 04: a frozen, a random and a learned text encoder
     python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves

@@ -131,9 +131,11 @@ PRESETS = {
                 "tokenizer": TrainConfig(
                     steps=3000, batch=32, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400
                 ),
-                "superres_tokenizer": TrainConfig(steps=4000, batch=8, b2=0.99, weight_decay=1e-4),
+                "superres_tokenizer": TrainConfig(
+                    steps=2500, batch=8, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400
+                ),
                 "superres_tokenizer_adversarial": AdversarialConfig(
-                    steps=1400, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4
+                    steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
                 ),
                 "base": TrainConfig(
                     steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from minimuse import adversarial, modules, scenes, training, transformer, vqgan
-from minimuse.config import Preset, VQGANConfig, from_dict
+from minimuse.config import AdversarialConfig, Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
 from minimuse.t5 import TextEncoder
@@ -55,46 +55,58 @@ def large_object(index: int, seed: int) -> scenes.Scene:
     return scene
 
 
+def tokenizer_scenes(numbers: range, seed: int) -> list[scenes.Scene]:
+    """What tokenizers learn from. Every other scene shows one large object: they are in one training scene of six, but
+    have 16 patches each, where small ones have 9."""
+    # Both kinds count for themselves: the tasks take turns by number, and every second number meets half of them.
+    return [large_object(i // 2, seed) if i % 2 else scenes.example("train", i // 2, seed)[0] for i in numbers]
+
+
 def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None:
-    """VQGAN on freshly rendered training scenes: first to rebuild pixels, then against a discriminator.
-
-    Every other scene shows one large object: they are in one training scene of six, but have 16 patches each, where
-    small ones have 9.
-    """
-    from minimuse.scorer import shipped_scorer
-
+    """VQGAN on freshly rendered training scenes: first to rebuild pixels, then against a discriminator."""
     config, train, second = getattr(preset, stage), preset.train[stage], preset.train.get(f"{stage}_adversarial")
     graphdef, params = init(stage, config, train.seed)
 
-    def scene(i):
-        # Both kinds count for themselves: the tasks take turns by number, and every second number meets half of them.
-        return large_object(i // 2, train.seed) if i % 2 else scenes.example("train", i // 2, train.seed)[0]
-
-    def batch_at(step, batch, first):
-        drawn = [scene(i) for i in range(first + step * batch, first + (step + 1) * batch)]
-        return dict(images=scenes.render_batch(drawn, config.image_size))
-
-    def first_batch_at(step):
-        return batch_at(step, train.batch, 0) | dict(quantize=np.full(train.batch, step >= train.quantize_start))
+    def batch_at(step):
+        drawn = tokenizer_scenes(range(step * train.batch, (step + 1) * train.batch), train.seed)
+        images = scenes.render_batch(drawn, config.image_size)
+        return dict(images=images, quantize=np.full(train.batch, step >= train.quantize_start))
 
     update = functools.partial(vqgan.update_codes, config)
     step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
     state = training.init_state(params, train, **vqgan.codebook_state(config))
-    state = training.fit(out / stage, step, state, first_batch_at, train, model=dataclasses.asdict(config))
+    state = training.fit(out / stage, step, state, batch_at, train, model=dataclasses.asdict(config))
     params = state["ema"]
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
         codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
-        step = adversarial.make_step(graphdef, config, second, shipped_scorer().maps, update if codes else None)
-        state = adversarial.init_state(params, second, **codes)
-        batches = functools.partial(batch_at, batch=second.batch, first=train.steps * train.batch)
-        folder = out / f"{stage}_adversarial"
-        # A second phase goes with the first phase that it was begun from, and with no other.
-        about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
-        state = training.fit(folder, step, state, batches, second, **about)
-        params = adversarial.weights(state)
+        params = adversarial_phase(preset, stage, second, params, codes, out / f"{stage}_adversarial")
     save_weights(out / f"{stage}.safetensors", params)
     describe(out, preset, stage, config)
+
+
+def adversarial_phase(
+    preset: Preset, stage: str, second: AdversarialConfig, params: dict, codes: dict, folder: Path
+) -> dict:
+    """Train a tokenizer's weights on, against a discriminator, with checkpoints in `folder`; returns the new weights.
+
+    codes  the state of the codebook (`vqgan.codebook_state`), if it learns too; nothing where tokens are frozen
+    """
+    from minimuse.scorer import shipped_scorer
+
+    config, train = getattr(preset, stage), preset.train[stage]
+    first = train.steps * train.batch  # the scenes before this one were the first phase's
+
+    def batch_at(step):
+        drawn = tokenizer_scenes(range(first + step * second.batch, first + (step + 1) * second.batch), train.seed)
+        return dict(images=scenes.render_batch(drawn, config.image_size))
+
+    update = functools.partial(vqgan.update_codes, config) if codes else None
+    step = adversarial.make_step(abstract(stage, config)[0], config, second, shipped_scorer().maps, update)
+    state = adversarial.init_state(params, second, **codes)
+    # A second phase goes with the first phase that it was begun from, and with no other.
+    about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
+    return adversarial.weights(training.fit(folder, step, state, batch_at, second, **about))
 
 
 def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments import first_transformer, mask_rates, small, text_encoders
+from experiments import discriminator, first_transformer, mask_rates, small, text_encoders
 from minimuse import curves
 from minimuse.config import TransformerConfig
 from minimuse.muse import Muse
@@ -43,6 +43,16 @@ def test_frozen_random_and_learned_text(tiny_runs):
     runs = tiny_runs / "runs" / "text_encoders"
     assert (runs / "frozen-random-0" / "text" / "model.safetensors").is_file()
     assert not (runs / "frozen-pretrained-0" / "text").exists()
+
+
+def test_with_and_without_the_discriminator(tmp_path, monkeypatch):
+    second = dataclasses.replace(discriminator.SECOND, steps=3, batch=1, warmup=1)
+    for name, value in dict(RUNS=tmp_path, SECOND=second, PICTURES=2).items():
+        monkeypatch.setattr(discriminator, name, value)
+    rows = [discriminator.run(arm, 0) for arm in discriminator.ARMS]
+    assert len({row["psnr"] for row in rows}) == 3 and len({row["perplexity"] for row in rows}) == 1  # the same tokens
+    settings = json.loads((tmp_path / "discriminator" / "control-0" / "settings.json").read_text())
+    assert settings["train"] == dataclasses.asdict(dataclasses.replace(second, adversarial=0.0))
 
 
 def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
