@@ -171,7 +171,7 @@ def rebuilt(images: np.ndarray, decoded: np.ndarray, scorer: Scorer | None = Non
         psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
         ssim=round(alike, 4),
         sharpness=round(sharpness(decoded) / max(sharpness(images), 1e-9), 3),
-        frechet=None if far is None else round(far, 4),
+        frechet=None if far is None else float(f"{far:.3g}"),
     )
 
 

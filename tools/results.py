@@ -22,8 +22,8 @@ from minimuse.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
-    "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 512 --json",
-    "superres_tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --stage superres --n 512 --json",
+    "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 1024 --json",
+    "superres_tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --stage superres --n 1024 --json",
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 300 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 300 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 300 --json",
@@ -78,6 +78,7 @@ def measure(name: str) -> dict:
     about = training.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
+    result.pop("machine", None)  # benchmarks tell it themselves
     return dict(
         command=COMMANDS[name], date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result
     )
@@ -155,7 +156,7 @@ def tables(results: dict) -> str:
     rows.append("| **overall** | " + " | ".join(f"**{percent(drawn[split]['overall'])}**" for split in splits) + " |")
     reads, first, trains = (results[name]["result"] for name in ("scorer", "first_image", "train_rate"))
     rebuilt = [
-        f"| {name} | {values['psnr']:.1f} dB | {values['ssim']:.3f} | {values['frechet']:.4f} "
+        f"| {name} | {values['psnr']:.1f} dB | {values['ssim']:.3f} | {values['frechet']:.2g} "
         f"| {100 * values['readable']:.1f} % | {percent(values['usage'])} |"
         for name, values in (
             ("base, 64 px to 8 x 8 tokens", results["tokenizer"]["result"]),
@@ -177,7 +178,7 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
   {trains["image tokens a second"]:,} image tokens, and {percent(trains["share of the peak"])} of what one large matrix
   product reaches on the same machine ({trains["peak gigaflops a second"]:.0f} gigaflops a second).
 
-Held-out pictures, encoded and decoded (Fréchet distance on the scorer's features, which is no FID; facts that the
+1,024 held-out pictures, encoded and decoded (Fréchet distance on the scorer's features, which is no FID; facts that the
 scorer still reads; codes that occur):
 
 | tokenizer | PSNR | SSIM | Fréchet | facts | codes |
