@@ -9,7 +9,7 @@ import dataclasses
 from experiments.small import RUNS, TRAIN, experiment, measured, trained_muse
 
 ARMS = {"fixed 0.15": 0.15, "fixed 0.5": 0.5, "fixed 0.9": 0.9, "uniform": "uniform", "cosine": "cosine"}
-STEPS = (1, 4, 8, 16, 32)
+STEPS = (1, 4, 8, 16)
 CAPTIONS = 240
 
 

@@ -16,7 +16,7 @@ from minimuse.weights import abstract, load_weights
 
 RUNS = Path("runs/experiments")
 SMALL = TransformerConfig(width=128, depth=4, heads=4, mlp_width=512)
-TRAIN = TrainConfig(steps=1500, batch=32, learning_rate=3e-3, muon=0.01, scenes=40_000, label_smoothing=0.0)
+TRAIN = TrainConfig(steps=2000, batch=16, learning_rate=3e-3, muon=0.01, scenes=16_000, label_smoothing=0.0)
 SEEDS = (0, 1, 2)
 KEPT = ("overall", "tasks", "facts", "frechet")  # of what `evaluate_generation` measures
 

@@ -225,8 +225,7 @@ def seeds(panels: dict[str, dict[str, Sequence[float]]]) -> Figure:
             ax.annotate(f"{mean:.3g}", (at, max(values)), **where)
         ax.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=9)
         ax.set_title(name, fontsize=10)
-        ax.set(xmargin=0.15, ymargin=0.2)
-        ax.set_ylim(bottom=0)
+        ax.set(xmargin=0.15, ylim=(0, 1.25 * max(map(max, arms.values())) or 1))
         ax.spines[["top", "right"]].set_visible(False)
     return figure
 
