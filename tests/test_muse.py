@@ -8,7 +8,7 @@ import pytest
 
 import minimuse as mm
 from minimuse import muse as muse_module
-from minimuse import weights
+from minimuse import scenes, weights
 from minimuse.config import data_dir
 from minimuse.scenes import BACKGROUNDS
 
@@ -211,3 +211,15 @@ def test_shipped_weights_draw_what_is_asked():
     corner = lambda image: image[:4, :4].reshape(-1, 3).mean(0)  # noqa: E731
     assert np.abs(corner(blue) - BACKGROUNDS["blue"]).max() < 25
     assert np.abs(corner(yellow) - BACKGROUNDS["yellow"]).max() < 25
+
+
+@pytest.mark.parametrize("split", scenes.SPLITS)
+def test_both_shipped_tokenizers_rebuild_every_split(split):
+    muse = mm.Muse.from_pretrained("tiny")
+    drawn = [scenes.example(split, i)[0] for i in range(6)]  # one of each task, or of those that the split has
+    for stage, size, grid in (("base", 64, (8, 8)), ("superres", 128, (32, 32))):
+        images = scenes.render_batch(drawn, size)
+        tokens = muse.tokenize(images, stage)
+        assert tokens.shape == (6, *grid)
+        errors = np.asarray(muse.detokenize(tokens, stage)).astype(float) - images
+        assert 10 * np.log10(255**2 / (errors**2).mean()) > 28  # PSNR in dB

@@ -24,9 +24,9 @@ COMMANDS = {
     "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
     "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 1024 --json",
     "superres_tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --stage superres --n 1024 --json",
-    "val": "python -m minimuse evaluate generation --preset tiny --split val --n 300 --json",
-    "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 300 --json",
-    "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 300 --json",
+    "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
+    "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
+    "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
     "chapters": "python tools/results.py --time-chapters",
@@ -166,7 +166,7 @@ def tables(results: dict) -> str:
     table, rebuilt_rows = "\n".join(rows), "\n".join(rebuilt)
     return f"""\
 Fidelity is the share of captions of which every asked fact is true in the picture, as the scene scorer reads it
-({drawn["val"]["settings"]["n"]} captions a split, one picture each).
+({drawn["val"]["settings"]["n"]:,} captions a split, one picture each).
 
 {table}
 
