@@ -4,6 +4,7 @@ tyro turns the functions' arguments and docstrings into options and help. What t
 sentence, with exit code 2; Ctrl-C in training saves first.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -13,6 +14,35 @@ from typing import Annotated, Literal
 import tyro
 
 Positional = tyro.conf.Positional
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn; what is not given is the checkpoint's own."""
+
+    steps: int | None = None
+    """Decoding steps."""
+    guidance: float | None = None
+    """Guidance scale t."""
+    ramp: bool | None = None
+    """Whether t rises linearly from step to step (True), or is the same at all (False)."""
+    temperature: float | None = None
+    """Of the noise on the confidence; more gives more variety."""
+    token_temperature: float | None = None
+    """Of the tokens; less prefers the likelier ones."""
+    top_k: int | None = None
+    """Draw tokens from so many likeliest codes; 0: from all."""
+    law: str | None = None
+    """Of the decode schedule: cosine, linear, square and so on."""
+    order: Literal["confidence", "halton", "random"] | None = None
+    """In which places are revealed."""
+
+    def options(self) -> dict:
+        """Those that were given, as `Muse.generate` takes them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+Options = Annotated[Sampling, tyro.conf.arg(name="")]  # --steps rather than --sampling.steps
 
 
 def _writable(out: Path) -> Path:
@@ -53,12 +83,9 @@ def generate(
     seed: int = 0,
     out: Path = Path("minimuse.png"),
     checkpoint: str = "tiny",
-    steps: int | None = None,
-    guidance: float | None = None,
     negative: str | None = None,
-    temperature: float | None = None,
-    token_temperature: float | None = None,
     scale: int = 1,
+    sampling: Options = Sampling(),
 ) -> None:
     """Draw pictures of captions and save them as one picture: a row for every caption, n to a row.
 
@@ -68,12 +95,9 @@ def generate(
         seed: The same seed gives the same pictures.
         out: The file to write (.png, .jpg or .webp).
         checkpoint: A shipped preset's name, or a checkpoint folder.
-        steps: Decoding steps; the checkpoint's own number if not given.
-        guidance: Guidance scale t; the checkpoint's own if not given.
         negative: A caption of what should not be seen.
-        temperature: Of the noise on the confidence; more gives more variety.
-        token_temperature: Of the tokens; less prefers the likelier ones.
         scale: Make every pixel this many pixels wide.
+        sampling: How they are drawn.
     """
     if not captions:
         raise ValueError('Give at least one caption in quotes, such as "a cat left of a dog on a blue background".')
@@ -83,8 +107,7 @@ def generate(
     from minimuse.muse import Muse
 
     muse = Muse.from_pretrained(checkpoint)
-    options = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-    images = muse.generate(list(captions), n, seed, negative=negative, **options)
+    images = muse.generate(list(captions), n, seed, negative=negative, **sampling.options())
     save_picture(images, out, n, scale)
     print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
@@ -93,7 +116,9 @@ ALL = ("text", "tokenizer", "superres_tokenizer", "base")
 
 
 def train(
-    stage: Positional[Literal["text", "scorer", "tokenizer", "superres_tokenizer", "base", "all"]],
+    stage: Positional[
+        Literal["text", "scorer", "tokenizer", "superres_tokenizer", "base", "autoregressive", "diffusion", "all"]
+    ],
     /,
     *,
     preset: str = "tiny",
@@ -105,7 +130,8 @@ def train(
 
     Args:
         stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
-            superres_tokenizer: VQGAN; base: the masked transformer; all: all but the scorer.
+            superres_tokenizer: VQGAN; base: the masked transformer; autoregressive and diffusion: what Muse is
+            compared with (baselines.py); all: all of Muse, without scorer and baselines.
         preset: Sizes and training settings, by name.
         out: The run folder; log.jsonl in each stage's folder holds the curves.
     """
@@ -126,7 +152,7 @@ def train(
 
 
 def evaluate(
-    what: Positional[Literal["generation", "tokenizer", "scorer"]],
+    what: Positional[Literal["generation", "autoregressive", "diffusion", "tokenizer", "scorer"]],
     /,
     *,
     preset: str = "tiny",
@@ -134,36 +160,30 @@ def evaluate(
     split: Literal["train", "val", "unseen_pairs", "unseen_words"] = "val",
     n: int = 256,
     seed: int = 0,
-    steps: int | None = None,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    token_temperature: float | None = None,
+    sampling: Options = Sampling(),
     json_only: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Measure, and print one JSON object.
 
     Args:
-        what: generation: the share of captions whose every asked fact the scorer sees in the picture;
-            tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders.
+        what: generation: the share of captions whose every asked fact the scorer sees in the picture; autoregressive
+            and diffusion: the same of the baselines; tokenizer: reconstruction of held-out scenes; scorer: how well it
+            reads real renders.
         preset: A shipped preset's name, or a checkpoint folder.
         stage: Whose tokenizer is measured.
         split: Where the captions come from.
-        n: Captions (generation), or scenes (tokenizer, scorer).
+        n: Captions, or scenes (tokenizer, scorer).
         seed: Of the sampling.
-        steps: Decoding steps.
-        guidance: Guidance scale t.
-        temperature: Of the noise on the confidence.
-        token_temperature: Of the tokens; less prefers the likelier ones.
+        sampling: How pictures are drawn.
         json_only: Print the JSON object on one line, without indents.
     """
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")
-    options = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-    if what != "generation" and (split, seed, *options.values()) != ("val", 0, *[None] * len(options)):
+    if what in ("tokenizer", "scorer") and (split, seed, sampling) != ("val", 0, Sampling()):
         raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
     if what != "tokenizer" and stage != "base":
         raise ValueError(f"evaluate {what} has no --stage; only evaluate tokenizer does.")
-    from minimuse import evaluation, scorer
+    from minimuse import baselines, evaluation, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
@@ -171,8 +191,9 @@ def evaluate(
     elif what == "tokenizer":
         result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), stage, n=n)
     else:
-        muse = Muse.from_pretrained(preset)
-        result = evaluation.evaluate_generation(muse, split=split, n=n, seed=seed, **options)
+        twin = what in baselines.TWINS
+        drawer = baselines.Twin.from_pretrained(what, preset) if twin else Muse.from_pretrained(preset)
+        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, **sampling.options())
         result["settings"] = dict(preset=preset) | result["settings"]
     print(json.dumps(result, indent=None if json_only else 2))
 

@@ -59,6 +59,13 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
+class DiffusionConfig(TransformerConfig):
+    """The latent diffusion twin (baselines.py)."""
+
+    code_dim: int = 16  # length of a code, the tokenizer's
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How one stage is trained. The paper's own numbers are in its tables 4 to 6."""
 
@@ -100,9 +107,13 @@ class SampleConfig:
     """What `Muse.generate` uses when it is not told otherwise."""
 
     steps: tuple[int, int] = (12, 8)  # base, super-resolution
-    guidance: float = 0.5  # t of equation 1, the end of the linear ramp
+    guidance: float = 0.5  # t of equation 1, at the last step
+    ramp: bool = True  # t rises linearly from step to step; False: it is the same at all
     temperature: float = 4.5  # of the noise on the confidence
     token_temperature: float = 0.25  # of the tokens: logits are divided by it before one is drawn
+    top_k: int = 0  # tokens are drawn from so many likeliest codes; 0: from all
+    law: str = "cosine"  # of the decode schedule, a name in masking.LAWS
+    order: str = "confidence"  # in which places are revealed, a name in decoding.ORDERS
     text_length: int = 32  # S, captions are padded or cut to this many text tokens
 
 
@@ -118,6 +129,8 @@ class Preset:
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
 
+
+BASE = TrainConfig(steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0)
 
 PRESETS = {
     preset.name: preset
@@ -137,9 +150,7 @@ PRESETS = {
                 "superres_tokenizer_adversarial": AdversarialConfig(
                     steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
                 ),
-                "base": TrainConfig(
-                    steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0
-                ),
+                **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands
@@ -156,7 +167,9 @@ PRESETS = {
                 "tokenizer": TrainConfig(steps=8, batch=8, warmup=2, quantize_start=2),
                 "tokenizer_adversarial": AdversarialConfig(steps=8, batch=8, warmup=2, discriminator_start=2),
                 "superres_tokenizer": TrainConfig(steps=4, batch=2, warmup=2),
-                "base": TrainConfig(steps=8, batch=8, warmup=2, scenes=64),
+                **dict.fromkeys(
+                    ("base", "autoregressive", "diffusion"), TrainConfig(steps=8, batch=8, warmup=2, scenes=64)
+                ),
             },
         ),
     ]

@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from minimuse.masking import decode_schedule
+
+ORDERS = ("confidence", "halton", "random")  # in which places are revealed
 
 
 class Trace(NamedTuple):
@@ -26,17 +29,63 @@ def guide(conditional: jax.Array, unconditional: jax.Array, t: jax.Array) -> jax
     return (1 + t) * conditional - t * unconditional
 
 
-def draw_tokens(keys: jax.Array, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One token a place from softmax(logits): keys [B], logits [B, N, K] -> tokens int [B, N], probability [B, N].
+def keep_likeliest(logits: jax.Array, top_k: int) -> jax.Array:
+    """Logits [..., K] with all but the top_k greatest at minus infinity; what equals the last of them stays, too."""
+    return jnp.where(logits < jax.lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
 
-    By inverse CDF: one random number a token instead of one a code, three times as fast on a CPU.
+
+def draw_tokens(
+    keys: jax.Array, logits: jax.Array, temperature: float | jax.Array = 1.0, top_k: int = 0
+) -> tuple[jax.Array, jax.Array]:
+    """One token a place: keys [B], logits [B, N, K] -> tokens int [B, N], and softmax(logits) of each, [B, N].
+
+    temperature   1 draws from softmax(logits); less prefers the likelier tokens
+    top_k         draw from so many likeliest tokens alone; 0: from all
+
+    Both change what is drawn, not how probable the model holds it to be. By inverse CDF: one random number a token
+    instead of one a code, three times as fast on a CPU.
     """
     p = jax.nn.softmax(logits.astype(jnp.float32))
-    cdf = jnp.cumsum(p, -1)
+    changed = keep_likeliest(logits, top_k) if top_k else logits
+    cdf = jnp.cumsum(jax.nn.softmax(changed.astype(jnp.float32) / temperature), -1)
     u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1)))(keys)
     # Scaled by the last entry, which rounding leaves a little off 1: no u can then pass the end.
     tokens = jnp.minimum(jnp.sum(cdf <= u * cdf[..., -1:], -1), logits.shape[-1] - 1)
     return tokens, jnp.take_along_axis(p, tokens[..., None], -1)[..., 0]
+
+
+def halton_ranks(h: int, w: int) -> np.ndarray:
+    """The Halton order of h x w places (arXiv 2503.17076): int [h w], the turn at which each place is revealed.
+
+    Point i of the sequence has i's digits in base 2 mirrored at the point as its x, in base 3 as its y: every stretch
+    of it is spread evenly, so places that are revealed together lie apart. A place's turn is that of its first point.
+    """
+
+    def mirrored(i: int, base: int) -> float:
+        value, unit = 0.0, 1.0
+        while i:
+            i, digit = divmod(i, base)
+            unit /= base
+            value += digit * unit
+        return value
+
+    turns, i = {}, 0
+    while len(turns) < h * w:
+        i += 1
+        turns.setdefault(int(mirrored(i, 3) * h) * w + int(mirrored(i, 2) * w), len(turns))
+    return np.array([turns[place] for place in range(h * w)])
+
+
+def order_ranks(order: str, grid: tuple[int, int], keys: jax.Array) -> jax.Array | None:
+    """`ranks` for parallel_decode: int [N] for halton, [B, N] for random, another one for every key, else None."""
+    h, w = grid
+    if order == "halton":
+        return jnp.asarray(halton_ranks(h, w))
+    if order == "random":  # steps have the numbers 0 to N - 1, so N is free
+        return jax.vmap(lambda key: jax.random.permutation(jax.random.fold_in(key, h * w), h * w))(keys)
+    if order != "confidence":
+        raise ValueError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
+    return None
 
 
 def hide_least_confident(confidence: jax.Array, count: jax.Array) -> jax.Array:
@@ -53,20 +102,25 @@ def parallel_decode(
     mask_id: int,
     steps: int,
     guidance: float | jax.Array = 0.0,
+    ramp: bool | jax.Array = True,
     temperature: float | jax.Array = 4.5,
     token_temperature: float | jax.Array = 1.0,
+    top_k: int = 0,
     law: str = "cosine",
+    ranks: jax.Array | None = None,
     trace: bool = False,
 ) -> tuple[jax.Array, Trace | None]:
     """Fill in the places of tokens int [B, N] that hold mask_id, in `steps` steps; the others stay as they are.
 
-    logits_fn    (tokens [B, N], t) -> logits [B, N, K], t the guidance scale of this step: it rises linearly, to
-                 `guidance` at the last step
+    logits_fn    (tokens [B, N], t) -> logits [B, N, K], t the guidance scale of this step
     keys         [B], one random key an image
+    ramp         t rises linearly, to `guidance` at the last step; False: it is `guidance` at every step
     temperature  of the Gumbel noise on log confidence; step s of T has temperature (1 - (s + 1) / T), so the last
                  choices are the surest
     token_temperature   1 draws tokens as the model's probabilities say; less prefers the likelier ones
+    top_k        only the top_k likeliest codes of a place are drawn from; 0: all
     law, steps   the decode schedule, see masking.decode_schedule
+    ranks        int [N] or [B, N]: reveal places in this order, the least first, whatever their confidence
 
     A step draws a token for every hidden place, then hides those of least (noisy) confidence again, as many as the
     schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row.
@@ -79,10 +133,14 @@ def parallel_decode(
         ratio = (s + 1) / steps
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
-        drawn, probability = draw_tokens(step_keys[:, 0], logits_fn(tokens, guidance * ratio) / token_temperature)
+        logits = logits_fn(tokens, guidance * jnp.where(ramp, ratio, 1.0))
+        drawn, probability = draw_tokens(step_keys[:, 0], logits, token_temperature, top_k)
         drawn = jnp.where(known, tokens, drawn)
-        noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
-        score = jnp.log(jnp.maximum(probability, 1e-30)) + temperature * (1 - ratio) * noise
+        if ranks is None:
+            noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
+            score = jnp.log(jnp.maximum(probability, 1e-30)) + temperature * (1 - ratio) * noise
+        else:
+            score = -ranks
         score = jnp.where(known, jnp.inf, score)
         hidden = hide_least_confident(score, left[s] * to_fill // n)
         record = Trace(drawn, jnp.where(known, 1.0, probability), hidden) if trace else None

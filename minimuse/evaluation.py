@@ -4,7 +4,6 @@ Fidelity is the share of captions with every asked fact true (the idea of GenEva
 that knows its objects almost perfectly).
 """
 
-import dataclasses
 import functools
 import time
 
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse import scenes
-from minimuse.config import SampleConfig
 from minimuse.scenes import TASKS, Scene, sprites
 from minimuse.scorer import CHUNK, Reading, Scorer, Seen, blur, shipped_scorer
 from minimuse.vqgan import perplexity, psnr, to_float, to_uint8
@@ -155,6 +153,21 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     return float(apart + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
 
 
+def diversity(features: np.ndarray, each: int) -> float:
+    """How unlike the pictures of one caption are: features [B, F], `each` pictures of every caption side by side.
+
+    Their mean distance, as a share of the mean distance of pictures of different captions. 0: a caption has one
+    picture; 1: its pictures are as unlike as those of other captions.
+    """
+    if each < 2 or len(features) % each or len(features) <= each:
+        raise ValueError(f"{len(features)} pictures, {each} a caption; give 2 or more of each of 2 or more captions.")
+    squares = np.sum(features**2, -1)
+    far = np.sqrt(np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0))
+    owner = np.arange(len(features)) // each
+    same = owner[:, None] == owner
+    return float(far[same & ~np.eye(len(far), dtype=bool)].mean() / far[~same].mean())
+
+
 def sharpness(images: np.ndarray) -> float:
     """Mean difference of neighbouring pixels of uint8 images [B, H, W, 3]. Blur lowers it; but noise raises it."""
     images = images.astype(np.float32)
@@ -200,11 +213,19 @@ def evaluate_tokenizer(muse, stage: str = "base", n: int = 512, scorer: Scorer |
 
 
 def evaluate_generation(
-    muse, split: str = "val", n: int = 256, seed: int = 0, batch: int = 64, scorer: Scorer | None = None, **options
+    muse,
+    split: str = "val",
+    n: int = 256,
+    seed: int = 0,
+    batch: int = 64,
+    first: int = 0,
+    scorer: Scorer | None = None,
+    **options,
 ) -> dict:
-    """Fidelity of one picture of each of the first n captions of a split.
+    """Fidelity of one picture of each of n captions of a split, from number `first` on.
 
-    options    for `Muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
+    muse       a Muse, or whatever has its `generate`, such as a twin of baselines.py
+    options    for `muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
     -> overall, tasks, facts as `fidelity` · frechet: to the true pictures of the same captions, on the scorer's
     features, no FID; only for n > 1 · seconds: of drawing alone, the first batch's compilation included ·
     settings: with what it was drawn
@@ -212,7 +233,7 @@ def evaluate_generation(
     from tqdm.auto import tqdm
 
     scorer = scorer or shipped_scorer()  # before the work, so that a missing one is known at once
-    prompts = [scenes.example(split, i) for i in range(n)]
+    prompts = [scenes.example(split, first + i) for i in range(n)]
     batch, images, begun = min(batch, n), [], time.monotonic()
     with tqdm(total=n, unit="image", desc=f"drawing {split}") as bar:
         for number, start in enumerate(range(0, n, batch)):
@@ -223,14 +244,32 @@ def evaluate_generation(
             images.append(np.asarray(drawn)[: len(captions)])
             bar.update(len(captions))
     seconds = time.monotonic() - begun
-    defaults = dataclasses.asdict(getattr(muse, "sampling", SampleConfig()))
-    used = {key: defaults[key] for key in ("steps", "guidance", "temperature", "token_temperature")}
-    used |= {key: value for key, value in options.items() if value is not None}
-    if isinstance(used["steps"], (tuple, list)):
+    used = getattr(muse, "defaults", {}) | {key: value for key, value in options.items() if value is not None}
+    if isinstance(used.get("steps"), (tuple, list)):
         used["steps"] = used["steps"][0]
     images = np.concatenate(images)
     result = fidelity(prompts, images, scorer)
     if n > 1:
         true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
         result["frechet"] = round(frechet(scorer.features(images), scorer.features(true)), 4)
-    return result | dict(seconds=round(seconds, 2), settings=dict(split=split, n=n, seed=seed, batch=batch, **used))
+    return result | dict(
+        seconds=round(seconds, 2), settings=dict(split=split, n=n, first=first, seed=seed, batch=batch, **used)
+    )
+
+
+def evaluate_diversity(
+    muse,
+    split: str = "val",
+    n: int = 16,
+    each: int = 4,
+    seed: int = 0,
+    first: int = 0,
+    scorer: Scorer | None = None,
+    **options,
+) -> float:
+    """`diversity` of `each` pictures of n captions of a split; the rest as in `evaluate_generation`."""
+    captions = [scenes.example(split, first + i)[1] for i in range(n)]
+    at_once = max(1, 64 // each)  # captions
+    parts = [captions[i : i + at_once] for i in range(0, n, at_once)]
+    drawn = [np.asarray(muse.generate(part, each, seed=seed * 10_000 + i, **options)) for i, part in enumerate(parts)]
+    return round(diversity((scorer or shipped_scorer()).features(np.concatenate(drawn)), each), 4)

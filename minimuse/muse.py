@@ -18,8 +18,9 @@ import numpy as np
 from flax import nnx
 
 from minimuse.config import SampleConfig, from_dict
-from minimuse.decoding import Trace, guide, parallel_decode
+from minimuse.decoding import ORDERS, Trace, guide, order_ranks, parallel_decode
 from minimuse.files import whole, write_text
+from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
 from minimuse.vqgan import to_float, to_uint8
 from minimuse.weights import (
@@ -37,13 +38,17 @@ from minimuse.weights import (
 # --- sampling -------------------------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "grid", "mask_id", "steps", "guided", "trace"))
-def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_id, steps, guided=True, trace=False):
+STATIC = ("graphdef", "grid", "mask_id", "guided", "order", "steps", "top_k", "law", "trace")
+
+
+@functools.partial(jax.jit, static_argnames=STATIC)
+def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_id, guided, order, **static):
     """Draw base tokens: the whole of parallel decoding with guidance as one program.
 
     text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
                      place, and its mask is all False when there is none
-    options          numbers for `parallel_decode` that need no compiling anew: guidance and both temperatures
+    options, static  for `parallel_decode`: numbers that need no compiling anew (guidance, ramp, both temperatures), and
+                     what does (steps, top_k, law, trace)
     -> tokens int [B, N], Trace or None
     """
     model = nnx.merge(graphdef, params)
@@ -60,7 +65,8 @@ def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_i
         return guide(logits[:batch], logits[batch:], t)
 
     tokens = jnp.full((batch, grid[0] * grid[1]), mask_id, jnp.int32)
-    return parallel_decode(logits_fn, tokens, keys, mask_id=mask_id, steps=steps, trace=trace, **options)
+    ranks = order_ranks(order, grid, keys)
+    return parallel_decode(logits_fn, tokens, keys, mask_id=mask_id, ranks=ranks, **static, **options)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "grid"))
@@ -154,11 +160,32 @@ class Muse:
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
         write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
+    @property
+    def defaults(self) -> dict:
+        """What `generate` draws with when it is not told otherwise."""
+        return {name: value for name, value in dataclasses.asdict(self.sampling).items() if name != "text_length"}
+
     def _encode(self, captions: list[str]) -> tuple[jax.Array, jax.Array]:
         """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
         embeddings, mask = self.text.encode(captions, length=self.sampling.text_length)
         given = np.array([bool(caption.strip()) for caption in captions])[:, None]
         return jnp.asarray(embeddings), jnp.asarray(np.asarray(mask) & given)
+
+    def prompts(self, captions: str | list[str], n: int, seed: int, negative: str | list[str] | None) -> tuple:
+        """What a sampler reads, every caption n times: text and negative, each (embeddings [B, S, width], mask bool
+        [B, S]), and a random key an image [B]. ValueError for what `generate` does not take."""
+        captions = _strings(captions, "A caption")
+        if not _whole(n) or n < 1:
+            raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
+        if not _whole(seed) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; it was {seed!r}.")
+        negatives = _strings("" if negative is None else negative, "A negative caption")
+        if len(negatives) not in (1, len(captions)):
+            raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
+        negatives = negatives * (len(captions) // len(negatives))
+        repeat = functools.partial(jax.tree.map, lambda x: jnp.repeat(x, n, axis=0))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(captions) * n))
+        return repeat(self._encode(captions)), repeat(self._encode(negatives)), keys
 
     def generate(
         self,
@@ -168,9 +195,13 @@ class Muse:
         *,
         steps: int | tuple[int, int] | None = None,
         guidance: float | None = None,
+        ramp: bool | None = None,
         negative: str | list[str] | None = None,
         temperature: float | None = None,
         token_temperature: float | None = None,
+        top_k: int | None = None,
+        law: str | None = None,
+        order: str | None = None,
         superres: bool | None = None,
         trace: bool = False,
     ) -> np.ndarray | Generation:
@@ -179,44 +210,39 @@ class Muse:
         seed         same seed, same device, same pictures; image i depends on (seed, i) alone, not on the batch
         steps        decoding steps of the base (and of the super-resolution) stage
         guidance     t of equation 1 at the last step; 0 leaves out the unguided half
+        ramp         whether t rises linearly to that, or is the same at all steps
         negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
         temperature  of the noise on the confidence; more gives more variety and less order
         token_temperature   of the tokens: 1 draws them as the model's probabilities say, less prefers the likelier
+        top_k        draw tokens from so many likeliest codes alone; 0: from all
+        law          of the decode schedule: cosine or another of masking.LAWS
+        order        in which places are revealed: confidence, halton or random; the last two need no temperature
         superres     None: if the checkpoint has that stage
         trace        return a Generation, with tokens and every step
         """
-        captions = _strings(captions, "A caption")
-        if not _whole(n) or n < 1:
-            raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
-        if not _whole(seed) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; it was {seed!r}.")
         if superres:
             raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
-        grid, mask_id = self.configs["base"].grid, self.configs["base"].codebook_size
-        base_steps = self._base_steps(steps)
         options = self._options(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-        negatives = _strings("" if negative is None else negative, "A negative caption")
-        if len(negatives) not in (1, len(captions)):
-            raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
-        negatives = negatives * (len(captions) // len(negatives))
-
-        def repeat(values):
-            return jax.tree.map(lambda x: jnp.repeat(x, n, axis=0), values)
-
-        batch = len(captions) * n
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(batch))
+        options["ramp"] = bool(self.sampling.ramp if ramp is None else ramp)
+        order, law = order or self.sampling.order, law or self.sampling.law
+        for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
+            if value not in known:
+                raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
+        static = dict(steps=self._base_steps(steps), top_k=self._top_k(top_k), law=law, trace=bool(trace))
+        text, negative, keys = self.prompts(captions, n, seed, negative)
+        grid = self.configs["base"].grid
         tokens, steps_taken = sample_base(
             self.graphdefs["base"],
             self.params["base"],
-            repeat(self._encode(captions)),
-            repeat(self._encode(negatives)),
+            text,
+            negative,
             keys,
             options,
             grid=grid,
-            mask_id=mask_id,
-            steps=base_steps,
+            mask_id=self.configs["base"].codebook_size,
             guided=options["guidance"] > 0,
-            trace=trace,
+            order=order,
+            **static,
         )
         images = np.asarray(self.detokenize(tokens.reshape(-1, *grid)))
         if not trace:
@@ -231,6 +257,12 @@ class Muse:
         if not _whole(base_steps) or not 1 <= base_steps <= most:
             raise ValueError(f"steps must be a whole number from 1 to {most}; it was {steps!r}.")
         return int(base_steps)
+
+    def _top_k(self, top_k) -> int:
+        top_k, most = self.sampling.top_k if top_k is None else top_k, self.configs["base"].codebook_size
+        if not _whole(top_k) or not 0 <= top_k <= most:
+            raise ValueError(f"top_k must be a whole number from 0 (all codes) to {most}; it was {top_k!r}.")
+        return int(top_k)
 
     def _options(self, **given) -> dict[str, float]:
         """Guidance and temperatures; those that are None are the checkpoint's own."""

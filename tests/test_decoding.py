@@ -43,6 +43,14 @@ def test_tokens_are_drawn_with_their_probabilities():
     assert np.allclose(p, jnp.array([0.5, 0.0, 0.2, 0.3])[drawn], atol=1e-6)
 
 
+def test_the_temperature_changes_what_is_drawn_but_not_its_probability():
+    logits = jnp.broadcast_to(jnp.log(jnp.array([0.2, 0.5, 0.3])), (40, 500, 3))
+    drawn, p = decoding.draw_tokens(keys(40), logits, temperature=0.5)
+    expected = np.array([0.04, 0.25, 0.09]) / 0.38  # squares
+    assert np.allclose(np.bincount(drawn.reshape(-1), minlength=3) / 20_000, expected, atol=0.015)
+    assert np.allclose(p, jnp.array([0.2, 0.5, 0.3])[drawn], atol=1e-6)
+
+
 def test_a_lower_token_temperature_prefers_likelier_tokens():
     """p = (1/4, 3/4) drawn at temperature 1/2: in proportion to the squares, so (1/10, 9/10)."""
 
@@ -138,3 +146,87 @@ def test_noise_fades_with_the_ratio_and_does_not_compound():
 def test_no_trace_unless_asked():
     out = decoding.parallel_decode(flat, jnp.full((1, N), K), keys(1), mask_id=K, steps=2)
     assert out[1] is None
+
+
+def test_top_k_by_hand():
+    logits = jnp.array([[0.0, 3.0, 1.0, 2.0], [5.0, 5.0, 1.0, 5.0]])
+    kept = decoding.keep_likeliest(logits, 2)
+    assert (kept[0] == jnp.array([-jnp.inf, 3.0, -jnp.inf, 2.0])).all()
+    assert (kept[1] == jnp.array([5.0, 5.0, -jnp.inf, 5.0])).all()  # the third equals the second
+    assert (decoding.keep_likeliest(logits, 4) == logits).all()
+
+
+def test_top_k_never_draws_another_token():
+    """Of p = (.4, .3, .2, .1) the first two remain, in proportion: 4/7 and 3/7."""
+
+    def model(tokens, t):
+        return jnp.broadcast_to(jnp.log(jnp.array([0.2, 0.4, 0.1, 0.3])), (*tokens.shape, 4))
+
+    options = dict(mask_id=4, steps=2, trace=True)
+    tokens, trace = decoding.parallel_decode(model, jnp.full((2000, 8), 4), keys(2000), top_k=2, **options)
+    assert np.allclose(np.bincount(tokens.reshape(-1), minlength=4) / 16_000, [0, 4 / 7, 0, 3 / 7], atol=0.015)
+    # The confidence is the model's own probability all the same.
+    assert sorted({float(p) for p in np.round(trace.confidence[0].ravel(), 4)}) == pytest.approx([0.3, 0.4], abs=1e-3)
+    one, _ = decoding.parallel_decode(model, jnp.full((9, 8), 4), keys(9), top_k=1, **options)
+    assert (one == 1).all()
+
+
+def test_halton_order_by_hand():
+    """4 columns by 3 rows; the points have x = 1/2, 1/4, 3/4, 1/8 (base 2) and y = 1/3, 2/3, 1/9, 4/9 (base 3)."""
+    ranks = decoding.halton_ranks(3, 4).reshape(3, 4)
+    assert ranks[1, 2] == 0 and ranks[2, 1] == 1 and ranks[0, 3] == 2 and ranks[1, 0] == 3
+    for h, w in ((1, 1), (2, 3), (8, 8), (5, 7), (32, 32)):
+        assert sorted(decoding.halton_ranks(h, w)) == list(range(h * w))
+
+
+def test_the_halton_order_spreads():
+    """Each quarter of a 16 x 16 grid gets its share of any beginning of the order."""
+    ranks = decoding.halton_ranks(16, 16).reshape(16, 16)
+    for count in (16, 36, 100):
+        shares = [(ranks[y : y + 8, x : x + 8] < count).sum() for y in (0, 8) for x in (0, 8)]
+        assert max(shares) - min(shares) <= 3, shares
+
+
+def test_ranks_decide_the_order_and_counts_stay():
+    ranks = decoding.halton_ranks(3, 4)
+    start = jnp.full((2, N), K).at[1, :6].set(1)
+    options = dict(mask_id=K, steps=4, ranks=jnp.asarray(ranks), trace=True)
+    trace = decoding.parallel_decode(flat, start, keys(2), **options)[1]
+    left = masking.decode_schedule(4, N)
+    assert trace.hidden.sum(-1).tolist() == [[n, n * 6 // N] for n in left]
+    for s, n in enumerate(left):
+        assert (np.asarray(trace.hidden[s, 0]) == (ranks >= N - n)).all()
+        assert not np.asarray(trace.hidden[s, 1, :6]).any()  # known ones first, whatever their rank
+
+
+def test_random_orders_differ_from_image_to_image_but_not_from_batch_to_batch():
+    ranks = decoding.order_ranks("random", (3, 4), keys(3))
+    assert ranks.shape == (3, N) and (jnp.sort(ranks) == jnp.arange(N)).all()
+    assert (ranks[0] != ranks[1]).any()
+    assert (decoding.order_ranks("random", (3, 4), keys(3)[1:]) == ranks[1:]).all()
+    assert decoding.order_ranks("confidence", (3, 4), keys(3)) is None
+    with pytest.raises(ValueError, match="no order 'spiral'; there are confidence, halton, random"):
+        decoding.order_ranks("spiral", (3, 4), keys(3))
+
+
+def test_constant_guidance_does_not_ramp():
+    def model(tokens, t):  # the token drawn tells t
+        return 50.0 * jax.nn.one_hot(jnp.broadcast_to(t, tokens.shape).astype(int), K)
+
+    for ramp, expected in ((True, [1, 2, 3, 4]), (False, [4, 4, 4, 4])):
+        options = dict(mask_id=K, steps=4, guidance=4.0, ramp=ramp, trace=True)
+        trace = decoding.parallel_decode(model, jnp.full((1, N), K), keys(1), **options)[1]
+        before = np.concatenate([np.ones((1, N), bool), trace.hidden[:-1, 0]])
+        assert [set(drawn[hidden]) for drawn, hidden in zip(np.asarray(trace.tokens)[:, 0], before)] == [
+            {t} for t in expected
+        ]
+
+
+def test_a_trace_costs_nothing_when_it_is_off():
+    """The compiled program returns the tokens and nothing else."""
+    shapes = jax.eval_shape(lambda start: decode_plain(start, keys(2)), jnp.full((2, N), K))
+    assert [leaf.shape for leaf in jax.tree.leaves(shapes)] == [(2, N)]
+
+
+def decode_plain(tokens, keys):
+    return decoding.parallel_decode(flat, tokens, keys, mask_id=K, steps=3)

@@ -120,6 +120,18 @@ def test_blur_costs_similarity_and_distance():
     assert 1 > near > far
 
 
+def test_diversity_by_hand():
+    """Captions at 0 and 10 on a line; the pictures of the first lie 2 apart, those of the second are one."""
+    features = np.array([[-1.0], [1.0], [10.0], [10.0]])
+    assert evaluation.diversity(features, 2) == pytest.approx(((2 + 0) / 2) / ((11 + 11 + 9 + 9) / 4))
+    assert evaluation.diversity(features[[0, 0, 2, 2]], 2) == 0
+    noise = np.random.default_rng(0).normal(size=(200, 8))
+    assert evaluation.diversity(noise, 4) == pytest.approx(1, abs=0.05)  # captions that mean nothing
+    for wrong in (1, 3, 4):
+        with pytest.raises(ValueError, match="give 2 or more of each of 2 or more captions"):
+            evaluation.diversity(features, wrong)
+
+
 def test_sharpness_by_hand_and_lower_when_blurred():
     edge = np.zeros((1, 2, 4, 3), np.uint8)
     edge[:, :, 2:] = 90

@@ -10,6 +10,7 @@ import minimuse as mm
 from minimuse import muse as muse_module
 from minimuse import scenes, weights
 from minimuse.config import data_dir
+from minimuse.decoding import halton_ranks
 from minimuse.scenes import BACKGROUNDS
 
 
@@ -46,6 +47,32 @@ def test_captions_of_any_length_compile_once(micro):
     assert muse_module.sample_base._cache_size() == 1
 
 
+def test_a_hundred_captions_of_all_lengths_compile_once_a_batch_size(micro):
+    captions = [" ".join(["a cat on a blue background"] * (1 + i % 5)) for i in range(100)]
+    for batch in (1, 4):
+        muse_module.sample_base.clear_cache()
+        for seed, start in enumerate(range(0, 100, batch)):
+            micro.generate(captions[start : start + batch], seed=seed, steps=1)
+        assert muse_module.sample_base._cache_size() == 1
+
+
+def test_orders_laws_top_k_and_the_ramp_reach_the_decoder(micro):
+    run = lambda **options: micro.generate("a cat", steps=4, guidance=8.0, trace=True, **options)  # noqa: E731
+    plain = run().tokens
+    for options in (
+        dict(order="halton"),
+        dict(order="random"),
+        dict(law="square root"),
+        dict(top_k=1),
+        dict(ramp=False),
+    ):
+        assert (run(**options).tokens != plain).any(), options
+    assert (run(top_k=64).tokens == plain).all()  # all 64 codes
+    assert run(law="square root").trace.hidden.sum(-1).ravel().tolist() == [32, 18, 8, 0]
+    ranks = halton_ranks(8, 8)
+    assert (run(order="halton").trace.hidden[0, 0] == (ranks >= 64 - run().trace.hidden[0].sum())).all()
+
+
 def test_the_caption_guidance_and_the_negative_matter(micro):
     tokens = lambda *args, **options: micro.generate(*args, steps=4, trace=True, **options).tokens  # noqa: E731
     plain = tokens("a cat on a blue background", guidance=8.0)
@@ -79,6 +106,10 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
         (("a cat",), dict(guidance=-1), "cannot be negative"),
         (("a cat",), dict(temperature=-1), "cannot be negative"),
         (("a cat",), dict(token_temperature=0), "cannot be 0; a small one"),
+        (("a cat",), dict(top_k=-1), r"from 0 \(all codes\) to 64; it was -1"),
+        (("a cat",), dict(top_k=1.5), "top_k must be a whole number"),
+        (("a cat",), dict(order="spiral"), "no order 'spiral'; there are confidence, halton, random"),
+        (("a cat",), dict(law="cos"), "no law 'cos'; there are cosine, linear"),
         (("a cat",), dict(negative=["a", "b"]), "2 negative captions for 1 captions; give one, or one each"),
         (("a cat",), dict(superres=True), "has no super-resolution stage"),
     ],
