@@ -1,7 +1,7 @@
 """Copy what a run trained to where the course reads it: `python data/ship_run.py runs/tiny`.
 
     RUN/text                          -> data/t5-scenes          the frozen text encoder
-    RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizer and base transformer
+    RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizers and transformers
     RUN/scorer-weights                -> data/checkpoints/scorer the scene scorer
     RUN/STAGE/log.jsonl               -> data/curves/STAGE.json  how its training went
 
@@ -14,6 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from minimuse.baselines import TWINS
 from minimuse.curves import curve_of
 from minimuse.files import whole, write_text
 from minimuse.weights import STAGES
@@ -43,7 +44,7 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
     if (run / "config.json").is_file():
         config = json.loads((run / "config.json").read_text())
         folder = data / "checkpoints" / config["preset"]
-        trained = [stage for stage in STAGES if stage in config]
+        trained = [stage for stage in (*STAGES, *TWINS) if stage in config]
         for stage in (*trained, *(name for name in COMPARED if (run / f"{name}.safetensors").is_file())):
             copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
         if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on

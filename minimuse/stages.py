@@ -171,19 +171,37 @@ def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, st
 
 def train_base(preset: Preset, out: Path, caches: Path | None = None) -> None:
     """The masked transformer on cached tokens and text embeddings; several runs may keep their caches in one folder."""
-    config, train = preset.base, preset.train["base"]
+    train = preset.train["base"]
+    graphdef, params = init("base", preset.base, train.seed)
+    start = functools.partial(transformer.start_from_codes, params)
+    loss = functools.partial(transformer.transformer_loss, graphdef, preset.base, train)
+    _train_transformer(preset, out, caches, "base", preset.base, start, loss)
+
+
+def train_twin(preset: Preset, out: Path, name: str) -> None:
+    """A baseline of baselines.py, trained on what the base transformer is trained on."""
+    from minimuse import baselines
+
+    kind, train = baselines.TWINS[name], preset.train[name]
+    config = baselines.twin_config(name, preset)
+    graphdef, params = modules.init(kind.module, config, seed=train.seed)
+    start = functools.partial(baselines.start_from_codes, name, params)
+    loss = functools.partial(kind.loss, graphdef, config, train)
+    _train_transformer(preset, out, None, name, config, start, loss)
+
+
+def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> None:
+    """start(codebook [K, code_dim]) -> fresh params; loss(params, key, batch) as for training.make_step."""
+    train = preset.train[stage]
     cache, made_from = token_cache(preset, out, caches or out)
-    graphdef, params = init("base", config, train.seed)
-    codebook = np.asarray(load_tokenizer(preset, out)[1]["codebook"])
-    params = transformer.start_from_codes(params, codebook)
+    params = start(np.asarray(load_tokenizer(preset, out)[1]["codebook"]))
     params = transformer.start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
-    loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
 
     def batch_at(step):
         return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))
 
     state = training.fit(
-        out / "base",
+        out / stage,
         training.make_step(loss, train),
         training.init_state(params, train),
         batch_at,
@@ -191,8 +209,8 @@ def train_base(preset: Preset, out: Path, caches: Path | None = None) -> None:
         model=dataclasses.asdict(config),
         cache=made_from,  # tokens of another tokenizer mean something else: such a run must not be resumed
     )
-    save_weights(out / "base.safetensors", state["ema"])
-    describe(out, preset, "base", config)
+    save_weights(out / f"{stage}.safetensors", state["ema"])
+    describe(out, preset, stage, config)
 
 
 def train_text(preset: Preset, out: Path) -> None:
@@ -231,4 +249,6 @@ TRAIN = {
     "tokenizer": train_tokenizer,
     "superres_tokenizer": functools.partial(train_tokenizer, stage="superres_tokenizer"),
     "base": train_base,
+    "autoregressive": functools.partial(train_twin, name="autoregressive"),
+    "diffusion": functools.partial(train_twin, name="diffusion"),
 }

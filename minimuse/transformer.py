@@ -30,21 +30,24 @@ def _heads(x: jax.Array, heads: int) -> jax.Array:
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
-    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d]; mask bool [B, S] -> [B, N, heads d].
+    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
 
+    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
     how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
            kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
     """
+    if mask is not None:
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
     if how == "plain":
         scores = jnp.einsum("bnhd,bshd->bhns", q * q.shape[-1] ** -0.5, k)
         if mask is not None:
-            scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
         seen = jnp.einsum("bhns,bshd->bnhd", jax.nn.softmax(scores), v)
     elif how in ("xla", "cudnn"):
         dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
         seen = jax.nn.dot_product_attention(
             *(x.astype(dtype) for x in (q, k, v)),
-            mask=None if mask is None else mask[:, None, None, :],
+            mask=mask,
             implementation=how,
         ).astype(q.dtype)
     else:
@@ -72,14 +75,17 @@ class Block(nnx.Module):
         k, v = jnp.split(self.cross_kv(text), 2, axis=-1)
         return _heads(k, self.heads), _heads(v, self.heads)
 
+    def queries_keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of the self-attention: x [B, N, D] -> three times [B, N, heads, D / heads]."""
+        q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
+        return q, k, v
+
     def look_around(self, x: jax.Array) -> jax.Array:
         """The first branch, self-attention: x [B, N, D] -> [B, N, D]."""
-        q, k, v = (_heads(part, self.heads) for part in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
-        return x + self.out(attend(q, k, v, how=self.attention))
+        return x + self.out(attend(*self.queries_keys_values(x), how=self.attention))
 
-    def __call__(self, x, keys, values, text_mask):
-        """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
-        x = self.look_around(x)
+    def read(self, x: jax.Array, keys: jax.Array, values: jax.Array, text_mask: jax.Array) -> jax.Array:
+        """The other two, cross-attention and MLP: x [B, N, D] -> [B, N, D]."""
         q = _heads(self.cross_q(self.norm2(x)), self.heads)
         seen = attend(q, keys, values, text_mask, self.attention)
         # Without a caption there is nothing to attend to: only self-attention is left (section 2.7).
@@ -88,9 +94,15 @@ class Block(nnx.Module):
 
         return x + self.down(jax.nn.gelu(self.up(self.norm3(x))))
 
+    def __call__(self, x, keys, values, text_mask):
+        """x [B, N, D]; keys, values of `keys_values`; text_mask bool [B, S] -> [B, N, D]."""
+        return self.read(self.look_around(x), keys, values, text_mask)
+
 
 class BaseTransformer(nnx.Module):
     """[MASK] is the token id K, one past the codebook."""
+
+    block = Block
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         d, (h, w) = config.width, config.grid
@@ -105,7 +117,7 @@ class BaseTransformer(nnx.Module):
         # Where they do not, "a cat left of a dog" is a bag of words; so the places of a caption have vectors, too.
         self.text_positions = nnx.Param(normal(config.text_length, d))
         keys = jax.random.split(rngs.params(), config.depth)
-        self.blocks = jax.vmap(lambda key: Block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
+        self.blocks = jax.vmap(lambda key: self.block(config, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
         self.norm = nnx.RMSNorm(d, rngs=rngs)
         self.hidden = _linear(d, d, rngs)
         self.logits = _linear(d, config.codebook_size, rngs)
@@ -119,17 +131,20 @@ class BaseTransformer(nnx.Module):
         text = self.text((text - mean) @ whiten) + positions[:s]
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
+    def positions(self) -> jax.Array:
+        """One vector a place, [N, D]."""
+        positions = self.rows[...] + self.columns[...]
+        return positions.reshape(-1, positions.shape[-1])
+
     def place(self, tokens: jax.Array) -> jax.Array:
         """Image tokens int [B, N] (N = h w, row by row) -> their vectors with their positions' added, [B, N, D]."""
-        positions = self.rows[...] + self.columns[...]
-        if tokens.shape[1] != positions.shape[0] * positions.shape[1]:
-            h, w = positions.shape[:2]
+        h, w = len(self.rows[...]), self.columns[...].shape[1]
+        if tokens.shape[1] != h * w:
             raise ValueError(f"This transformer was made for {h} x {w} tokens; it was given {tokens.shape[1]}.")
-        return self.embed(tokens) + positions.reshape(1, -1, positions.shape[-1])
+        return self.embed(tokens) + self.positions()
 
-    def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
-        """Image tokens int [B, N], keys_values of `text_keys_values`, text_mask bool [B, S] (False at padding, all
-        False for no caption) -> logits [B, N, K]."""
+    def through_blocks(self, x: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
+        """x [B, N, D] through every layer, [B, N, D]."""
 
         # Keep what the matrix products gave, recompute the rest: less memory than storing all, and faster on a CPU
         # than either storing all (too much to write) or nothing (too much to compute again).
@@ -138,8 +153,16 @@ class BaseTransformer(nnx.Module):
             block, (keys, values) = inputs
             return block(x, keys, values, text_mask), None
 
-        x, _ = jax.lax.scan(layer, self.place(tokens), (self.blocks, keys_values))
+        return jax.lax.scan(layer, x, (self.blocks, keys_values))[0]
+
+    def head(self, x: jax.Array) -> jax.Array:
+        """x [B, N, D] -> logits [B, N, K]."""
         return self.logits(jax.nn.gelu(self.hidden(self.norm(x))))
+
+    def __call__(self, tokens: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
+        """Image tokens int [B, N], keys_values of `text_keys_values`, text_mask bool [B, S] (False at padding, all
+        False for no caption) -> logits [B, N, K]."""
+        return self.head(self.through_blocks(self.place(tokens), keys_values, text_mask))
 
 
 def start_from_codes(params: dict, codebook: jax.Array, seed: int = 0) -> dict:

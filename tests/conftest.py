@@ -21,6 +21,11 @@ def random_weights(stage: str, config, seed: int = 0):
     from minimuse import weights
 
     graphdef, like = weights.abstract(stage, config)
+    return graphdef, random_tree(like, seed)
+
+
+def random_tree(like, seed: int = 0):
+    """Random weights of these shapes."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -28,7 +33,7 @@ def random_weights(stage: str, config, seed: int = 0):
         noise = rng.normal(size=leaf.shape) / fan_in**0.5
         return jax.numpy.asarray(noise if len(leaf.shape) > 1 else 1 + 0.1 * noise, jax.numpy.float32)
 
-    return graphdef, jax.tree.map(draw, like)
+    return jax.tree.map(draw, like)
 
 
 @pytest.fixture(scope="session")
