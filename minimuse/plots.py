@@ -107,6 +107,45 @@ def mask_grid(masks, titles: Sequence[str] | None = None, columns: int | None = 
     return figure
 
 
+def _decoding(generation, image_index: int, steps: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Of one picture of a Generation: tokens int, probability float, hidden before and hidden after a step bool, each
+    [steps, h, w]. `steps`, counted from 1, are only checked."""
+    trace, (h, w) = generation.trace, generation.tokens.shape[1:]
+    total, batch = trace.tokens.shape[:2]
+    if not 0 <= image_index < batch:
+        raise ValueError(f"There is no image {image_index}; this generation has {batch}, counted from 0.")
+    if not len(steps) or min(steps) < 1 or max(steps) > total:
+        raise ValueError(f"steps must be numbers from 1 to {total}; they were {list(steps)}.")
+    tokens, confidence, hidden = (np.asarray(x)[:, image_index].reshape(total, h, w) for x in trace)
+    return tokens, confidence, np.concatenate([np.ones((1, h, w), bool), hidden[:-1]]), hidden
+
+
+def decode_frame(generation, image_index: int, step: int, detokenize: Callable) -> Figure:
+    """One step of parallel decoding, counted from 1, in four panels: what is hidden when it begins; the probability of
+    every token that it draws, a dot on those it keeps; the whole guess; the tokens kept so far, framed if just now."""
+    tokens, confidence, before, after = (x[step - 1] for x in _decoding(generation, image_index, [step]))
+    image, now = np.asarray(detokenize(tokens[None]))[0], before & ~after
+    figure, axes = _axes(4, 4, 2.5)
+    _draw_mask(axes[0], before, f"1 hidden: {before.sum()} of {before.size}")
+    axes[1].imshow(confidence, cmap=MAP, vmin=0, vmax=1)
+    y, x = np.nonzero(now)
+    axes[1].plot(x, y, "o", color="white", markeredgecolor="black", markersize=7)
+    axes[1].set_title(f"2 probability; {now.sum()} kept", fontsize=9)
+    axes[2].imshow(image, interpolation="nearest")
+    axes[2].set_title("3 whole guess", fontsize=9)
+    axes[3].imshow(image, interpolation="nearest", alpha=0.6)
+    cell = len(image) / len(tokens)
+    _hide(axes[3], after, cell)
+    for row, column in np.argwhere(~after):
+        at = cell * (column + 0.5) - 0.5, cell * (row + 0.5) - 0.5
+        axes[3].text(*at, tokens[row, column], ha="center", va="center", fontsize=6)
+        if now[row, column]:
+            corner = cell * column - 0.5, cell * row - 0.5
+            axes[3].add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=2))
+    axes[3].set_title(f"4 kept so far: {(~after).sum()} of {after.size}", fontsize=9)
+    return figure
+
+
 def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequence[int] | None = None) -> Figure:
     """Parallel decoding of one picture, a column a step. Above: the whole guess. Middle: the tokens kept so far as
     pixels, places hidden again hatched. Below: the model's probability of each token, a dot on those kept just now.
@@ -115,17 +154,11 @@ def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequ
     detokenize  tokens int [B, h, w] -> uint8 [B, H, W, 3], `muse.detokenize`
     steps       which steps to show, from 1; None takes six, from the first to the last
     """
-    trace, (h, w) = generation.trace, generation.tokens.shape[1:]
-    total, batch = trace.tokens.shape[:2]
-    if not 0 <= image_index < batch:
-        raise ValueError(f"There is no image {image_index}; this generation has {batch}, counted from 0.")
+    total, (h, w) = len(generation.trace.tokens), generation.tokens.shape[1:]
     steps = np.unique(np.round(np.linspace(1, total, min(6, total))).astype(int)) if steps is None else steps
-    if not len(steps) or min(steps) < 1 or max(steps) > total:
-        raise ValueError(f"steps must be numbers from 1 to {total}; they were {list(steps)}.")
+    tokens, confidence, before, hidden = _decoding(generation, image_index, steps)
     rows = np.asarray(steps) - 1
-    tokens, confidence, hidden = (np.asarray(x)[:, image_index].reshape(total, h, w) for x in trace)
     guesses = np.asarray(detokenize(tokens[rows]))
-    before = np.concatenate([np.ones((1, h, w), bool), hidden[:-1]])  # hidden when the step began
     figure, axes = _axes(len(rows), len(rows), 1.45, rows=3, top=0.1)
     axes = axes.reshape(3, -1)
     for column, s in enumerate(rows):

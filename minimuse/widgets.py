@@ -7,7 +7,7 @@ take a typed number.
 import numpy as np
 from matplotlib.figure import Figure
 
-from minimuse import masking, plots, scenes, transformer
+from minimuse import decoding, masking, plots, scenes, transformer
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -345,3 +345,47 @@ def schedule_explorer():
         _show(picture, figure, words)
 
     return _explorer(controls, draw, picture)
+
+
+# --- chapter 07 -----------------------------------------------------------------------------------------------------
+
+
+def decode_frame(muse, generation, step: int, image_index: int = 0):
+    """One step of a Generation, counted from 1: (Figure, a sentence)."""
+    figure = plots.decode_frame(generation, image_index, step, muse.detokenize)
+    after = generation.trace.hidden[step - 1, image_index]
+    before = generation.trace.hidden[step - 2, image_index] if step > 1 else np.ones_like(after)
+    sure = generation.trace.confidence[step - 1, image_index]
+    words = (
+        f"step {step} of {len(generation.trace.tokens)}: {before.sum()} hidden, {(before & ~after).sum()} kept, drawn "
+        f"with a probability of {sure[before & ~after].mean():.2f} on average; the {after.sum()} hidden again: "
+    )
+    return figure, words + (f"{sure[after].mean():.2f}" if after.any() else "none are left")
+
+
+def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background"):
+    """A caption, a seed, an order and a number of steps; and a slider that goes through the steps of that picture."""
+    import ipywidgets
+
+    tokens = muse.configs["base"].grid[0] * muse.configs["base"].grid[1]
+    caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
+    seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
+    order = _control(ipywidgets.Dropdown, "Order", muse.sampling.order, options=decoding.ORDERS)
+    temperature = _control(ipywidgets.FloatSlider, "Temperature", muse.sampling.temperature, min=0.0, max=16.0)
+    total = _control(ipywidgets.IntSlider, "Steps T", muse.sampling.steps[0], min=1, max=tokens)
+    step = _control(ipywidgets.IntSlider, "Step", 1, min=1, max=total.value)
+    picture, drawn = ipywidgets.Output(), {}
+
+    def draw_again(_change=None):
+        options = dict(steps=total.value, order=order.value, temperature=temperature.value)
+        drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, **options)
+        stood = step.value
+        step.max = total.value  # a slider that stood further right moves there, which shows it
+        if step.value == stood:
+            show()
+
+    def show(_change=None):
+        _show(picture, *decode_frame(muse, drawn["last"], step.value))
+
+    step.observe(show, names="value")
+    return _explorer([caption, seed, order, temperature, total], draw_again, ipywidgets.VBox([step, picture]))

@@ -96,6 +96,27 @@ def test_decode_steps():
         plots.decode_steps(generation(), 0, detokenize, steps=[0, 1])
 
 
+def test_one_frame_of_the_decoding():
+    figure = plots.decode_frame(generation(), 1, 3, detokenize)
+    assert [ax.get_title() for ax in figure.axes] == [
+        "1 hidden: 4 of 6",
+        "2 probability; 2 kept",
+        "3 whole guess",
+        "4 kept so far: 4 of 6",
+    ]
+    written = [text.get_text() for text in figure.axes[3].texts]
+    after = generation().trace.hidden[2, 1]
+    assert written == [str(token) for token in np.asarray(generation().trace.tokens)[2, 1][~after]]
+    png(figure)
+    for image, step, message in (
+        (2, 1, "There is no image 2"),
+        (0, 5, "from 1 to 4; they were"),
+        (0, 0, "from 1 to 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plots.decode_frame(generation(), image, step, detokenize)
+
+
 def test_training_curve():
     log = dict(step=np.arange(20), loss=np.linspace(4, 1, 20), accuracy=np.linspace(0, 1, 20))
     figure = plots.training_curve(dict(fixed=log, variable=log), ["loss", "accuracy"])
@@ -501,6 +522,28 @@ def test_the_attention_explorer_follows_its_controls(micro, capsys):
     found["Caption"].value = 1  # other words; the menu follows
     assert capsys.readouterr().out.count("“dog” in “a dog above a sun”") == 1
     assert [label for label, _ in found["Word"].options][-2:] == ["5: sun", "6: </s>"]
+
+
+def test_a_frame_is_told_in_words(micro):
+    generation = micro.generate("a cat", steps=3, trace=True)
+    words = widgets.decode_frame(micro, generation, 1)[1]
+    assert words.startswith("step 1 of 3: 64 hidden, 9 kept, drawn with a probability of 0.")
+    assert "the 55 hidden again: 0." in words
+    assert widgets.decode_frame(micro, generation, 3)[1].endswith("the 0 hidden again: none are left")
+
+
+def test_the_theatre_follows_its_controls(micro, capsys):
+    found = {c.description: c for c in controls(widgets.decode_theatre(micro, "a cat"))}
+    assert list(found) == ["Caption", "Seed", "Order", "Temperature", "Steps T", "Step"]
+    assert "step 1 of 12: 64 hidden" in capsys.readouterr().out
+    found["Step"].value = 12
+    assert "step 12 of 12" in capsys.readouterr().out
+    found["Steps T"].value = 3  # the slider of the steps comes along, and what it shows
+    assert capsys.readouterr().out.count("step 3 of 3") == 1 and found["Step"].max == 3
+    found["Order"].value = "halton"
+    assert "step 3 of 3" in capsys.readouterr().out
+    found["Caption"].value = ""  # no caption is one, too
+    assert "step 3 of 3" in capsys.readouterr().out
 
 
 def test_fewer_colours_make_a_smaller_file(monkeypatch):
