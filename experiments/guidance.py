@@ -1,0 +1,29 @@
+"""Guidance scales (chapter 08): `python -m experiments.guidance`.
+
+t from 0 to 10, with the linear ramp and without, at the token temperature that the shipped checkpoint draws with and at
+1, where tokens are drawn as the guided probabilities say.
+"""
+
+from experiments.small import experiment, measured
+from minimuse.muse import Muse
+
+SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0)
+ARMS = {
+    f"{'ramp' if ramp else 'constant'}, t {scale:g}, token temperature {temperature:g}": dict(
+        guidance=scale, ramp=ramp, token_temperature=temperature, temperature=4.5, steps=12
+    )
+    for temperature in (0.25, 1.0)
+    for scale in SCALES
+    for ramp in (True, False)
+    if scale or ramp  # without guidance there is nothing to ramp
+}
+FIRST, CAPTIONS = 10_000, 192  # as in experiments.sampling
+
+
+def run(arm: str, seed: int) -> dict:
+    options = ARMS[arm]
+    return dict(options=options) | measured(Muse.from_pretrained("tiny"), CAPTIONS, first=FIRST, seed=seed, **options)
+
+
+if __name__ == "__main__":
+    experiment("guidance", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,))

@@ -1,0 +1,61 @@
+"""Three ways to say what should not be seen (chapter 08): `python -m experiments.negatives`.
+
+Captions of one object that leave the background open, and one of the backgrounds that is unwanted. How often is it
+there when it is not mentioned, when the caption rules it out in words, and when a negative caption names it? And is the
+object still drawn?
+"""
+
+import random
+
+import numpy as np
+
+from experiments.small import experiment
+from minimuse import scenes
+from minimuse.evaluation import facts_true
+from minimuse.muse import Muse
+from minimuse.scorer import shipped_scorer
+
+PICTURES = 192
+WORDS = {  # the caption, and the negative caption
+    "not mentioned": ("{object}", None),
+    "asked for": ("{object} on {thing}", None),
+    "ruled out in words": ("{object} but not on {thing}", None),
+    "negative: the thing": ("{object}", "{thing}"),
+    "negative: the caption with it": ("{object}", "{object} on {thing}"),
+}
+ARMS = {"not mentioned": ("not mentioned", 0.5, True), "asked for": ("asked for", 0.5, True)} | {
+    f"{words}, {'ramp' if ramp else 'constant'}, t {scale:g}": (words, scale, ramp)
+    for words in list(WORDS)[2:]
+    for scale in (0.5, 2.0, 4.0)
+    for ramp in (True, False)
+}
+
+
+def prompts() -> list[tuple[scenes.Scene, str, str]]:
+    """Scene, object and unwanted background of every picture; objects and backgrounds in all their pairs in turn."""
+    rng, colours, found = random.Random(0), tuple(scenes.BACKGROUNDS), []
+    for i in range(PICTURES):
+        scene = scenes.random_scene(rng, "one", "val")
+        noun = scenes.a(scenes.sprites()[scene.items[0].name].name)
+        found.append((scene, noun, f"{scenes.a(colours[i % len(colours)])} background"))
+    return found
+
+
+def run(arm: str, seed: int) -> dict:
+    (words, scale, ramp), muse, asked = ARMS[arm], Muse.from_pretrained("tiny"), prompts()
+    caption, negative = WORDS[words]
+    images, options = [], dict(guidance=scale, ramp=ramp, token_temperature=0.25, temperature=4.5, steps=12)
+    for start in range(0, PICTURES, 64):
+        part = [dict(object=noun, thing=thing) for _, noun, thing in asked[start : start + 64]]
+        captions = [caption.format(**one) for one in part]
+        negatives = None if negative is None else [negative.format(**one) for one in part]
+        images.append(muse.generate(captions, seed=seed * 10_000 + start, negative=negatives, **options))
+    readings = shipped_scorer().read(np.concatenate(images))
+    seen = [reading.background in thing.split() for (_, _, thing), reading in zip(asked, readings)]
+    true = [all(facts_true(scene, noun, reading)["object"]) for (scene, noun, _), reading in zip(asked, readings)]
+    shares = dict(unwanted=round(float(np.mean(seen)), 4), object=round(float(np.mean(true)), 4))
+    return dict(options=options | dict(caption=caption, negative=negative)) | shares
+
+
+if __name__ == "__main__":
+    experiment("negatives", list(ARMS), run, dict(pictures=PICTURES), seeds=(0,))

@@ -1,0 +1,39 @@
+"""How to decode (chapter 07): `python -m experiments.sampling`.
+
+One setting at a time is changed, of those in BASE: both temperatures, the number of steps in three orders, the law of
+the schedule, top-k. The captions are not those that README.md's fidelity is measured on.
+"""
+
+import functools
+
+from experiments.small import experiment, measured
+from minimuse.decoding import ORDERS
+from minimuse.evaluation import evaluate_diversity
+from minimuse.muse import Muse
+
+BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
+BASE |= dict(law="cosine", order="confidence")
+ARMS = (
+    {f"temperature {value:g}": dict(temperature=value) for value in (0.0, 1.0, 2.0, 4.5, 8.0, 16.0)}
+    | {f"token temperature {value:g}": dict(token_temperature=value) for value in (0.01, 0.1, 0.25, 0.5, 0.75, 1.0)}
+    | {f"confidence, {steps}": dict(steps=steps) for steps in (1, 2, 4, 8, 12, 16, 24, 32, 64)}
+    | {f"{order}, {steps}": dict(order=order, steps=steps) for steps in (12, 4, 8, 24, 64) for order in ORDERS[1:]}
+    | {f"law {name}": dict(law=name) for name in ("linear", "square", "cubic", "square root", "log")}
+    | {f"top {value}": dict(top_k=value, token_temperature=1.0) for value in (3, 10)}
+)
+FIRST, CAPTIONS = 10_000, 192
+
+
+@functools.cache  # three arms change nothing
+def drawn(seed: int, options: tuple) -> dict:
+    about, muse = dict(first=FIRST, seed=seed) | dict(options), Muse.from_pretrained("tiny")
+    return measured(muse, CAPTIONS, **about) | dict(diversity=evaluate_diversity(muse, **about))
+
+
+def run(arm: str, seed: int) -> dict:
+    options = BASE | ARMS[arm]
+    return dict(options=options) | drawn(seed, tuple(options.items()))
+
+
+if __name__ == "__main__":
+    experiment("sampling", list(ARMS), run, dict(base=BASE, captions=CAPTIONS, first=FIRST), seeds=(0,))
