@@ -17,7 +17,7 @@ ARMS = {
     for ramp in (True, False)
     if scale or ramp  # without guidance there is nothing to ramp
 }
-FIRST, CAPTIONS = 10_000, 192  # as in experiments.sampling
+FIRST, CAPTIONS = 10_000, 128  # as in experiments.sampling
 
 
 def run(arm: str, seed: int) -> dict:

@@ -15,7 +15,7 @@ from minimuse.evaluation import facts_true
 from minimuse.muse import Muse
 from minimuse.scorer import shipped_scorer
 
-PICTURES = 192
+PICTURES = 128
 WORDS = {  # the caption, and the negative caption
     "not mentioned": ("{object}", None),
     "asked for": ("{object} on {thing}", None),

@@ -5,7 +5,16 @@ import json
 
 import pytest
 
-from experiments import discriminator, first_transformer, mask_rates, small, text_encoders
+from experiments import (
+    discriminator,
+    first_transformer,
+    guidance,
+    mask_rates,
+    negatives,
+    sampling,
+    small,
+    text_encoders,
+)
 from minimuse import curves
 from minimuse.config import TransformerConfig
 from minimuse.muse import Muse
@@ -53,6 +62,30 @@ def test_with_and_without_the_discriminator(tmp_path, monkeypatch):
     assert len({row["psnr"] for row in rows}) == 3 and len({row["perplexity"] for row in rows}) == 1  # the same tokens
     settings = json.loads((tmp_path / "discriminator" / "control-0" / "settings.json").read_text())
     assert settings["train"] == dataclasses.asdict(dataclasses.replace(second, adversarial=0.0))
+
+
+def test_every_way_to_sample_runs(micro, monkeypatch):
+    for module in (sampling, guidance, negatives):
+        monkeypatch.setattr(module.Muse, "from_pretrained", lambda name: micro)
+        for name, value in dict(CAPTIONS=2, DIVERSE=2, PICTURES=2).items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+    for arm in ("temperature 4.5", "confidence, 12", "halton, 4"):
+        row = sampling.run(arm, 0)
+        assert 0 <= row["overall"] <= 1 and ("diversity" in row) == (arm != "halton, 4")
+        assert row["options"] == sampling.BASE | sampling.ARMS[arm]
+    assert sampling.run("temperature 4.5", 0)["frechet"] == sampling.run("confidence, 12", 0)["frechet"]
+    row = guidance.run("ramp, t 0, token temperature 1", 0)
+    assert row["options"]["guidance"] == 0 and 0 <= row["overall"] <= 1
+    ways = {arm: negatives.run(arm, 0) for arm in ("not mentioned", "negative: the caption with it, ramp, t 4")}
+    assert all(0 <= row["unwanted"] <= 1 and 0 <= row["object"] <= 1 for row in ways.values())
+
+
+def test_no_arm_of_the_sweeps_is_twice_the_same():
+    assert len({str(options) for options in guidance.ARMS.values()}) == len(guidance.ARMS)
+    settings = [tuple((sampling.BASE | options).items()) for options in sampling.ARMS.values()]
+    assert len(settings) - len(set(settings)) == 2  # the middle of three sweeps
+    assert all(negative is None or "{thing}" in negative for _, negative in negatives.WORDS.values())
 
 
 def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
