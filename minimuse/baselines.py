@@ -20,7 +20,7 @@ from flax import nnx
 from minimuse import modules, transformer
 from minimuse.config import DiffusionConfig, Preset, TransformerConfig, from_dict
 from minimuse.decoding import draw_tokens, guide
-from minimuse.muse import Muse
+from minimuse.muse import Muse, checked, whole_number
 from minimuse.transformer import BaseTransformer, Block, attend
 from minimuse.vqgan import nearest_code
 from minimuse.weights import find_checkpoint, load_weights, read_config
@@ -195,14 +195,14 @@ def sample_diffusion(graphdef, params, text, negative, keys, options, *, guided:
 
 
 class Kind(NamedTuple):
-    """What the two have in common with each other: config, module, loss, sampler, and how it draws by default."""
+    """What a twin is made of."""
 
     config: type
     module: type[BaseTransformer]
-    loss: Callable
-    sample: Callable
-    numbers: dict  # options that need no compiling anew
-    static: dict  # options that do
+    loss: Callable  # (graphdef, config, train, params, key, batch) -> (loss, metrics)
+    sample: Callable  # (graphdef, params, text, negative, keys, options, *, guided, ...) -> tokens int [B, N]
+    numbers: dict  # its options that need no compiling anew, and what they are when they are not told
+    static: dict  # those that do
 
 
 TWINS = {
@@ -262,6 +262,10 @@ class Twin:
         if unknown := sorted(set(options) - set(self.defaults)):
             raise ValueError(f"The {self.name} twin has no {', '.join(unknown)}; it has {', '.join(self.defaults)}.")
         numbers, static = ({k: options.get(k, v) for k, v in part.items()} for part in (kind.numbers, kind.static))
+        numbers = checked(numbers)
+        for option, value in static.items():
+            low, high = dict(steps=(1, 1000), top_k=(0, self.config.codebook_size))[option]
+            whole_number(option, value, low, high)
         text, negative, keys = self.muse.prompts(captions, n, seed, negative)
         guided = numbers["guidance"] > 0
         return kind.sample(self.graphdef, self.params, text, negative, keys, numbers, guided=guided, **static)

@@ -87,6 +87,24 @@ def _whole(value) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def checked(numbers: dict) -> dict[str, float]:
+    """Guidance and temperatures as floats, or a ValueError that says what is wrong."""
+    numbers = {name: float(value) for name, value in numbers.items()}
+    if not all(0 <= value < math.inf for value in numbers.values()):  # false for nan, too
+        told = ", ".join(f"{name} was {value}" for name, value in numbers.items())
+        raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
+    if numbers.get("token_temperature") == 0:
+        raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
+    return numbers
+
+
+def whole_number(name: str, value, low: int, high: int) -> int:
+    """`value` as an int from low to high, or a ValueError that says what is wrong."""
+    if not _whole(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+    return int(value)
+
+
 def _strings(captions, what: str) -> list[str]:
     given = [captions] if isinstance(captions, str) else captions
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
@@ -177,8 +195,7 @@ class Muse:
         captions = _strings(captions, "A caption")
         if not _whole(n) or n < 1:
             raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
-        if not _whole(seed) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be a whole number from 0 to {2**32 - 1}; it was {seed!r}.")
+        seed = whole_number("seed", seed, 0, 2**32 - 1)
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
@@ -222,13 +239,16 @@ class Muse:
         """
         if superres:
             raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
-        options = self._options(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+        given = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+        options = checked({k: getattr(self.sampling, k) if v is None else v for k, v in given.items()})
         options["ramp"] = bool(self.sampling.ramp if ramp is None else ramp)
         order, law = order or self.sampling.order, law or self.sampling.law
         for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
             if value not in known:
                 raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
-        static = dict(steps=self._base_steps(steps), top_k=self._top_k(top_k), law=law, trace=bool(trace))
+        top_k = self.sampling.top_k if top_k is None else top_k
+        top_k = whole_number("top_k", top_k, 0, self.configs["base"].codebook_size)
+        static = dict(steps=self._base_steps(steps), top_k=top_k, law=law, trace=bool(trace))
         text, negative, keys = self.prompts(captions, n, seed, negative)
         grid = self.configs["base"].grid
         tokens, steps_taken = sample_base(
@@ -253,26 +273,7 @@ class Muse:
         """Decoding steps of the base stage, of what `generate` was given or of the checkpoint's own."""
         steps = self.sampling.steps if steps is None else steps
         base_steps = steps[0] if isinstance(steps, (tuple, list)) and steps else steps
-        most = math.prod(self.configs["base"].grid)
-        if not _whole(base_steps) or not 1 <= base_steps <= most:
-            raise ValueError(f"steps must be a whole number from 1 to {most}; it was {steps!r}.")
-        return int(base_steps)
-
-    def _top_k(self, top_k) -> int:
-        top_k, most = self.sampling.top_k if top_k is None else top_k, self.configs["base"].codebook_size
-        if not _whole(top_k) or not 0 <= top_k <= most:
-            raise ValueError(f"top_k must be a whole number from 0 (all codes) to {most}; it was {top_k!r}.")
-        return int(top_k)
-
-    def _options(self, **given) -> dict[str, float]:
-        """Guidance and temperatures; those that are None are the checkpoint's own."""
-        options = {k: float(getattr(self.sampling, k) if v is None else v) for k, v in given.items()}
-        if not all(0 <= value < math.inf for value in options.values()):  # false for nan, too
-            told = ", ".join(f"{k} was {v}" for k, v in options.items())
-            raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
-        if options["token_temperature"] == 0:
-            raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
-        return options
+        return whole_number("steps", base_steps, 1, math.prod(self.configs["base"].grid))
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)
