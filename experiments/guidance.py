@@ -5,9 +5,10 @@ t from 0 to 10, with the linear ramp and without, at the token temperature that 
 """
 
 from experiments.small import experiment, measured
+from minimuse.evaluation import evaluate_diversity
 from minimuse.muse import Muse
 
-SCALES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0)
+SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
 ARMS = {
     f"{'ramp' if ramp else 'constant'}, t {scale:g}, token temperature {temperature:g}": dict(
         guidance=scale, ramp=ramp, token_temperature=temperature, temperature=4.5, steps=12
@@ -17,12 +18,16 @@ ARMS = {
     for ramp in (True, False)
     if scale or ramp  # without guidance there is nothing to ramp
 }
-FIRST, CAPTIONS = 10_000, 128  # as in experiments.sampling
+FIRST, CAPTIONS, DIVERSE = 10_000, 128, 16  # as in experiments.sampling
 
 
 def run(arm: str, seed: int) -> dict:
-    options = ARMS[arm]
-    return dict(options=options) | measured(Muse.from_pretrained("tiny"), CAPTIONS, first=FIRST, seed=seed, **options)
+    options, muse = ARMS[arm], Muse.from_pretrained("tiny")
+    about = dict(first=FIRST, seed=seed) | options
+    row = dict(options=options) | measured(muse, CAPTIONS, **about)
+    if options["token_temperature"] == 1.0:
+        row["diversity"] = evaluate_diversity(muse, n=DIVERSE, **about)
+    return row
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ WORDS = {  # the caption, and the negative caption
     "negative: the thing": ("{object}", "{thing}"),
     "negative: the caption with it": ("{object}", "{object} on {thing}"),
 }
-ARMS = {"not mentioned": ("not mentioned", 0.5, True), "asked for": ("asked for", 0.5, True)} | {
+ARMS = {f"{words}, constant, t 2": (words, 2.0, False) for words in list(WORDS)[:2]} | {
     f"{words}, {'ramp' if ramp else 'constant'}, t {scale:g}": (words, scale, ramp)
     for words in list(WORDS)[2:]
     for scale in (0.5, 2.0, 4.0)
@@ -32,7 +32,7 @@ ARMS = {"not mentioned": ("not mentioned", 0.5, True), "asked for": ("asked for"
 
 
 def prompts() -> list[tuple[scenes.Scene, str, str]]:
-    """Scene, object and unwanted background of every picture; objects and backgrounds in all their pairs in turn."""
+    """Scene, object and unwanted background of every picture: objects at random, backgrounds in turn."""
     rng, colours, found = random.Random(0), tuple(scenes.BACKGROUNDS), []
     for i in range(PICTURES):
         scene = scenes.random_scene(rng, "one", "val")

@@ -77,7 +77,10 @@ def test_every_way_to_sample_runs(micro, monkeypatch):
     assert sampling.run("temperature 4.5", 0)["frechet"] == sampling.run("confidence, 12", 0)["frechet"]
     row = guidance.run("ramp, t 0, token temperature 1", 0)
     assert row["options"]["guidance"] == 0 and 0 <= row["overall"] <= 1
-    ways = {arm: negatives.run(arm, 0) for arm in ("not mentioned", "negative: the caption with it, ramp, t 4")}
+    ways = {
+        arm: negatives.run(arm, 0)
+        for arm in ("not mentioned, constant, t 2", "negative: the caption with it, ramp, t 4")
+    }
     assert all(0 <= row["unwanted"] <= 1 and 0 <= row["object"] <= 1 for row in ways.values())
 
 
