@@ -230,7 +230,7 @@ def test_a_wheel_holds_what_the_library_reads():
     held = {file.distribution_path for file in builders.WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {"minimuse/__init__.py", "minimuse/py.typed", "minimuse/teach/doctor.py"} <= held
     data = ["sprites.parquet", "LICENSE-sprites.md"]
-    for folder in ("t5-scenes", "checkpoints", "curves"):
+    for folder in ("t5-scenes", "checkpoints", "curves", "experiments", "results"):
         inside = [path for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
         assert inside, f"data/{folder} is empty"
         data += [path.relative_to(ROOT / "data").as_posix() for path in inside]
