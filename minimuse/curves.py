@@ -70,6 +70,11 @@ def experiment(name: str) -> dict:
     return _read("experiments", name, "experiment")
 
 
+def result(name: str) -> dict:
+    """What `python tools/results.py --measure NAME` kept: command, date, machine, versions, result."""
+    return _read("results", name, "result")
+
+
 def _read(folder: str, name: str, what: str) -> dict:
     path = data_dir() / folder / f"{name}.json"
     if not path.is_file():

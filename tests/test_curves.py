@@ -32,6 +32,8 @@ def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
         curves.reference("nothing")
     with pytest.raises(FileNotFoundError, match="no experiment 'nothing'"):
         curves.experiment("nothing")
+    with pytest.raises(FileNotFoundError, match="no result 'nothing'; there are: .*decoding"):
+        curves.result("nothing")
     for path in (curves.data_dir() / "curves").glob("*.json"):
         curve = curves.reference(path.stem)
         assert curve["machine"]["processor"] and curve["step"] == sorted(curve["step"])

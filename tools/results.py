@@ -29,6 +29,7 @@ COMMANDS = {
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
+    "decoding": "python -m benchmarks.decoding --json",
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
