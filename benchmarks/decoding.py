@@ -21,7 +21,7 @@ from flax import nnx
 
 from minimuse import baselines, modules, muse, training
 from minimuse.config import TransformerConfig, get_preset
-from minimuse.decoding import guide, parallel_decode
+from minimuse.decoding import both_halves, guide, parallel_decode
 from minimuse.transformer import BaseTransformer
 
 SIDES, BATCHES = (8, 16, 32), (1, 16)
@@ -67,11 +67,11 @@ def contestants(config: TransformerConfig, batch: int) -> dict:
 def sample_with_text(graphdef, params, text, negative, keys, options, *, once: bool):
     """`muse.sample_base` with the text's keys and values computed once, or anew at each step."""
     model, batch = nnx.merge(graphdef, params), len(keys)
-    embeddings, text_mask = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, negative)
+    embeddings, text_mask = both_halves(text, negative)
     kept = model.text_keys_values(embeddings)
 
     def logits_fn(tokens, t):
-        both = jnp.concatenate([tokens, tokens])
+        both = both_halves(tokens, tokens)
         # The barrier ties the text to this step's tokens; without it XLA finds out that nothing changes.
         keys_values = kept if once else model.text_keys_values(jax.lax.optimization_barrier((embeddings, both))[0])
         logits = model(both, keys_values, text_mask)

@@ -1,9 +1,13 @@
-"""The experiments that the chapters show: each is a command that trains small models and stores what it measured.
+"""The experiments that the chapters show: each is a command that stores what it measured, most after training
+small models.
 
     python -m experiments.discriminator        chapter 03: a tokenizer before, after and without its second phase
     python -m experiments.mask_rates           chapter 06: fixed against variable mask rates
     python -m experiments.text_encoders        chapter 04: a frozen, a random and a learned text encoder
     python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves
+    python -m experiments.sampling             chapter 07: temperatures, steps, orders, laws of the shipped transformer
+    python -m experiments.guidance             chapter 08: guidance scales, with and without the ramp
+    python -m experiments.negatives            chapter 08: three ways to say what should not be seen
 
 The runs of an experiment differ in one thing, its arm, and in their seeds. Stopped and started again, a command goes on
 where it was; data/experiments/NAME.json keeps the command, the machine, the settings and one row a run.

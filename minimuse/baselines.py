@@ -19,7 +19,7 @@ from flax import nnx
 
 from minimuse import modules, transformer
 from minimuse.config import DiffusionConfig, Preset, TransformerConfig, from_dict
-from minimuse.decoding import draw_tokens, guide
+from minimuse.decoding import both_halves, draw_tokens, guide
 from minimuse.muse import Muse, checked, whole_number
 from minimuse.transformer import BaseTransformer, Block, attend
 from minimuse.vqgan import nearest_code
@@ -89,8 +89,8 @@ def sample_autoregressive(graphdef, params, text, negative, keys, options, *, gu
     options                guidance, the same at every place, and token_temperature
     """
     model, batch = nnx.merge(graphdef, params), len(keys)
-    if guided:  # both halves in one batch
-        text = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, negative)
+    if guided:
+        text = both_halves(text, negative)
     embeddings, text_mask = text
     keys_values = model.text_keys_values(embeddings)
     depth, rows, _, *head = keys_values[0].shape
@@ -98,7 +98,7 @@ def sample_autoregressive(graphdef, params, text, negative, keys, options, *, gu
 
     def place(carry, i):
         token, past = carry
-        both = jnp.concatenate([token, token]) if guided else token
+        both = both_halves(token, token) if guided else token
         logits, past = model.step(both, i, past, keys_values, text_mask)
         if guided:
             logits = guide(logits[:batch], logits[batch:], options["guidance"])
@@ -168,8 +168,8 @@ def sample_diffusion(graphdef, params, text, negative, keys, options, *, guided:
     options                guidance, the same at every step
     """
     model, batch = nnx.merge(graphdef, params), len(keys)
-    if guided:  # both halves in one batch
-        text = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, negative)
+    if guided:
+        text = both_halves(text, negative)
     embeddings, text_mask = text
     keys_values = model.text_keys_values(embeddings)
     shape = len(model.positions()), model.codes().shape[1]
@@ -177,7 +177,7 @@ def sample_diffusion(graphdef, params, text, negative, keys, options, *, guided:
     def step(carry, s):
         z, _ = carry
         now, then = 1 - s / steps, 1 - (s + 1) / steps
-        both = jnp.concatenate([z, z]) if guided else z
+        both = both_halves(z, z) if guided else z
         v = model(both, jnp.full(len(both), now), keys_values, text_mask)
         if guided:
             v = guide(v[:batch], v[batch:], options["guidance"])

@@ -29,6 +29,11 @@ def guide(conditional: jax.Array, unconditional: jax.Array, t: jax.Array) -> jax
     return (1 + t) * conditional - t * unconditional
 
 
+def both_halves(guided, unguided):
+    """Two trees of arrays [B, ...] as one of [2 B, ...]: one batch for the two answers that `guide` takes."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), guided, unguided)
+
+
 def keep_likeliest(logits: jax.Array, top_k: int) -> jax.Array:
     """Logits [..., K] with all but the top_k greatest at minus infinity; what equals the last of them stays, too."""
     return jnp.where(logits < jax.lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)

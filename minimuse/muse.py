@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from minimuse.config import SampleConfig, from_dict
-from minimuse.decoding import ORDERS, Trace, guide, order_ranks, parallel_decode
+from minimuse.decoding import ORDERS, Trace, both_halves, guide, order_ranks, parallel_decode
 from minimuse.files import whole, write_text
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
@@ -53,15 +53,15 @@ def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_i
     """
     model = nnx.merge(graphdef, params)
     batch = keys.shape[0]
-    if guided:  # both halves in one batch
-        text = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), text, negative)
+    if guided:
+        text = both_halves(text, negative)
     embeddings, text_mask = text
     keys_values = model.text_keys_values(embeddings)
 
     def logits_fn(tokens, t):
         if not guided:
             return model(tokens, keys_values, text_mask)
-        logits = model(jnp.concatenate([tokens, tokens]), keys_values, text_mask)
+        logits = model(both_halves(tokens, tokens), keys_values, text_mask)
         return guide(logits[:batch], logits[batch:], t)
 
     tokens = jnp.full((batch, grid[0] * grid[1]), mask_id, jnp.int32)
