@@ -21,6 +21,7 @@ class VQGANConfig:
     channels: tuple[int, ...] = (256,)  # finest resolution first; each next one halves height and width
     blocks: int = 1  # residual blocks a resolution; the decoder has one more
     encoder_kernel: int = 1  # of the encoder's convolutions; 1: a token knows its own patch alone
+    decoder_growth: int = 1  # times the decoder's channels, and times its blocks; 2 after fine-tuning (section 2.5)
     beta: float = 0.25  # weight of the commitment term
     codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes learn by the codebook loss
 
@@ -56,6 +57,21 @@ class TransformerConfig:
     text_width: int = 192  # width of the text encoder's output
     text_length: int = 32  # S at most, text tokens
     attention: str = "plain"  # how it is computed: "plain", "xla" or "cudnn", see transformer.attend
+    window: int = 0  # places a side of a window of multi-axis attention; 0: every token attends to all
+
+
+@dataclass(frozen=True)
+class SuperresConfig(TransformerConfig):
+    """The super-resolution transformer (paper section 2.4, table 6)."""
+
+    grid: tuple[int, int] = (32, 32)
+    width: int = 128
+    depth: int = 4
+    mlp_width: int = 512
+    window: int = 8
+    low_codebook_size: int = 1024  # K of the tokenizer whose tokens it is given
+    low_grid: tuple[int, int] = (8, 8)  # h x w of those
+    low_depth: int = 4  # self-attention layers that they go through
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class TrainConfig:
     scenes: int = 0  # distinct training scenes; 0 draws new ones at every step
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples trained without their caption (section 2.7)
+    low_noise: float = 0.0  # share of the low-resolution tokens replaced at most, as the base stage errs, too
     schedule: str | float = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     seed: int = 0
 
@@ -100,6 +117,7 @@ class AdversarialConfig(TrainConfig):
     r1: float = 0.0  # weight of the R1 regularizer; the loss has half of it
     lecam: float = 0.01  # weight of the LeCam regularizer
     freeze_tokens: bool = True  # train the decoder alone, so that tokens and what was trained on them stay valid
+    crop: int = 0  # train on pieces of so many pixels a side, with an object in each; 0: on whole pictures
 
 
 @dataclass(frozen=True)
@@ -107,10 +125,10 @@ class SampleConfig:
     """What `Muse.generate` uses when it is not told otherwise."""
 
     steps: tuple[int, int] = (12, 8)  # base, super-resolution
-    guidance: float = 0.5  # t of equation 1, at the last step
+    guidance: tuple[float, float] = (0.5, 0.0)  # t of equation 1, at the last step
     ramp: bool = True  # t rises linearly from step to step; False: it is the same at all
-    temperature: float = 4.5  # of the noise on the confidence
-    token_temperature: float = 0.25  # of the tokens: logits are divided by it before one is drawn
+    temperature: tuple[float, float] = (4.5, 0.0)  # of the noise on the confidence
+    token_temperature: tuple[float, float] = (0.25, 0.25)  # of the tokens: logits are divided by it before one is drawn
     top_k: int = 0  # tokens are drawn from so many likeliest codes; 0: from all
     law: str = "cosine"  # of the decode schedule, a name in masking.LAWS
     order: str = "confidence"  # in which places are revealed, a name in decoding.ORDERS
@@ -126,6 +144,7 @@ class Preset:
     tokenizer: VQGANConfig = VQGANConfig()
     superres_tokenizer: VQGANConfig = VQGANConfig(image_size=128, factor=4, channels=(128,))
     base: TransformerConfig = TransformerConfig()
+    superres: SuperresConfig = SuperresConfig()
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
 
@@ -151,6 +170,12 @@ PRESETS = {
                     steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
                 ),
                 **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
+                "superres": TrainConfig(
+                    steps=3000, batch=8, learning_rate=3e-3, muon=0.01, scenes=24_000, label_smoothing=0.0
+                ),
+                "superres_decoder": AdversarialConfig(
+                    steps=1500, batch=8, learning_rate=1e-3, muon=0.005, b2=0.99, weight_decay=1e-4, crop=64
+                ),
             },
         ),
         Preset(  # seconds a stage; for the tests and for a first look at the training commands
@@ -161,6 +186,9 @@ PRESETS = {
                 image_size=128, factor=4, codebook_size=64, code_dim=8, channels=(16,), blocks=1
             ),
             base=TransformerConfig(codebook_size=64, width=32, depth=2, heads=2, mlp_width=64),
+            superres=SuperresConfig(
+                codebook_size=64, width=32, depth=2, heads=2, mlp_width=64, low_codebook_size=64, low_depth=1
+            ),
             train={
                 "text": TrainConfig(steps=8, batch=8, warmup=2),
                 "scorer": TrainConfig(steps=8, batch=8, warmup=2),
@@ -170,6 +198,8 @@ PRESETS = {
                 **dict.fromkeys(
                     ("base", "autoregressive", "diffusion"), TrainConfig(steps=8, batch=8, warmup=2, scenes=64)
                 ),
+                "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
+                "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
             },
         ),
     ]

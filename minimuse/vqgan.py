@@ -5,10 +5,14 @@ size: any height and width that are multiples of f work. Normalisation is over c
 whole image, so that a token depends on its surroundings alone and equal patches get equal tokens.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from minimuse import modules
 from minimuse.config import VQGANConfig
 
 
@@ -90,16 +94,17 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """[B, h, w, code_dim] -> [B, h f, w f, 3], the encoder's mirror image with one more block a resolution."""
+    """[B, h, w, code_dim] -> [B, h f, w f, 3], the encoder's mirror image with one more block a resolution; all that
+    times config.decoder_growth."""
 
     def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
         self.patch = config.factor // 2 ** (len(config.channels) - 1)
-        widths = config.channels[::-1]
+        widths = [config.decoder_growth * width for width in config.channels[::-1]]
         stages = [_conv(config.code_dim, widths[0], 3, rngs)]
         for level, width in enumerate(widths):
             if level:
                 stages += [_conv(widths[level - 1], 4 * width, 1, rngs), Double()]
-            stages += [ResBlock(width, rngs=rngs) for _ in range(config.blocks + 1)]
+            stages += [ResBlock(width, rngs=rngs) for _ in range(config.decoder_growth * (config.blocks + 1))]
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), Swish(), _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
         self.stages = nnx.Sequential(*stages)
 
@@ -149,6 +154,65 @@ class VQGAN(nnx.Module):
     def detokenize(self, tokens: jax.Array) -> jax.Array:
         """Tokens int32 [B, h, w] -> pixels [B, H, W, 3], about in [-1, 1]."""
         return self.decoder(unit(self.codebook[...])[tokens])
+
+
+def widen(
+    kernel: jax.Array, rng: np.random.Generator, *, inputs: bool = True, outputs: bool = True, groups: int = 1
+) -> jax.Array:
+    """A convolution's kernel [k, k, in, out] for twice the channels, the second half of them copies of the first.
+
+    groups    parts that the output channels are split into afterwards (4 where `Double` follows); each has both copies
+
+    Copies of an input add up to what it was, whatever is added to one and taken from the other: that part is random, so
+    that the copies learn different things.
+    """
+    k, _, _, out = kernel.shape
+    if outputs:
+        parts = kernel.reshape(k, k, -1, groups, out // groups)
+        kernel = jnp.concatenate([parts, parts], -1).reshape(k, k, -1, 2 * out)
+    if inputs:
+        apart = jnp.asarray(rng.normal(size=kernel.shape), kernel.dtype) * jnp.std(kernel) / 2
+        kernel = jnp.concatenate([kernel / 2 + apart, kernel / 2 - apart], 2)
+    return kernel
+
+
+def grow_decoder(config: VQGANConfig, decoder: dict, seed: int = 0) -> tuple[VQGANConfig, dict, list[int]]:
+    """A decoder of twice the channels and residual blocks that draws exactly what `decoder` draws (section 2.5).
+
+    decoder    weights of Decoder(config), a nested dict
+    -> config and weights of the grown one, and which of its layers are new
+
+    Every channel becomes two, so no weight of the small decoder is lost (compare Net2Net, arXiv 1511.05641). After each
+    block stands a new one, whose last convolution is zero and so adds nothing yet.
+    """
+    if config.decoder_growth != 1:
+        raise ValueError(f"This decoder has grown {config.decoder_growth} times already; grow the small one.")
+    grown = dataclasses.replace(config, decoder_growth=2)
+    small, fresh = decoder["stages"]["layers"], modules.init(Decoder, grown, seed=seed)[1]["stages"]["layers"]
+    rng, last = np.random.default_rng(seed), max(small)
+    twice = lambda x: jnp.concatenate([x, x])  # noqa: E731
+
+    def wide(conv: dict, inputs: bool = True, outputs: bool = True) -> dict:
+        groups = 4 if conv["kernel"].shape[0] == 1 else 1  # of all kernels, those before `Double` alone are 1 x 1
+        parts = conv["bias"].reshape(groups, -1)
+        bias = jnp.concatenate([parts, parts], 1).ravel() if outputs else conv["bias"]
+        return dict(kernel=widen(conv["kernel"], rng, inputs=inputs, outputs=outputs, groups=groups), bias=bias)
+
+    layers, new, number = {}, [], 0
+    for i in range(last + 1):  # some numbers have no weights, those of Double and Swish
+        if "kernel" in (layer := small.get(i, {})):
+            layers[number] = wide(layer, inputs=i > 0, outputs=i < last)
+        elif "scale" in layer:
+            layers[number] = dict(scale=twice(layer["scale"]))
+        elif layer:
+            norms = {name: dict(scale=twice(layer[name]["scale"])) for name in ("norm1", "norm2")}
+            layers[number] = norms | {name: wide(layer[name]) for name in ("conv1", "conv2")}
+            number += 1
+            new.append(number)
+            silent = jax.tree.map(jnp.zeros_like, fresh[number]["conv2"])
+            layers[number] = fresh[number] | dict(conv2=silent)
+        number += 1
+    return grown, dict(stages=dict(layers=layers)), new
 
 
 def vq_losses(z: jax.Array, quantized: jax.Array) -> tuple[jax.Array, jax.Array]:

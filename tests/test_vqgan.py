@@ -1,15 +1,16 @@
 """The tokenizer: shapes, the quantizer by hand, losses, restart of dead codes."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import random_weights
+from conftest import random_tree, random_weights
 from flax import nnx
 
-from minimuse import vqgan, weights
+from minimuse import modules, vqgan, weights
 from minimuse.config import VQGANConfig
 
 SMALL = VQGANConfig(codebook_size=16, code_dim=4, channels=(8, 16), blocks=1)
@@ -214,3 +215,55 @@ def test_codes_that_are_means_need_no_codebook_loss():
         slope = jax.jit(jax.grad(loss))(params)
         assert bool(jnp.any(slope["codebook"] != 0)) == moves
         assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope["encoder"]))  # the commitment goes on
+
+
+# --- growing the decoder --------------------------------------------------------------------------------------------
+
+GROWING = (
+    VQGANConfig(codebook_size=16, code_dim=6, channels=(8, 16), blocks=1),
+    VQGANConfig(image_size=16, factor=4, codebook_size=16, code_dim=6, channels=(8,), blocks=2),
+)
+
+
+@pytest.mark.parametrize("config", GROWING)
+def test_a_grown_decoder_draws_what_the_small_one_drew(config):
+    graphdef, like = modules.abstract(vqgan.Decoder, config)
+    params = random_tree(like)
+    grown, wide, new = vqgan.grow_decoder(config, params)
+    graphdef2, like2 = modules.abstract(vqgan.Decoder, grown)
+    assert jax.tree.map(jnp.shape, wide) == jax.tree.map(lambda x: x.shape, like2)
+    codes = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype(np.float32)
+    small = nnx.merge(graphdef, params)(codes)
+    np.testing.assert_allclose(nnx.merge(graphdef2, wide)(codes), small, atol=1e-4)
+    count = lambda tree: sum("conv1" in layer for layer in tree["stages"]["layers"].values())  # noqa: E731
+    assert count(wide) == 2 * count(params) and len(new) == count(params)
+    for number in new:  # a new block has weights, and adds nothing yet
+        block = wide["stages"]["layers"][number]
+        assert block["conv1"]["kernel"].std() > 0 and not block["conv2"]["kernel"].any()
+
+
+def test_the_copies_of_a_channel_learn_different_things():
+    config = GROWING[0]
+    graphdef, wide = vqgan.grow_decoder(config, random_tree(modules.abstract(vqgan.Decoder, config)[1]))[:2]
+    graphdef = modules.abstract(vqgan.Decoder, graphdef)[0]
+    codes = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype(np.float32)
+    grads = jax.grad(lambda p: jnp.mean(nnx.merge(graphdef, p)(codes) ** 2))(wide)
+    kernel = np.asarray(grads["stages"]["layers"][0]["kernel"])  # the first convolution: its outputs are copied as is
+    one, other = kernel[..., :16], kernel[..., 16:]
+    assert np.abs(one - other).mean() > 0.3 * np.abs(one).mean()
+
+
+def test_a_kernel_is_widened_by_hand():
+    kernel = jnp.arange(1.0, 9.0).reshape(1, 1, 2, 4)
+    rng = np.random.default_rng(0)
+    assert vqgan.widen(kernel, rng, inputs=False)[0, 0].tolist() == [[1, 2, 3, 4] * 2, [5, 6, 7, 8] * 2]
+    assert vqgan.widen(kernel, rng, inputs=False, groups=2)[0, 0, 0].tolist() == [1, 2, 1, 2, 3, 4, 3, 4]
+    wide = vqgan.widen(kernel, rng, outputs=False)[0, 0]
+    np.testing.assert_allclose(wide[:2] + wide[2:], kernel[0, 0], atol=1e-6)
+    assert np.abs(wide[:2] - wide[2:]).min() > 1e-3
+
+
+def test_a_decoder_grows_once():
+    grown = dataclasses.replace(GROWING[0], decoder_growth=2)
+    with pytest.raises(ValueError, match="has grown 2 times already; grow the small one"):
+        vqgan.grow_decoder(grown, {})
