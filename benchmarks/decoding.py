@@ -30,7 +30,7 @@ WORDS, LENGTH = 12, 32  # text tokens of a caption, and what they are padded to
 ROUNDS, ENOUGH = 5, 20.0  # turns of each, but no more once they have taken so many seconds together
 
 
-def inputs(config: TransformerConfig, batch: int) -> tuple:
+def prompts(config: TransformerConfig, batch: int) -> tuple:
     """text, negative, keys as `Muse.prompts` makes them."""
     embeddings = jax.random.normal(jax.random.key(0), (batch, LENGTH, config.text_width))
     mask = jnp.broadcast_to(jnp.arange(LENGTH) < WORDS, (batch, LENGTH))
@@ -46,26 +46,28 @@ def compiled(function, graphdef, params, arguments: tuple, options: dict, **stat
 
 def contestants(config: TransformerConfig, batch: int) -> dict:
     """{name: program}, each of which draws `batch` pictures' tokens."""
-    numbers, arguments = dict(guidance=0.5), inputs(config, batch)
+    numbers, arguments = dict(guidance=0.5), prompts(config, batch)
     sampling = numbers | dict(temperature=4.5, token_temperature=0.25, ramp=True)
-    static = dict(grid=config.grid, mask_id=config.codebook_size, guided=True, order="confidence", steps=STEPS)
-    found = {f"parallel, {STEPS} steps": (muse.sample_base, BaseTransformer, config, sampling, static)}
+    static = dict(guided=True, order="confidence", steps=STEPS)
+    found = {
+        f"parallel, {STEPS} steps": (muse.sample_tokens, BaseTransformer, config, (None, *arguments), sampling, static)
+    }
     for name, extra in (("autoregressive", {}), ("diffusion", dict(steps=DIFFUSION_STEPS))):
         kind = baselines.TWINS[name]
         own = baselines.twin_config(name, get_preset("tiny"))
         own = type(own)(**(vars(own) | dict(grid=config.grid)))
         steps = extra.get("steps", config.grid[0] * config.grid[1])
         values = {key: value for key, value in sampling.items() if key in kind.numbers}
-        found[f"{name}, {steps} steps"] = (kind.sample, kind.module, own, values, dict(guided=True) | extra)
+        found[f"{name}, {steps} steps"] = (kind.sample, kind.module, own, arguments, values, dict(guided=True) | extra)
     return {
-        name: compiled(function, *modules.init(module, own), arguments, options, **static)
-        for name, (function, module, own, options, static) in found.items()
+        name: compiled(function, *modules.init(module, own), inputs, options, **static)
+        for name, (function, module, own, inputs, options, static) in found.items()
     }
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "once"))
 def sample_with_text(graphdef, params, text, negative, keys, options, *, once: bool):
-    """`muse.sample_base` with the text's keys and values computed once, or anew at each step."""
+    """`muse.sample_tokens` with the text's keys and values computed once, or anew at each step."""
     model, batch = nnx.merge(graphdef, params), len(keys)
     embeddings, text_mask = both_halves(text, negative)
     kept = model.text_keys_values(embeddings)
@@ -117,7 +119,7 @@ def main() -> None:
     tell(f"\n{'batch':>5}  pictures a second, {base.grid[0]} x {base.grid[1]} tokens, {STEPS} steps")
     graphdef, params = modules.init(BaseTransformer, base)
     for batch in BATCHES:
-        arguments, numbers = inputs(base, batch), dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
+        arguments, numbers = prompts(base, batch), dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
         names = {"keys and values once a prompt": True, "once a step": False}
         programs = {
             name: compiled(sample_with_text, graphdef, params, arguments, numbers, once=once)

@@ -6,6 +6,7 @@ small models.
     python -m experiments.text_encoders        chapter 04: a frozen, a random and a learned text encoder
     python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves
     python -m experiments.sampling             chapter 07: temperatures, steps, orders, laws of the shipped transformer
+    python -m experiments.race                 chapter 07: parallel decoding and its trained twins, quality against time
     python -m experiments.guidance             chapter 08: guidance scales, with and without the ramp
     python -m experiments.negatives            chapter 08: three ways to say what should not be seen
 

@@ -29,7 +29,8 @@ def run(arm: str, seed: int) -> dict:
         if arm == "control":
             control = dataclasses.replace(SECOND, adversarial=0.0, seed=seed)
             folder = RUNS / "discriminator" / f"control-{seed}"
-            params = stages.adversarial_phase(PRESET, STAGE, control, params, {}, folder)
+            config, first = getattr(PRESET, STAGE), PRESET.train[STAGE]
+            params = stages.adversarial_phase(config, control, first.steps * first.batch, params, {}, folder)
         muse = Muse(muse.text, muse.configs, muse.params | {STAGE: params}, muse.sampling, muse.text_name)
     return evaluate_tokenizer(muse, "superres", n=PICTURES)
 

@@ -22,7 +22,7 @@ FIRST, CAPTIONS, DIVERSE = 10_000, 128, 16  # as in experiments.sampling
 
 
 def run(arm: str, seed: int) -> dict:
-    options, muse = ARMS[arm], Muse.from_pretrained("tiny")
+    options, muse = ARMS[arm], Muse.from_pretrained("tiny", superres=False)
     about = dict(first=FIRST, seed=seed) | options
     row = dict(options=options) | measured(muse, CAPTIONS, **about)
     if options["token_temperature"] == 1.0:

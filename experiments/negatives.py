@@ -42,7 +42,7 @@ def prompts() -> list[tuple[scenes.Scene, str, str]]:
 
 
 def run(arm: str, seed: int) -> dict:
-    (words, scale, ramp), muse, asked = ARMS[arm], Muse.from_pretrained("tiny"), prompts()
+    (words, scale, ramp), muse, asked = ARMS[arm], Muse.from_pretrained("tiny", superres=False), prompts()
     caption, negative = WORDS[words]
     images, options = [], dict(guidance=scale, ramp=ramp, token_temperature=0.25, temperature=4.5, steps=12)
     for start in range(0, PICTURES, 64):

@@ -26,7 +26,7 @@ FIRST, CAPTIONS, DIVERSE = 10_000, 128, 16  # the last: captions of which divers
 
 @functools.cache  # three arms change nothing
 def drawn(seed: int, options: tuple, diverse: bool) -> dict:
-    about, muse = dict(first=FIRST, seed=seed) | dict(options), Muse.from_pretrained("tiny")
+    about, muse = dict(first=FIRST, seed=seed) | dict(options), Muse.from_pretrained("tiny", superres=False)
     found = measured(muse, CAPTIONS, **about)
     return found | (dict(diversity=evaluate_diversity(muse, n=DIVERSE, **about)) if diverse else {})
 

@@ -29,7 +29,7 @@ def small_preset(train: TrainConfig) -> Preset:
 
 def muse_of(base: dict, text: TextEncoder) -> Muse:
     """The shipped Muse with another base transformer and text encoder."""
-    shipped = Muse.from_pretrained("tiny")
+    shipped = Muse.from_pretrained("tiny", superres=False)
     configs, params = shipped.configs | dict(base=SMALL), shipped.params | dict(base=base)
     return Muse(text, configs, params, shipped.sampling, "t5-scenes")
 

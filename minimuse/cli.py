@@ -36,10 +36,24 @@ class Sampling:
     """Of the decode schedule: cosine, linear, square and so on."""
     order: Literal["confidence", "halton", "random"] | None = None
     """In which places are revealed."""
+    superres_steps: int | None = None
+    """Decoding steps of the super-resolution stage."""
+    superres_guidance: float | None = None
+    """Its guidance scale t."""
+    superres_temperature: float | None = None
+    """Of the noise on its confidence."""
+    superres_token_temperature: float | None = None
+    """Of its tokens."""
 
-    def options(self) -> dict:
-        """Those that were given, as `Muse.generate` takes them."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+    def options(self, defaults: dict) -> dict:
+        """Those that were given, as `Muse.generate` takes them; `defaults` are the checkpoint's."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        found = {name: value for name, value in given.items() if not name.startswith("superres_")}
+        for name in (name.removeprefix("superres_") for name in given.keys() - found.keys()):
+            if not isinstance(defaults.get(name), tuple):
+                raise ValueError(f"--superres-{name.replace('_', '-')} is for a checkpoint with super-resolution.")
+            found[name] = (found.get(name, defaults[name][0]), given[f"superres_{name}"])
+        return found
 
 
 Options = Annotated[Sampling, tyro.conf.arg(name="")]  # --steps rather than --sampling.steps
@@ -84,6 +98,8 @@ def generate(
     out: Path = Path("minimuse.png"),
     checkpoint: str = "tiny",
     negative: str | None = None,
+    superres: bool = True,
+    finetuned: bool = True,
     scale: int = 1,
     sampling: Options = Sampling(),
 ) -> None:
@@ -96,6 +112,8 @@ def generate(
         out: The file to write (.png, .jpg or .webp).
         checkpoint: A shipped preset's name, or a checkpoint folder.
         negative: A caption of what should not be seen.
+        superres: Raise the resolution, if the checkpoint can.
+        finetuned: Use the fine-tuned decoder, if the checkpoint has one.
         scale: Make every pixel this many pixels wide.
         sampling: How they are drawn.
     """
@@ -106,19 +124,30 @@ def generate(
     _writable(out)
     from minimuse.muse import Muse
 
-    muse = Muse.from_pretrained(checkpoint)
-    images = muse.generate(list(captions), n, seed, negative=negative, **sampling.options())
+    muse = Muse.from_pretrained(checkpoint, superres=superres)
+    options = sampling.options(muse.defaults) | ({} if finetuned else dict(finetuned=False))
+    images = muse.generate(list(captions), n, seed, negative=negative, **options)
     save_picture(images, out, n, scale)
     print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
-ALL = ("text", "tokenizer", "superres_tokenizer", "base")
+ALL = ("text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder")
+Stage = Literal[
+    "text",
+    "scorer",
+    "tokenizer",
+    "superres_tokenizer",
+    "base",
+    "superres",
+    "superres_decoder",
+    "autoregressive",
+    "diffusion",
+    "all",
+]
 
 
 def train(
-    stage: Positional[
-        Literal["text", "scorer", "tokenizer", "superres_tokenizer", "base", "autoregressive", "diffusion", "all"]
-    ],
+    stage: Positional[Stage],
     /,
     *,
     preset: str = "tiny",
@@ -130,8 +159,9 @@ def train(
 
     Args:
         stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
-            superres_tokenizer: VQGAN; base: the masked transformer; autoregressive and diffusion: what Muse is
-            compared with (baselines.py); all: all of Muse, without scorer and baselines.
+            superres_tokenizer: VQGAN; base and superres: the masked transformers; superres_decoder: a larger decoder
+            behind the same tokens; autoregressive and diffusion: what Muse is compared with (baselines.py); all: all
+            of Muse, without scorer and baselines.
         preset: Sizes and training settings, by name.
         out: The run folder; log.jsonl in each stage's folder holds the curves.
     """
@@ -160,6 +190,7 @@ def evaluate(
     split: Literal["train", "val", "unseen_pairs", "unseen_words"] = "val",
     n: int = 256,
     seed: int = 0,
+    finetuned: bool = True,
     sampling: Options = Sampling(),
     json_only: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -170,10 +201,11 @@ def evaluate(
             and diffusion: the same of the baselines; tokenizer: reconstruction of held-out scenes; scorer: how well it
             reads real renders.
         preset: A shipped preset's name, or a checkpoint folder.
-        stage: Whose tokenizer is measured.
+        stage: Whose pictures are measured, or whose tokenizer.
         split: Where the captions come from.
         n: Captions, or scenes (tokenizer, scorer).
         seed: Of the sampling.
+        finetuned: With the fine-tuned decoder of the stage superres, where there is one.
         sampling: How pictures are drawn.
         json_only: Print the JSON object on one line, without indents.
     """
@@ -181,19 +213,25 @@ def evaluate(
         raise ValueError(f"--n must be 1 or more; it was {n}.")
     if what in ("tokenizer", "scorer") and (split, seed, sampling) != ("val", 0, Sampling()):
         raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
-    if what != "tokenizer" and stage != "base":
-        raise ValueError(f"evaluate {what} has no --stage; only evaluate tokenizer does.")
+    if what not in ("tokenizer", "generation") and stage != "base":
+        raise ValueError(f"evaluate {what} has no --stage; evaluate tokenizer and generation do.")
     from minimuse import baselines, evaluation, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
         result = evaluation.evaluate_scorer(scorer.shipped_scorer(), n=n)
     elif what == "tokenizer":
-        result = evaluation.evaluate_tokenizer(Muse.from_pretrained(preset), stage, n=n)
+        muse = Muse.from_pretrained(preset)
+        grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
+        result = evaluation.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
     else:
-        twin = what in baselines.TWINS
-        drawer = baselines.Twin.from_pretrained(what, preset) if twin else Muse.from_pretrained(preset)
-        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, **sampling.options())
+        superres = stage == "superres"
+        muse = Muse.from_pretrained(preset, superres=superres)
+        drawer = baselines.Twin.from_pretrained(what, preset, muse) if what in baselines.TWINS else muse
+        options = sampling.options(drawer.defaults)
+        if superres:
+            options |= dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs)
+        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, **options)
         result["settings"] = dict(preset=preset) | result["settings"]
     print(json.dumps(result, indent=None if json_only else 2))
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -102,10 +103,11 @@ class TokenCache:
     tokens      uint16 [M, h, w]
     embeddings  float16 [total text tokens, width], all captions one after another
     ends        int64 [M], where each caption ends in `embeddings`
+    low         uint16 [M, h', w'], the low-resolution tokens of the same images, for super-resolution
     """
 
-    def __init__(self, tokens: np.ndarray, embeddings: np.ndarray, ends: np.ndarray):
-        self.tokens, self.embeddings, self.ends = tokens, embeddings, ends
+    def __init__(self, tokens: np.ndarray, embeddings: np.ndarray, ends: np.ndarray, low: np.ndarray | None = None):
+        self.tokens, self.embeddings, self.ends, self.low = tokens, embeddings, ends, low
         self.text_length = int(np.max(np.diff(ends, prepend=0)))
 
     def __len__(self) -> int:
@@ -114,17 +116,22 @@ class TokenCache:
     @classmethod
     def build(cls, examples: Callable, size: int, tokenize: Callable, encode: Callable, chunk: int = 256):
         """examples(i) -> (image uint8 [H, W, 3], caption) for i < size; tokenize: images [B, H, W, 3] -> [B, h, w];
-        encode: captions -> (embeddings [B, S, width], mask [B, S]). Work is done in chunks of one shape."""
+        encode: captions -> (embeddings [B, S, width], mask [B, S]). Work is done in chunks of one shape.
+
+        For super-resolution an image is a pair, large and small, and so is what `tokenize` is given and returns."""
         tokens, embeddings, lengths = [], [], []
         for start in range(0, size, chunk):
             count = min(chunk, size - start)
             # The last chunk is filled up with its first example, so that nothing is compiled for its odd size.
             picked = [examples(start + (i if i < count else 0)) for i in range(chunk)]
-            tokens.append(np.asarray(tokenize(np.stack([image for image, _ in picked])), np.uint16)[:count])
+            images = jax.tree.map(lambda *each: np.stack(each), *(image for image, _ in picked))
+            tokens.append(jax.tree.map(lambda x, count=count: np.asarray(x, np.uint16)[:count], tokenize(images)))
             vectors, mask = (np.asarray(x)[:count] for x in encode([caption for _, caption in picked]))
             embeddings.append(vectors[mask].astype(np.float16))
             lengths.append(mask.sum(-1))
-        return cls(np.concatenate(tokens), np.concatenate(embeddings), np.cumsum(np.concatenate(lengths)))
+        tokens = jax.tree.map(lambda *parts: np.concatenate(parts), *tokens)
+        tokens, low = tokens if isinstance(tokens, tuple) else (tokens, None)
+        return cls(tokens, np.concatenate(embeddings), np.cumsum(np.concatenate(lengths)), low)
 
     @classmethod
     def join(cls, parts: list["TokenCache"]) -> "TokenCache":
@@ -132,14 +139,15 @@ class TokenCache:
         starts = np.cumsum([0] + [len(part.embeddings) for part in parts])
         ends = [part.ends + start for part, start in zip(parts, starts)]
         tokens, embeddings = ([getattr(part, name) for part in parts] for name in ("tokens", "embeddings"))
-        return cls(np.concatenate(tokens), np.concatenate(embeddings), np.concatenate(ends))
+        low = None if parts[0].low is None else np.concatenate([part.low for part in parts])
+        return cls(np.concatenate(tokens), np.concatenate(embeddings), np.concatenate(ends), low)
 
     def save(self, path: Path | str) -> None:
         """One safetensors file, written whole or not at all."""
         from safetensors.numpy import save_file
 
         with whole(path) as partial:
-            save_file(dict(tokens=self.tokens, embeddings=self.embeddings, ends=self.ends), partial)
+            save_file({name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}, partial)
 
     @classmethod
     def load(cls, path: Path | str) -> "TokenCache":
@@ -148,11 +156,13 @@ class TokenCache:
         return cls(**load_file(path))
 
     def batch(self, indices: np.ndarray) -> dict:
-        """tokens int32 [B, N], text float16 [B, S, width] zero-padded, text_mask bool [B, S]; S is the longest
-        caption of the whole cache, so every batch has one shape."""
+        """tokens int32 [B, N], text float16 [B, S, width] zero-padded, text_mask bool [B, S], and low int32 [B, n] if
+        there are such; S is the longest caption of the whole cache, so every batch has one shape."""
         text = np.zeros((len(indices), self.text_length, self.embeddings.shape[1]), np.float16)
         mask = np.zeros(text.shape[:2], bool)
         for row, i in enumerate(indices):
             vectors = self.embeddings[self.ends[i - 1] if i else 0 : self.ends[i]]
             text[row, : len(vectors)], mask[row, : len(vectors)] = vectors, True
-        return dict(tokens=self.tokens[indices].reshape(len(indices), -1).astype(np.int32), text=text, text_mask=mask)
+        pictures = dict(tokens=self.tokens) | ({} if self.low is None else dict(low=self.low))
+        flat = {name: ids[indices].reshape(len(indices), -1).astype(np.int32) for name, ids in pictures.items()}
+        return flat | dict(text=text, text_mask=mask)

@@ -188,22 +188,25 @@ def rebuilt(images: np.ndarray, decoded: np.ndarray, scorer: Scorer | None = Non
     )
 
 
-def evaluate_tokenizer(muse, stage: str = "base", n: int = 512, scorer: Scorer | None = None) -> dict:
+def evaluate_tokenizer(
+    muse, stage: str = "base", n: int = 512, scorer: Scorer | None = None, finetuned: bool = False
+) -> dict:
     """Reconstruction of n held-out scenes (split `val`) by a Muse, or whatever has its tokenize, detokenize, configs.
 
-    stage: base or superres, whose tokenizer
+    stage: base or superres, whose tokenizer · finetuned: with the stage's fine-tuned decoder
     -> psnr: dB over all pixels · ssim · sharpness: share of the true pictures' · frechet: on the scorer's features, no
     FID · readable: share of facts the scorer reads right from the reconstructions · usage: share of the codebook that
     occurs · perplexity: of the codes
     """
     config, scorer = muse.configs[TOKENIZERS[stage]], scorer or shipped_scorer()
+    options = dict(finetuned=True) if finetuned else {}
     prompts = [scenes.example("val", i) for i in range(n)]
     images = scenes.render_batch([scene for scene, _ in prompts], config.image_size)
     counts, decoded = np.zeros(config.codebook_size), []
     for start in range(0, n, CHUNK):
         tokens = np.asarray(muse.tokenize(images[start : start + CHUNK], stage))
         counts += np.bincount(tokens.reshape(-1), minlength=config.codebook_size)
-        decoded.append(np.asarray(muse.detokenize(tokens, stage)))
+        decoded.append(np.asarray(muse.detokenize(tokens, stage, **options)))
     return dict(
         rebuilt(images, np.concatenate(decoded), scorer),
         readable=facts_share(prompts, scorer.read(np.concatenate(decoded))),
@@ -245,8 +248,6 @@ def evaluate_generation(
             bar.update(len(captions))
     seconds = time.monotonic() - begun
     used = getattr(muse, "defaults", {}) | {key: value for key, value in options.items() if value is not None}
-    if isinstance(used.get("steps"), (tuple, list)):
-        used["steps"] = used["steps"][0]
     images = np.concatenate(images)
     result = fidelity(prompts, images, scorer)
     if n > 1:

@@ -1,6 +1,7 @@
 """The pipeline: a caption to pixels (paper section 2), and its weights on disk.
 
-A checkpoint folder holds config.json, tokenizer.safetensors and base.safetensors, float16. Nothing is ever unpickled.
+A checkpoint folder holds config.json and one float16 safetensors file a stage: tokenizer and base at least, and for the
+cascade superres_tokenizer, superres and superres_decoder. Nothing is ever unpickled.
 """
 
 import dataclasses
@@ -17,13 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from minimuse import modules
 from minimuse.config import SampleConfig, from_dict
 from minimuse.decoding import ORDERS, Trace, both_halves, guide, order_ranks, parallel_decode
 from minimuse.files import whole, write_text
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
-from minimuse.vqgan import to_float, to_uint8
+from minimuse.vqgan import Decoder, to_float, to_uint8, unit
 from minimuse.weights import (
+    CASCADE,
     FORMAT,
     OPTIONAL,
     STAGES,
@@ -38,49 +41,48 @@ from minimuse.weights import (
 # --- sampling -------------------------------------------------------------------------------------------------------
 
 
-STATIC = ("graphdef", "grid", "mask_id", "guided", "order", "steps", "top_k", "law", "trace")
+STATIC = ("graphdef", "guided", "order", "steps", "top_k", "law", "trace")
 
 
 @functools.partial(jax.jit, static_argnames=STATIC)
-def sample_base(graphdef, params, text, negative, keys, options, *, grid, mask_id, guided, order, **static):
-    """Draw base tokens: the whole of parallel decoding with guidance as one program.
+def sample_tokens(graphdef, params, low, text, negative, keys, options, *, guided, order, **static):
+    """Draw the tokens of one stage: the whole of parallel decoding with guidance as one program.
 
+    low              int [B, n], the low-resolution tokens that the super-resolution stage draws from; None for the base
     text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
                      place, and its mask is all False when there is none
     options, static  for `parallel_decode`: numbers that need no compiling anew (guidance, ramp, both temperatures), and
                      what does (steps, top_k, law, trace)
     -> tokens int [B, N], Trace or None
     """
-    model = nnx.merge(graphdef, params)
-    batch = keys.shape[0]
-    if guided:
-        text = both_halves(text, negative)
-    embeddings, text_mask = text
-    keys_values = model.text_keys_values(embeddings)
+    model, batch = nnx.merge(graphdef, params), len(keys)
+    seen = model.condition(both_halves(text, negative) if guided else text, low)
 
     def logits_fn(tokens, t):
         if not guided:
-            return model(tokens, keys_values, text_mask)
-        logits = model(both_halves(tokens, tokens), keys_values, text_mask)
+            return model(tokens, *seen)
+        logits = model(both_halves(tokens, tokens), *seen)
         return guide(logits[:batch], logits[batch:], t)
 
-    tokens = jnp.full((batch, grid[0] * grid[1]), mask_id, jnp.int32)
-    ranks = order_ranks(order, grid, keys)
-    return parallel_decode(logits_fn, tokens, keys, mask_id=mask_id, ranks=ranks, **static, **options)
+    tokens = jnp.full((batch, model.grid[0] * model.grid[1]), model.mask_id, jnp.int32)
+    ranks = order_ranks(order, model.grid, keys)
+    return parallel_decode(logits_fn, tokens, keys, mask_id=model.mask_id, ranks=ranks, **static, **options)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "grid"))
-def draw_pixels(graphdef, params: dict, tokens: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
-    """Tokens int [B, N] -> pixels uint8 [B, H, W, 3]."""
-    return to_uint8(nnx.merge(graphdef, params).detokenize(tokens.reshape(-1, *grid)))
+@functools.partial(jax.jit, static_argnames="graphdef")
+def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], with the weights of a Decoder and the codebook [K, C]."""
+    return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
 
 
 class Generation(NamedTuple):
     """What `Muse.generate(..., trace=True)` returns."""
 
-    images: np.ndarray  # uint8 [B, H, W, 3]
-    tokens: np.ndarray  # int [B, h, w]
+    images: np.ndarray  # uint8 [B, H, W, 3], as the last stage drew them
+    tokens: np.ndarray  # int [B, h, w], of the base stage
     trace: Trace  # each step's tokens, confidence and hidden places
+    superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run
+    superres_trace: Trace | None = None
 
 
 def _whole(value) -> bool:
@@ -112,11 +114,23 @@ def _strings(captions, what: str) -> list[str]:
     return list(given)
 
 
+# What each stage draws from or into: these sizes have to agree.
+AGREE = (
+    ("base", "codebook_size", "tokenizer", "codebook_size"),
+    ("superres", "codebook_size", "superres_tokenizer", "codebook_size"),
+    ("superres", "low_codebook_size", "tokenizer", "codebook_size"),
+    ("superres", "low_grid", "base", "grid"),
+    ("superres", "text_width", "base", "text_width"),
+    ("superres_decoder", "code_dim", "superres_tokenizer", "code_dim"),
+)
+
+
 class Muse:
     """All stages of one checkpoint, ready to draw.
 
     text        TextEncoder
-    configs     {"tokenizer": VQGANConfig, "base": TransformerConfig}
+    configs     {"tokenizer": VQGANConfig, "base": TransformerConfig}; for the cascade superres_tokenizer, superres and
+                superres_decoder, too (weights.STAGES)
     params      nested dicts of weights, by stage
     sampling    SampleConfig, what `generate` uses when it is not told otherwise
     """
@@ -124,9 +138,17 @@ class Muse:
     def __init__(self, text: TextEncoder, configs: dict, params: dict, sampling: SampleConfig, text_name: str):
         self.text, self.configs, self.params, self.sampling = text, configs, params, sampling
         self.text_name = text_name
-        sizes = {stage: configs[stage].codebook_size for stage in ("tokenizer", "base")}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"These stages were not trained together: their codebooks have {sizes} codes.")
+        for one, its, other, others in AGREE:
+            if one in configs and other in configs:
+                sizes = {
+                    f"{one}'s {its}": getattr(configs[one], its),
+                    f"{other}'s {others}": getattr(configs[other], others),
+                }
+                if len(set(sizes.values())) > 1:
+                    told = " and ".join(f"{name} is {size}" for name, size in sizes.items())
+                    raise ValueError(f"These stages were not trained together: {told}.")
+        if "superres" in configs and "superres_tokenizer" not in configs:
+            raise ValueError("There is a super-resolution transformer, but no superres_tokenizer to make pixels of it.")
         self.graphdefs = {stage: abstract(stage, config)[0] for stage, config in configs.items()}
         if text.width != configs["base"].text_width:
             raise ValueError(
@@ -135,8 +157,10 @@ class Muse:
             )
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike = "tiny") -> "Muse":
+    def from_pretrained(cls, name: str | os.PathLike = "tiny", *, superres: bool = True) -> "Muse":
         """Read a checkpoint: a preset's name (data/checkpoints/NAME) or any folder of the same form.
+
+        superres    False leaves the super-resolution stage out: pictures are then those of the base stage
 
         FileNotFoundError for a missing folder or file, ValueError for one that does not fit its config.json.
         """
@@ -146,6 +170,8 @@ class Muse:
         if missing:
             raise ValueError(f"{folder / 'config.json'} has no {', '.join(missing)}: are all stages trained?")
         there = {stage: config_cls for stage, (config_cls, _) in STAGES.items() if stage in values}
+        if not superres:
+            there = {stage: config_cls for stage, config_cls in there.items() if stage not in CASCADE}
         configs = {stage: from_dict(config_cls, values[stage]) for stage, config_cls in there.items()}
         params = {
             stage: load_weights(folder / f"{stage}.safetensors", abstract(stage, config)[1])
@@ -180,8 +206,11 @@ class Muse:
 
     @property
     def defaults(self) -> dict:
-        """What `generate` draws with when it is not told otherwise."""
-        return {name: value for name, value in dataclasses.asdict(self.sampling).items() if name != "text_length"}
+        """What `generate` draws with when it is not told otherwise; a pair is of the base and the next stage."""
+        values = {name: value for name, value in dataclasses.asdict(self.sampling).items() if name != "text_length"}
+        if "superres" in self.configs:
+            return values
+        return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
 
     def _encode(self, captions: list[str]) -> tuple[jax.Array, jax.Array]:
         """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
@@ -211,21 +240,22 @@ class Muse:
         seed: int = 0,
         *,
         steps: int | tuple[int, int] | None = None,
-        guidance: float | None = None,
+        guidance: float | tuple[float, float] | None = None,
         ramp: bool | None = None,
         negative: str | list[str] | None = None,
-        temperature: float | None = None,
-        token_temperature: float | None = None,
+        temperature: float | tuple[float, float] | None = None,
+        token_temperature: float | tuple[float, float] | None = None,
         top_k: int | None = None,
         law: str | None = None,
         order: str | None = None,
         superres: bool | None = None,
+        finetuned: bool | None = None,
         trace: bool = False,
     ) -> np.ndarray | Generation:
         """Draw n images of every caption: uint8 [len(captions) * n, H, W, 3], a caption's images side by side.
 
         seed         same seed, same device, same pictures; image i depends on (seed, i) alone, not on the batch
-        steps        decoding steps of the base (and of the super-resolution) stage
+        steps        decoding steps
         guidance     t of equation 1 at the last step; 0 leaves out the unguided half
         ramp         whether t rises linearly to that, or is the same at all steps
         negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
@@ -234,46 +264,78 @@ class Muse:
         top_k        draw tokens from so many likeliest codes alone; 0: from all
         law          of the decode schedule: cosine or another of masking.LAWS
         order        in which places are revealed: confidence, halton or random; the last two need no temperature
-        superres     None: if the checkpoint has that stage
-        trace        return a Generation, with tokens and every step
+        superres     whether the base's tokens are raised to the higher resolution; None: if the checkpoint can
+        finetuned    whether its pixels come from the fine-tuned decoder; None: if the checkpoint has one
+        trace        return a Generation, with the tokens and every step of each stage
+
+        Of steps, guidance and both temperatures a single number is the base stage's; a pair sets that of the
+        super-resolution stage, too.
         """
-        if superres:
-            raise ValueError("This checkpoint has no super-resolution stage; leave superres out.")
-        given = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-        options = checked({k: getattr(self.sampling, k) if v is None else v for k, v in given.items()})
-        options["ramp"] = bool(self.sampling.ramp if ramp is None else ramp)
+        superres = self._there(superres, "superres", "super-resolution stage", "superres")
+        finetuned = superres and self._there(finetuned, "superres_decoder", "fine-tuned decoder", "finetuned")
+        stages = ["base"] + ["superres"] * superres
+        pairs = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
+        pairs = {name: self._pair(name, value) for name, value in pairs.items()}
+        static = [dict(steps=self._steps(stage, pairs["steps"][i])) for i, stage in enumerate(stages)]
+        options = [
+            checked({name: pair[i] for name, pair in pairs.items() if name != "steps"}) for i in range(len(stages))
+        ]
         order, law = order or self.sampling.order, law or self.sampling.law
         for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
             if value not in known:
                 raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
         top_k = self.sampling.top_k if top_k is None else top_k
         top_k = whole_number("top_k", top_k, 0, self.configs["base"].codebook_size)
-        static = dict(steps=self._base_steps(steps), top_k=top_k, law=law, trace=bool(trace))
+        ramp = bool(self.sampling.ramp if ramp is None else ramp)
         text, negative, keys = self.prompts(captions, n, seed, negative)
-        grid = self.configs["base"].grid
-        tokens, steps_taken = sample_base(
-            self.graphdefs["base"],
-            self.params["base"],
-            text,
-            negative,
-            keys,
-            options,
-            grid=grid,
-            mask_id=self.configs["base"].codebook_size,
-            guided=options["guidance"] > 0,
-            order=order,
-            **static,
-        )
-        images = np.asarray(self.detokenize(tokens.reshape(-1, *grid)))
+        tokens, traces = [], []
+        for i, stage in enumerate(stages):
+            drawn, steps_taken = sample_tokens(
+                self.graphdefs[stage],
+                self.params[stage],
+                tokens[-1] if tokens else None,
+                text,
+                negative,
+                # Each stage draws of its own, whatever the other does.
+                jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31) if i else keys,
+                options[i] | dict(ramp=ramp),
+                guided=options[i]["guidance"] > 0,
+                order=order,
+                top_k=top_k,
+                law=law,
+                trace=bool(trace),
+                **static[i],
+            )
+            tokens.append(drawn)
+            traces.append(steps_taken)
+        images = np.asarray(self.detokenize(tokens[-1], stages[-1], finetuned=finetuned))
         if not trace:
             return images
-        return Generation(images, np.asarray(tokens).reshape(-1, *grid), jax.tree.map(np.asarray, steps_taken))
+        grids = [np.asarray(ids).reshape(-1, *self.configs[stage].grid) for ids, stage in zip(tokens, stages)]
+        traces = jax.tree.map(np.asarray, traces)
+        return Generation(images, grids[0], traces[0], *grids[1:], *traces[1:])
 
-    def _base_steps(self, steps) -> int:
-        """Decoding steps of the base stage, of what `generate` was given or of the checkpoint's own."""
-        steps = self.sampling.steps if steps is None else steps
-        base_steps = steps[0] if isinstance(steps, (tuple, list)) and steps else steps
-        return whole_number("steps", base_steps, 1, math.prod(self.configs["base"].grid))
+    def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
+        """Whether to run an optional stage: as is wanted, or if it is there."""
+        if wanted and stage not in self.configs:
+            raise ValueError(f"This checkpoint has no {what}; leave {name} out.")
+        return stage in self.configs if wanted is None else bool(wanted)
+
+    def _pair(self, name: str, value) -> tuple:
+        """A setting of the base and of the super-resolution stage, of what `generate` was given or the checkpoint's."""
+        own = getattr(self.sampling, name)
+        if value is None:
+            return own
+        if not isinstance(value, (tuple, list)):
+            return value, own[1]
+        if len(value) != 2:
+            raise ValueError(
+                f"{name} is one number, or a pair for the base and super-resolution stage; it was {value!r}."
+            )
+        return tuple(value)
+
+    def _steps(self, stage: str, steps) -> int:
+        return whole_number("steps", steps, 1, math.prod(self.configs[stage].grid))
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)
@@ -282,13 +344,22 @@ class Muse:
             raise ValueError(f"There is no tokenizer for the stage {stage!r}; this checkpoint has {', '.join(there)}.")
         return name
 
-    def detokenize(self, tokens: jax.Array, stage: str = "base") -> jax.Array:
-        """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3]; stage: base, superres."""
+    def detokenize(self, tokens: jax.Array, stage: str = "base", *, finetuned: bool = False) -> jax.Array:
+        """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3].
+
+        stage        base or superres, whose tokens they are
+        finetuned    with the fine-tuned decoder of the super-resolution tokenizer (section 2.5)
+        """
         name = self._tokenizer(stage)
-        side = self.configs[name].image_size // self.configs[name].factor
-        grid = (side, side) if tokens.ndim == 2 else tokens.shape[1:]
-        tokens = jnp.asarray(tokens).reshape(tokens.shape[0], -1)
-        return draw_pixels(self.graphdefs[name], self.params[name], tokens, grid=tuple(grid))
+        decoder, own = self.params[name]["decoder"], self.configs[name]
+        if finetuned:
+            if stage != "superres" or "superres_decoder" not in self.configs:
+                raise ValueError(f"This checkpoint has no fine-tuned decoder for the stage {stage!r}.")
+            decoder, own = self.params["superres_decoder"], self.configs["superres_decoder"]
+        tokens, side = jnp.asarray(tokens), own.image_size // own.factor
+        if tokens.ndim == 2:
+            tokens = tokens.reshape(-1, side, side)
+        return draw_pixels(modules.abstract(Decoder, own)[0], decoder, self.params[name]["codebook"], tokens)
 
     def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
         """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], of the base or the super-resolution tokenizer."""

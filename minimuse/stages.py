@@ -20,7 +20,16 @@ from minimuse.config import AdversarialConfig, Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
 from minimuse.t5 import TextEncoder
-from minimuse.weights import FORMAT, abstract, find_checkpoint, init, load_weights, read_config, save_weights
+from minimuse.weights import (
+    FORMAT,
+    TOKENIZERS,
+    abstract,
+    find_checkpoint,
+    init,
+    load_weights,
+    read_config,
+    save_weights,
+)
 
 CACHE_PART = 4096  # examples
 TEXT_SAMPLE = 200_000  # text tokens that say how their vectors vary
@@ -80,50 +89,78 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
         codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
-        params = adversarial_phase(preset, stage, second, params, codes, out / f"{stage}_adversarial")
+        begun = train.steps * train.batch  # the scenes before this one were the first phase's
+        params = adversarial_phase(config, second, begun, params, codes, out / f"{stage}_adversarial")
     save_weights(out / f"{stage}.safetensors", params)
     describe(out, preset, stage, config)
 
 
-def adversarial_phase(
-    preset: Preset, stage: str, second: AdversarialConfig, params: dict, codes: dict, folder: Path
-) -> dict:
-    """Train a tokenizer's weights on, against a discriminator, with checkpoints in `folder`; returns the new weights.
+def piece_around(scene: scenes.Scene, image: np.ndarray, size: int, step: int, rng: random.Random) -> np.ndarray:
+    """A square of `size` pixels of image [H, H, 3] with one of the scene's objects in it, at a multiple of `step`."""
+    item, scale = rng.choice(scene.items), len(image) / scenes.CANVAS
 
+    def start(centre: float) -> int:
+        wanted = centre * scale - size * rng.uniform(0.25, 0.75)  # so the object is not always in the middle
+        return int(min(max(round(wanted / step) * step, 0), len(image) - size))
+
+    x, y = (start(centre) for centre in item.centre)
+    return image[y : y + size, x : x + size]
+
+
+def adversarial_phase(config: VQGANConfig, second: AdversarialConfig, first: int, params: dict, codes: dict, out: Path):
+    """Train a tokenizer's weights on, against a discriminator, with checkpoints in `out`; returns the new weights.
+
+    first  number of the first scene
     codes  the state of the codebook (`vqgan.codebook_state`), if it learns too; nothing where tokens are frozen
     """
     from minimuse.scorer import shipped_scorer
 
-    config, train = getattr(preset, stage), preset.train[stage]
-    first = train.steps * train.batch  # the scenes before this one were the first phase's
-
     def batch_at(step):
-        drawn = tokenizer_scenes(range(first + step * second.batch, first + (step + 1) * second.batch), train.seed)
-        return dict(images=scenes.render_batch(drawn, config.image_size))
+        drawn = tokenizer_scenes(range(first + step * second.batch, first + (step + 1) * second.batch), second.seed)
+        images = scenes.render_batch(drawn, config.image_size)
+        if second.crop:
+            rng = random.Random(f"crop/{second.seed}/{step}")
+            pairs = zip(drawn, images)
+            images = np.stack([piece_around(*pair, second.crop, config.factor, rng) for pair in pairs])
+        return dict(images=images)
 
     update = functools.partial(vqgan.update_codes, config) if codes else None
-    step = adversarial.make_step(abstract(stage, config)[0], config, second, shipped_scorer().maps, update)
+    graphdef = modules.abstract(vqgan.VQGAN, config)[0]
+    step = adversarial.make_step(graphdef, config, second, shipped_scorer().maps, update)
     state = adversarial.init_state(params, second, **codes)
     # A second phase goes with the first phase that it was begun from, and with no other.
     about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
-    return adversarial.weights(training.fit(folder, step, state, batch_at, second, **about))
+    return adversarial.weights(training.fit(out, step, state, batch_at, second, **about))
 
 
-def load_tokenizer(preset: Preset, out: Path) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and weights of the tokenizer: the run's own if it is trained, else the shipped one."""
-    own = (out / "tokenizer.safetensors").is_file()
+def train_decoder(preset: Preset, out: Path) -> None:
+    """The super-resolution tokenizer's decoder, grown and trained on; its encoder and codebook, and so all tokens, stay
+    as they are (section 2.5)."""
+    stage = "superres_decoder"
+    small, train, first = preset.superres_tokenizer, preset.train[stage], preset.train["superres_tokenizer"]
+    params = load_tokenizer(preset, out, "superres_tokenizer")[1]
+    config, decoder, _ = vqgan.grow_decoder(small, params["decoder"], train.seed)
+    begun = first.steps * first.batch  # the scenes before this one were the tokenizer's
+    params = adversarial_phase(config, train, begun, params | dict(decoder=decoder), {}, out / stage)
+    save_weights(out / f"{stage}.safetensors", params["decoder"])
+    describe(out, preset, stage, config)
+
+
+def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> tuple[nnx.GraphDef, dict]:
+    """Graph definition and weights of a tokenizer: the run's own if it is trained, else the shipped one."""
+    own = (out / f"{stage}.safetensors").is_file()
     try:
         folder = out if own else find_checkpoint(preset.name)
-    except FileNotFoundError:
+        config = from_dict(VQGANConfig, read_config(folder)[stage])
+    except (FileNotFoundError, KeyError):
         raise FileNotFoundError(
-            f"{out} has no tokenizer, and none is shipped for preset {preset.name!r}. Train it first: "
-            f"python -m minimuse train tokenizer --preset {preset.name} --out {out}"
+            f"{out} has no {stage}, and none is shipped for preset {preset.name!r}. Train it first: "
+            f"python -m minimuse train {stage} --preset {preset.name} --out {out}"
         ) from None
-    config = from_dict(VQGANConfig, read_config(folder)["tokenizer"])
-    if config != preset.tokenizer:
-        raise ValueError(f"{folder} holds another tokenizer ({config}) than preset {preset.name!r}. Train it first.")
-    graphdef, like = abstract("tokenizer", config)
-    return graphdef, load_weights(folder / "tokenizer.safetensors", like)
+    if config != getattr(preset, stage):
+        raise ValueError(f"{folder} holds another {stage} ({config}) than preset {preset.name!r}. Train it first.")
+    graphdef, like = abstract(stage, config)
+    return graphdef, load_weights(folder / f"{stage}.safetensors", like)
 
 
 def load_text(preset: Preset, out: Path) -> TextEncoder:
@@ -132,22 +169,34 @@ def load_text(preset: Preset, out: Path) -> TextEncoder:
     return TextEncoder.from_pretrained(str(own) if (own / "config.json").is_file() else preset.text)
 
 
-def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, str]:
-    """Tokens and text embeddings of the training scenes for the run `out`, made once and kept in `folder`; and their
-    name."""
+def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") -> tuple[TokenCache, str]:
+    """Tokens and text embeddings of a stage's training scenes for the run `out`, made once and kept in `folder`; and
+    their name. For the stage superres, the low-resolution tokens, too."""
     from tqdm.auto import tqdm
 
     from minimuse.muse import read_tokens
 
-    train, text = preset.train["base"], load_text(preset, out)
-    graphdef, params = load_tokenizer(preset, out)
+    train, text = preset.train[stage], load_text(preset, out)
+    names = [TOKENIZERS["base"]] + [TOKENIZERS["superres"]] * (stage == "superres")
+    tokenizers = [load_tokenizer(preset, out, name) for name in names]
     # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
-    # decoder has no part in it.
-    made_from = fingerprint(f"{train.scenes}/{train.seed}", params["encoder"], params["codebook"], text.params)
+    # decoders have no part in it.
+    read = [params[part] for _, params in tokenizers for part in ("encoder", "codebook")]
+    made_from = fingerprint(f"{train.scenes}/{train.seed}", *read, text.params)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tokens-{made_from}.safetensors"
     if path.is_file():
         return TokenCache.load(path), path.stem
+
+    def example(i: int):
+        scene, caption = scenes.example("train", i, train.seed)
+        images = [scenes.render(scene, getattr(preset, name).image_size) for name in names]
+        return (images[0] if stage == "base" else tuple(images[::-1])), caption
+
+    def tokenize(images):
+        if stage == "base":
+            return read_tokens(*tokenizers[0], images)
+        return tuple(read_tokens(*tokenizer, each) for tokenizer, each in zip(tokenizers[::-1], images))
 
     # In parts that stay on disk until the whole is there: it takes minutes, and a kill may lose one at most.
     parts = []
@@ -155,9 +204,9 @@ def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, st
         size, part = min(CACHE_PART, train.scenes - start), path.with_suffix(f".part{start}")
         if not part.is_file():
             TokenCache.build(
-                lambda i, start=start: scenes.pictured("train", start + i, train.seed, preset.tokenizer.image_size),
+                lambda i, start=start: example(start + i),
                 size,
-                lambda images: read_tokens(graphdef, params, images),
+                tokenize,
                 lambda captions: text.encode(captions, length=preset.sampling.text_length),
                 chunk=min(256, train.scenes),
             ).save(part)
@@ -169,13 +218,17 @@ def token_cache(preset: Preset, out: Path, folder: Path) -> tuple[TokenCache, st
     return cache, path.stem
 
 
-def train_base(preset: Preset, out: Path, caches: Path | None = None) -> None:
-    """The masked transformer on cached tokens and text embeddings; several runs may keep their caches in one folder."""
-    train = preset.train["base"]
-    graphdef, params = init("base", preset.base, train.seed)
-    start = functools.partial(transformer.start_from_codes, params)
-    loss = functools.partial(transformer.transformer_loss, graphdef, preset.base, train)
-    _train_transformer(preset, out, caches, "base", preset.base, start, loss)
+def train_base(preset: Preset, out: Path, caches: Path | None = None, stage: str = "base") -> None:
+    """A masked transformer, that of the stage base or superres, on cached tokens and text embeddings; several runs may
+    keep their caches in one folder."""
+    train, config = preset.train[stage], getattr(preset, stage)
+    graphdef, params = init(stage, config, train.seed)
+    codebooks = {}
+    if stage == "superres":
+        codebooks["low_codebook"] = np.asarray(load_tokenizer(preset, out)[1]["codebook"])
+    start = functools.partial(transformer.start_from_codes, params, **codebooks)
+    loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
+    _train_transformer(preset, out, caches, stage, config, start, loss)
 
 
 def train_twin(preset: Preset, out: Path, name: str) -> None:
@@ -192,9 +245,9 @@ def train_twin(preset: Preset, out: Path, name: str) -> None:
 
 def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> None:
     """start(codebook [K, code_dim]) -> fresh params; loss(params, key, batch) as for training.make_step."""
-    train = preset.train[stage]
-    cache, made_from = token_cache(preset, out, caches or out)
-    params = start(np.asarray(load_tokenizer(preset, out)[1]["codebook"]))
+    train, drawn = preset.train[stage], stage if stage in TOKENIZERS else "base"
+    cache, made_from = token_cache(preset, out, caches or out, drawn)
+    params = start(np.asarray(load_tokenizer(preset, out, TOKENIZERS[drawn])[1]["codebook"]))
     params = transformer.start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
 
     def batch_at(step):
@@ -249,6 +302,8 @@ TRAIN = {
     "tokenizer": train_tokenizer,
     "superres_tokenizer": functools.partial(train_tokenizer, stage="superres_tokenizer"),
     "base": train_base,
+    "superres": functools.partial(train_base, stage="superres"),
+    "superres_decoder": train_decoder,
     "autoregressive": functools.partial(train_twin, name="autoregressive"),
     "diffusion": functools.partial(train_twin, name="diffusion"),
 }

@@ -9,18 +9,21 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from minimuse import modules
-from minimuse.config import TransformerConfig, VQGANConfig, data_dir
+from minimuse.config import SuperresConfig, TransformerConfig, VQGANConfig, data_dir
 from minimuse.files import whole
-from minimuse.transformer import BaseTransformer
-from minimuse.vqgan import VQGAN
+from minimuse.transformer import BaseTransformer, SuperresTransformer
+from minimuse.vqgan import VQGAN, Decoder
 
 FORMAT = 1
 STAGES = {
     "tokenizer": (VQGANConfig, VQGAN),
     "superres_tokenizer": (VQGANConfig, VQGAN),
     "base": (TransformerConfig, BaseTransformer),
+    "superres": (SuperresConfig, SuperresTransformer),
+    "superres_decoder": (VQGANConfig, Decoder),
 }
-OPTIONAL = ("superres_tokenizer",)  # a checkpoint draws without these
+CASCADE = ("superres", "superres_decoder")  # what makes a picture of 128 px out of one of 64
+OPTIONAL = ("superres_tokenizer", *CASCADE)  # a checkpoint draws without these
 TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose tokens each transformer draws
 
 

@@ -69,7 +69,7 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     tokens = muse.configs["base"].grid[0] * muse.configs["base"].grid[1]
 
     caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", muse.sampling.guidance, min=0.0, max=10.0, step=0.5)
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", muse.sampling.guidance[0], min=0.0, max=10.0, step=0.5)
     steps = _control(ipywidgets.IntSlider, "Steps", muse.sampling.steps[0], min=1, max=min(32, tokens))
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     again = ipywidgets.Button(description="Next seed", tooltip="Draw the same caption with the next seed")
@@ -371,7 +371,7 @@ def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background
     caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     order = _control(ipywidgets.Dropdown, "Order", muse.sampling.order, options=decoding.ORDERS)
-    temperature = _control(ipywidgets.FloatSlider, "Temperature", muse.sampling.temperature, min=0.0, max=16.0)
+    temperature = _control(ipywidgets.FloatSlider, "Temperature", muse.sampling.temperature[0], min=0.0, max=16.0)
     total = _control(ipywidgets.IntSlider, "Steps T", muse.sampling.steps[0], min=1, max=tokens)
     step = _control(ipywidgets.IntSlider, "Step", 1, min=1, max=total.value)
     picture, drawn = ipywidgets.Output(), {}

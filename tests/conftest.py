@@ -36,15 +36,12 @@ def random_tree(like, seed: int = 0):
     return jax.tree.map(draw, like)
 
 
-@pytest.fixture(scope="session")
-def micro_folder(tmp_path_factory):
-    """A checkpoint folder of the micro preset with random weights and the shipped text encoder."""
+def random_checkpoint(folder, preset, stages: dict):
+    """A checkpoint folder with random weights of these stages' configs."""
     from minimuse import weights
-    from minimuse.config import get_preset
 
-    folder, preset = tmp_path_factory.mktemp("micro"), get_preset("micro")
     config = dict(format=weights.FORMAT, text="t5-scenes", sampling=dataclasses.asdict(preset.sampling))
-    for stage, stage_config in (("tokenizer", preset.tokenizer), ("base", preset.base)):
+    for stage, stage_config in stages.items():
         config[stage] = dataclasses.asdict(stage_config)
         weights.save_weights(folder / f"{stage}.safetensors", random_weights(stage, stage_config)[1])
     (folder / "config.json").write_text(json.dumps(config))
@@ -52,5 +49,32 @@ def micro_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def micro_folder(tmp_path_factory):
+    """A checkpoint folder of the micro preset with random weights and the shipped text encoder: the base stage."""
+    from minimuse.config import get_preset
+
+    preset = get_preset("micro")
+    stages = dict(tokenizer=preset.tokenizer, base=preset.base)
+    return random_checkpoint(tmp_path_factory.mktemp("micro"), preset, stages)
+
+
+@pytest.fixture(scope="session")
+def cascade_folder(tmp_path_factory):
+    """The same with all stages: two resolutions, and a decoder that has grown."""
+    from minimuse.config import get_preset
+
+    preset = get_preset("micro")
+    names = ("tokenizer", "superres_tokenizer", "base", "superres")
+    grown = dataclasses.replace(preset.superres_tokenizer, decoder_growth=2)
+    stages = {name: getattr(preset, name) for name in names} | dict(superres_decoder=grown)
+    return random_checkpoint(tmp_path_factory.mktemp("cascade"), preset, stages)
+
+
+@pytest.fixture(scope="session")
 def micro(micro_folder):
     return minimuse.Muse.from_pretrained(micro_folder)
+
+
+@pytest.fixture(scope="session")
+def cascade(cascade_folder):
+    return minimuse.Muse.from_pretrained(cascade_folder)

@@ -51,6 +51,7 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
         (["evaluate", "tokenizer", "--split", "unseen_pairs"], "takes only --preset, --n and --json"),
         (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
+        (["generate", "a cat", "--superres-steps", "4"], "--superres-steps is for a checkpoint with super-resolution"),
         (["train", "base", "--preset", "micro"], "Train it first: python -m minimuse train tokenizer --preset micro"),
         (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
     ],
@@ -84,16 +85,33 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
     for _ in range(2):  # the second time there is nothing left to do
         assert run("train", "all", "--preset", "micro", "--out", out) == 0
     config = json.loads((out / "config.json").read_text())
-    stages = {"tokenizer", "tokenizer_adversarial", "superres_tokenizer", "base"}
+    stages = {"tokenizer", "tokenizer_adversarial", "superres_tokenizer", "base", "superres", "superres_decoder"}
     assert config["preset"] == "micro" and set(config["trained"]) >= stages
     capsys.readouterr()
-    assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", "--n", 4, "--json") == 0
-    measured = json.loads(capsys.readouterr().out)
-    assert set(measured) == {"psnr", "ssim", "sharpness", "frechet", "usage", "perplexity", "readable"}
+    measured = {}
+    for decoder in ("--finetuned", "--no-finetuned"):
+        assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", decoder, "--n", 4, "--json") == 0
+        measured[decoder] = json.loads(capsys.readouterr().out)
+    one, other = measured.values()
+    assert set(one) == {"psnr", "ssim", "sharpness", "frechet", "usage", "perplexity", "readable"}
+    assert one["psnr"] != other["psnr"] and one["perplexity"] == other["perplexity"]  # the same tokens
     assert (out / "text" / "tokenizer.json").is_file()
     assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
-    assert run("generate", "a cat", "--checkpoint", out, "--out", tmp_path / "cat.png", "--steps", 2) == 0
-    assert Image.open(tmp_path / "cat.png").size == (64, 64)
+    picture, options = tmp_path / "cat.png", ["--checkpoint", out, "--steps", 2, "--superres-steps", 2]
+    for extra, side in (([], 128), (["--no-superres"], 64), (["--no-finetuned", "--superres-guidance", 1.0], 128)):
+        kept = options[:4] if side == 64 else options
+        assert run("generate", "a cat", "--out", picture, *kept, *extra) == 0
+        assert Image.open(picture).size == (side, side)
+
+
+def test_evaluate_measures_the_cascade(cascade_folder, capsys):
+    options = ["--preset", cascade_folder, "--n", 4, "--steps", 1, "--json"]
+    assert run("evaluate", "generation", *options, "--stage", "superres", "--superres-steps", 2) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["superres"] and settings["finetuned"] and settings["steps"] == [1, 2]
+    assert run("evaluate", "generation", *options) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["steps"] == 1 and settings["guidance"] == 0.5 and "superres" not in settings
 
 
 def test_evaluate_prints_one_json_object(micro_folder, capsys):

@@ -132,3 +132,19 @@ def test_the_cache_survives_the_disk(cache, tmp_path):
     for key, value in cache.batch(everything).items():
         assert (again.batch(everything)[key] == value).all()
     assert [p.name for p in tmp_path.iterdir()] == ["tokens.safetensors"]
+
+
+def test_the_cache_of_two_resolutions_keeps_them_together(tmp_path):
+    def examples(i):
+        return (np.full((4, 4, 3), i, np.uint8), np.full((2, 2, 3), 100 + i, np.uint8)), "x"
+
+    def tokenize(images):
+        large, small = images
+        return large[:, ::2, ::2, 0], small[:, ::2, ::2, 0]
+
+    encode = lambda captions: (np.ones((len(captions), 1, 5), np.float32), np.ones((len(captions), 1), bool))  # noqa: E731
+    cache = data.TokenCache.build(examples, 5, tokenize, encode, chunk=2)
+    cache.save(tmp_path / "tokens.safetensors")
+    both = data.TokenCache.join([data.TokenCache.load(tmp_path / "tokens.safetensors"), cache])
+    batch = both.batch(np.array([4, 6]))
+    assert batch["tokens"].tolist() == [[4] * 4, [1] * 4] and batch["low"].tolist() == [[104], [101]]

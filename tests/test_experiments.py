@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from conftest import random_tree
 
 from experiments import (
     discriminator,
@@ -11,13 +12,20 @@ from experiments import (
     guidance,
     mask_rates,
     negatives,
+    race,
     sampling,
     small,
     text_encoders,
 )
-from minimuse import curves
-from minimuse.config import TransformerConfig
+from minimuse import curves, modules
+from minimuse.baselines import TWINS, Twin, twin_config
+from minimuse.config import PRESETS, TransformerConfig
 from minimuse.muse import Muse
+
+
+def random_params(name: str, config) -> dict:
+    return random_tree(modules.abstract(TWINS[name].module, config)[1])
+
 
 LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
 
@@ -66,7 +74,7 @@ def test_with_and_without_the_discriminator(tmp_path, monkeypatch):
 
 def test_every_way_to_sample_runs(micro, monkeypatch):
     for module in (sampling, guidance, negatives):
-        monkeypatch.setattr(module.Muse, "from_pretrained", lambda name: micro)
+        monkeypatch.setattr(module.Muse, "from_pretrained", lambda name, **_: micro)
         for name, value in dict(CAPTIONS=2, DIVERSE=2, PICTURES=2).items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
@@ -82,6 +90,22 @@ def test_every_way_to_sample_runs(micro, monkeypatch):
         for arm in ("not mentioned, constant, t 2", "negative: the caption with it, ramp, t 4")
     }
     assert all(0 <= row["unwanted"] <= 1 and 0 <= row["object"] <= 1 for row in ways.values())
+
+
+def test_the_race_times_and_measures_all_three(micro, monkeypatch):
+    twins = {
+        name: Twin(name, micro, config := twin_config(name, PRESETS["micro"]), random_params(name, config))
+        for name in TWINS
+    }
+    monkeypatch.setattr(race, "drawer", (twins | dict(parallel=micro)).get)
+    for name, value in dict(CAPTIONS=2, BATCHES=(1, 2), TURNS=1).items():
+        monkeypatch.setattr(race, name, value)
+    for arm in ("parallel, 2 steps", "autoregressive, t 0.5, token temperature 0.5", "diffusion, 2 steps, t 1"):
+        row = race.run(arm, 0)
+        assert arm.startswith(row["drawer"]) and 0 <= row["overall"] <= 1 and row["frechet"] > 0
+        assert set(row["seconds"]) == {"1", "2"} and min(row["seconds"].values()) > 0
+    settings = [str(value) for value in race.ARMS.values()]
+    assert len(set(settings)) == len(settings)
 
 
 def test_no_arm_of_the_sweeps_is_twice_the_same():

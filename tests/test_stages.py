@@ -1,6 +1,7 @@
 """The stages of training: what each trains on, and what it writes."""
 
 import dataclasses
+import random
 import shutil
 import signal
 
@@ -10,7 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from minimuse import adversarial, scenes, stages, training
-from minimuse.config import PRESETS
+from minimuse.config import PRESETS, VQGANConfig, from_dict
+from minimuse.muse import read_tokens
+from minimuse.weights import read_config
 
 MICRO = PRESETS["micro"]
 
@@ -115,3 +118,62 @@ def test_base_is_not_resumed_on_other_tokens(tmp_path, monkeypatch):
     save_file({name: -value for name, value in weights.items()}, tmp_path / "tokenizer.safetensors")
     with pytest.raises(ValueError, match="run with other settings .*cache was tokens-.*, is tokens-"):
         stages.TRAIN["base"](MICRO, tmp_path)
+
+
+def test_superres_trains_on_both_resolutions_of_the_same_scenes(tmp_path, monkeypatch):
+    for stage in ("tokenizer", "superres_tokenizer"):
+        stages.TRAIN[stage](MICRO, tmp_path)
+    seen = {}
+
+    def fit(out, step, state, batch_at, *rest, **settings):
+        seen.update(batch_at(0) | settings)
+        return state
+
+    monkeypatch.setattr(training, "fit", fit)
+    stages.TRAIN["superres"](MICRO, tmp_path)
+    assert seen["tokens"].shape == (2, 1024) and seen["low"].shape == (2, 64)
+    (path,) = tmp_path.glob("tokens-*")
+    cache = load_file(path)
+    assert cache["tokens"].shape == (16, 32, 32) and cache["low"].shape == (16, 8, 8)
+    for name, size, kept in (("tokenizer", 64, "low"), ("superres_tokenizer", 128, "tokens")):
+        graphdef, params = stages.load_tokenizer(MICRO, tmp_path, name)
+        images = scenes.render_batch([scenes.example("train", i)[0] for i in range(16)], size)
+        assert (np.asarray(read_tokens(graphdef, params, images)) == cache[kept]).mean() > 0.99
+
+
+def test_the_grown_decoder_leaves_tokens_as_they_were(tmp_path, monkeypatch):
+    stages.TRAIN["superres_tokenizer"](MICRO, tmp_path)
+    before = (tmp_path / "superres_tokenizer.safetensors").read_bytes()
+    states = []
+
+    def fit(out, step, state, batch_at, *rest, **settings):
+        images = batch_at(0)["images"]
+        assert images.shape == (2, 64, 64, 3) and images.std((1, 2, 3)).min() > 1  # pieces with something in them
+        for i in range(2):
+            state, metrics = step(state, batch_at(i))
+        states.append(state)
+        return state
+
+    monkeypatch.setattr(training, "fit", fit)
+    stages.TRAIN["superres_decoder"](MICRO, tmp_path)
+    assert (tmp_path / "superres_tokenizer.safetensors").read_bytes() == before
+    tokenizer = stages.load_tokenizer(MICRO, tmp_path, "superres_tokenizer")[1]
+    assert set(states[0]["frozen"]) == {"encoder", "codebook"} and set(states[0]["params"]) == {"decoder"}
+    for part in ("encoder", "codebook"):
+        jax.tree.map(np.testing.assert_array_equal, states[0]["frozen"][part], tokenizer[part])
+    config = from_dict(VQGANConfig, read_config(tmp_path)["superres_decoder"])
+    assert config == dataclasses.replace(MICRO.superres_tokenizer, decoder_growth=2)
+    saved = load_file(tmp_path / "superres_decoder.safetensors")
+    assert all(name.startswith("stages.") for name in saved)  # the decoder, and nothing else
+
+
+def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():
+    rng = random.Random(0)
+    for i in range(50):
+        scene = scenes.example("train", i)[0]
+        image = scenes.render(scene, 128)
+        piece = stages.piece_around(scene, image, 64, 4, rng)
+        assert piece.shape == (64, 64, 3)
+        places = [(y, x) for y in range(0, 65, 4) for x in range(0, 65, 4)]
+        assert any((image[y : y + 64, x : x + 64] == piece).all() for y, x in places)
+        assert (piece != np.asarray(scenes.BACKGROUNDS[scene.background])).any()

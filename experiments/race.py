@@ -1,0 +1,60 @@
+"""Quality against time (chapter 07): `python -m experiments.race`.
+
+Parallel decoding and its two trained twins, each from few to many steps, or with other guidance and temperatures: how
+good are 256 pictures, and how long does one take, at batch 1 and at batch 64? Nothing else should run meanwhile. The
+captions are not those that README.md's fidelity is measured on.
+"""
+
+import functools
+import time
+
+from experiments.small import experiment, measured
+from minimuse import scenes
+from minimuse.baselines import Twin
+from minimuse.muse import Muse
+
+PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
+ARMS = (
+    {f"parallel, {steps} steps": ("parallel", PARALLEL | dict(steps=steps)) for steps in (1, 2, 4, 8, 12, 24, 48)}
+    | {
+        f"autoregressive, t {t:g}, token temperature {heat:g}": (
+            "autoregressive",
+            dict(guidance=t, token_temperature=heat),
+        )
+        for t, heat in ((0.0, 1.0), (0.5, 1.0), (0.5, 0.5), (0.0, 0.25), (0.5, 0.25), (1.0, 0.25), (2.0, 0.25))
+    }
+    | {
+        f"diffusion, {steps} steps, t {t:g}": ("diffusion", dict(steps=steps, guidance=t))
+        for steps, t in ((50, 0.5), (50, 0.0), (50, 1.0), (50, 2.0), (50, 4.0))
+        + tuple((steps, 1.0) for steps in (2, 4, 8, 12, 25))
+    }
+)
+FIRST, CAPTIONS, BATCHES, TURNS = 10_000, 256, (1, 64), 3
+
+
+@functools.cache
+def drawer(name: str):
+    muse = Muse.from_pretrained("tiny", superres=False)
+    return muse if name == "parallel" else Twin.from_pretrained(name, "tiny", muse)
+
+
+def seconds_a_picture(draw, batch: int, options: dict) -> float:
+    """The best of some turns, text and pixels included, compiling not."""
+    captions, best = [scenes.example("val", FIRST + i)[1] for i in range(batch)], float("inf")
+    for turn in range(1 + TURNS):
+        begun = time.perf_counter()
+        draw.generate(captions, seed=turn, **options)
+        if turn:
+            best = min(best, time.perf_counter() - begun)
+    return float(f"{best / batch:.3g}")
+
+
+def run(arm: str, seed: int) -> dict:
+    name, options = ARMS[arm]
+    draw = drawer(name)
+    row = dict(drawer=name, options=options) | measured(draw, CAPTIONS, first=FIRST, seed=seed, **options)
+    return row | dict(seconds={str(batch): seconds_a_picture(draw, batch, options) for batch in BATCHES})
+
+
+if __name__ == "__main__":
+    experiment("race", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,))
