@@ -7,6 +7,8 @@ small models.
     python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves
     python -m experiments.sampling             chapter 07: temperatures, steps, orders, laws of the shipped transformer
     python -m experiments.race                 chapter 07: parallel decoding and its trained twins, quality against time
+    python -m experiments.superres             chapters 09 and 10: steps, temperatures, decoders; against bicubic
+    python -m experiments.cascade              chapter 09: a cascade against one transformer for the large grid
     python -m experiments.guidance             chapter 08: guidance scales, with and without the ramp
     python -m experiments.negatives            chapter 08: three ways to say what should not be seen
 

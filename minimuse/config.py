@@ -171,7 +171,13 @@ PRESETS = {
                 ),
                 **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
                 "superres": TrainConfig(
-                    steps=3000, batch=8, learning_rate=3e-3, muon=0.01, scenes=24_000, label_smoothing=0.0
+                    steps=3000,
+                    batch=8,
+                    learning_rate=3e-3,
+                    muon=0.01,
+                    scenes=24_000,
+                    label_smoothing=0.0,
+                    low_noise=0.2,
                 ),
                 "superres_decoder": AdversarialConfig(
                     steps=1500, batch=8, learning_rate=1e-3, muon=0.005, b2=0.99, weight_decay=1e-4, crop=64

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import superres
+from benchmarks.superres import looks
 from benchmarks.train_rate import forward_flops
-from minimuse.config import TransformerConfig
+from minimuse.config import SuperresConfig, TransformerConfig
 from minimuse.weights import init
 
 
@@ -30,3 +32,16 @@ def test_flops_are_those_of_the_compiled_program(depth, text_length):
 def test_flops_grow_with_depth_as_they_should():
     one, two, three = (forward_flops(TransformerConfig(depth=depth), 16) for depth in (1, 2, 3))
     assert two - one == three - two > 0
+
+
+def test_places_that_a_place_looks_at():
+    """By hand: 32 x 32 places in 16 windows of 64; half of the heads see 64 places, half 16."""
+    assert looks(SuperresConfig()) == 40 and looks(SuperresConfig(window=0)) == 1024
+    assert looks(SuperresConfig(grid=(64, 64))) == 64
+
+
+def test_the_stages_of_one_picture_are_timed_apart(cascade, monkeypatch):
+    monkeypatch.setattr(superres, "ROUNDS", 1)
+    found = superres.shares(cascade)
+    assert list(found) == ["text encoder", "base, 12 steps", "superres, 8 steps", "decoder"]
+    assert all(seconds > 0 for seconds in found.values())

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from conftest import random_tree
 
 from experiments import (
+    cascade,
     discriminator,
     first_transformer,
     guidance,
@@ -15,11 +17,12 @@ from experiments import (
     race,
     sampling,
     small,
+    superres,
     text_encoders,
 )
 from minimuse import curves, modules
 from minimuse.baselines import TWINS, Twin, twin_config
-from minimuse.config import PRESETS, TransformerConfig
+from minimuse.config import PRESETS, SuperresConfig, TransformerConfig
 from minimuse.muse import Muse
 
 
@@ -106,6 +109,44 @@ def test_the_race_times_and_measures_all_three(micro, monkeypatch):
         assert set(row["seconds"]) == {"1", "2"} and min(row["seconds"].values()) > 0
     settings = [str(value) for value in race.ARMS.values()]
     assert len(set(settings)) == len(settings)
+
+
+def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
+    train = dataclasses.replace(small.TRAIN, steps=2, batch=4, warmup=1, scenes=8)
+    least = dict(width=16, depth=1, heads=2, mlp_width=16)
+    sizes = dict(
+        SUPERRES=SuperresConfig(**least, low_depth=1),
+        DIRECT=TransformerConfig(**least, grid=(32, 32), window=8),
+        DEEP=TransformerConfig(**least | dict(depth=2), grid=(32, 32), window=8),
+    )
+    settings = dict(SMALL=LEAST, RUNS=tiny_runs / "runs", TRAIN=train, SECOND=dataclasses.replace(train, low_noise=0.2))
+    for name, value in (sizes | settings | dict(STEPS=dict.fromkeys(cascade.STEPS, 1), CAPTIONS=2)).items():
+        monkeypatch.setattr(cascade, name, value)
+    rows = {arm: cascade.run(arm, 0) for arm in cascade.ARMS}
+    assert all(0 <= row["overall"] <= 1 and row["seconds"] > 0 for row in rows.values())
+    assert rows["direct, deep"]["weights"] > rows["direct"]["weights"]
+    assert rows["cascade"]["weights"] == rows["cascade, no noise"]["weights"]
+    told = {
+        arm: json.loads(path.read_text())["train"]["low_noise"]
+        for arm in ("cascade", "cascade-no-noise")
+        for path in (tiny_runs / "runs" / "cascade").glob(f"{arm}-0/superres/settings.json")
+    }
+    assert told == {"cascade": 0.2, "cascade-no-noise": 0.0}
+
+
+def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):
+    muse = Muse.from_pretrained(cascade_folder)
+    monkeypatch.setattr(superres.Muse, "from_pretrained", lambda name: muse)
+    monkeypatch.setattr(superres, "CAPTIONS", 2)
+    rows = {arm: superres.run(arm, 0) for arm in ("bicubic", "the checkpoint's own", "small decoder", "2 steps")}
+    assert len({row["frechet"] for row in rows.values()}) == 4
+    assert rows["2 steps"]["options"] == dict(steps=(12, 2))
+
+
+def test_enlarging_keeps_flat_colours_and_doubles_the_sides():
+    images = np.full((2, 6, 4, 3), (10, 200, 30), np.uint8)
+    large = superres.enlarge(images)
+    assert large.shape == (2, 12, 8, 3) and (large == (10, 200, 30)).all()
 
 
 def test_no_arm_of_the_sweeps_is_twice_the_same():

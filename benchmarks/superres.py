@@ -1,0 +1,123 @@
+"""What super-resolution costs: `python -m benchmarks.superres`.
+
+First, the time of its 8 decoding steps for 256, 1,024 and 4,096 tokens, with multi-axis and with full attention, random
+weights; each pair takes turns. Then where the time of one picture goes, stage by stage, with the shipped weights, and
+how long one takes in a fresh process with a warm compilation cache.
+
+    --json           one JSON object instead of tables
+    --largest 32     leave out larger grids than 32 x 32; 64 x 64 takes most of the time, and 3 GB
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.decoding import compiled, prompts, race
+from benchmarks.first_image import CAPTION, seconds
+from minimuse import modules, muse, training
+from minimuse.config import SuperresConfig, get_preset
+from minimuse.transformer import SuperresTransformer
+
+SIDES, STEPS, ROUNDS = (16, 32, 64), 8, 5
+WAYS = {"multi-axis": 8, "full": 0}  # places a side of a window
+
+
+def looks(config: SuperresConfig) -> int:
+    """How many places a place attends to in a layer of self-attention, a mean over the heads."""
+    n, p = config.grid[0] * config.grid[1], config.window**2
+    return (p + n // p) // 2 if p else n
+
+
+def contestants(side: int) -> dict:
+    """{name: (config, program)}: both kinds of attention on a grid of side x side tokens, one picture."""
+    found = {}
+    for name, window in WAYS.items():
+        size = dict(grid=(side, side), low_grid=(side // 4, side // 4), window=window)
+        config = dataclasses.replace(get_preset("tiny").superres, **size)
+        low = jnp.zeros((1, (side // 4) ** 2), jnp.int32)
+        options = dict(guidance=0.0, ramp=True, temperature=4.5, token_temperature=0.25)
+        graphdef, params = modules.init(SuperresTransformer, config)
+        static = dict(guided=False, order="confidence", steps=STEPS)
+        program = compiled(muse.sample_tokens, graphdef, params, (low, *prompts(config, 1)), options, **static)
+        found[name] = config, program
+    return found
+
+
+def shares(drawer: muse.Muse) -> dict[str, float]:
+    """Median seconds of every stage of one picture, one after another."""
+    found = {}
+
+    def timed(name: str, call):
+        call()  # compiles
+        times = []
+        for _ in range(ROUNDS):
+            begun = time.perf_counter()
+            result = jax.block_until_ready(call())
+            times.append(time.perf_counter() - begun)
+        found[name] = float(f"{statistics.median(times):.3g}")
+        return result
+
+    text, negative, keys = timed("text encoder", lambda: drawer.prompts([CAPTION], 1, 0, None))
+    low = None
+    for i, stage in enumerate(("base", "superres")):
+        pairs = {name: getattr(drawer.sampling, name)[i] for name in ("guidance", "temperature", "token_temperature")}
+        static = dict(guided=pairs["guidance"] > 0, order="confidence", steps=drawer.sampling.steps[i])
+        arguments = (drawer.graphdefs[stage], drawer.params[stage], low, text, negative, keys, pairs | dict(ramp=True))
+        name = f"{stage}, {static['steps']} steps"
+        low, _ = timed(name, functools.partial(muse.sample_tokens, *arguments, **static))
+    ids = np.asarray(low).reshape(1, *drawer.configs["superres"].grid)
+    grown = "superres_decoder" in drawer.configs
+    timed("decoder", lambda: drawer.detokenize(ids, "superres", finetuned=grown))
+    return found
+
+
+def fresh_process() -> float:
+    """Seconds of `minimuse generate` of one picture, its compiled programs on disk, the start of Python included."""
+    with tempfile.TemporaryDirectory() as folder:
+        draw = ["-m", "minimuse", "generate", CAPTION, "--out", str(Path(folder) / "cat.png")]
+        cache = dict(JAX_COMPILATION_CACHE_DIR=str(Path(folder) / "cache"))
+        seconds(*draw, **cache)
+        return min(seconds(*draw, **cache) for _ in range(3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--largest", type=int, default=max(SIDES), metavar="SIDE", choices=SIDES)
+    options = parser.parse_args()
+    tell = (lambda *_: None) if options.json else functools.partial(print, flush=True)
+    rows = []
+    tell(f"{'tokens':>8}   seconds of {STEPS} steps (places that a place looks at)")
+    for side in (side for side in SIDES if side <= options.largest):
+        pair = contestants(side)
+        found = race({name: program for name, (_, program) in pair.items()})
+        row = {name: dict(seconds=float(f"{s:.3g}"), looks=looks(pair[name][0])) for name, s in found.items()}
+        ratio = round(found["full"] / found["multi-axis"], 2)
+        rows.append(dict(tokens=side * side) | row | {"full / multi-axis": ratio})
+        told = "   ".join(f"{name}: {values['seconds']:.3g} ({values['looks']})" for name, values in row.items())
+        tell(f"{side * side:>8}   {told}   ratio {ratio}")
+
+    result, drawer = dict(cost=rows), muse.Muse.from_pretrained("tiny")
+    if "superres" in drawer.configs:
+        result["stages"] = shares(drawer)
+        total = sum(result["stages"].values())
+        tell("\none picture of 128 px, in one process")
+        for name, spent in result["stages"].items():
+            tell(f"{name:>20}  {spent:6.3f} s  {spent / total:5.1%}")
+        result["fresh process, warm cache"] = fresh_process()
+        tell(f"\nin a fresh process with a warm cache: {result['fresh process, warm cache']} s")
+    if options.json:
+        print(json.dumps(result | dict(machine=training.machine())))
+
+
+if __name__ == "__main__":
+    main()
