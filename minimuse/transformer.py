@@ -396,17 +396,28 @@ def forward(
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
-def attention_to_text(graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array) -> jax.Array:
-    """The weights of every layer's cross-attention, float [depth, B, heads, N, S]: how image tokens look at text."""
+def attention_to_text(
+    graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array, low: jax.Array | None = None
+) -> jax.Array:
+    """The weights of every layer's cross-attention, float [depth, B, heads, N, S]: how image tokens look at text.
+
+    With low-resolution tokens int [B, n] it is [depth, B, heads, N, n + S]: they stand before the text.
+    """
     model = nnx.merge(graphdef, params)
-    batch, length = text_mask.shape
+    keys_values, mask = model.condition((text, text_mask), low)
+    batch, length = mask.shape
+    x = model.place(tokens)
+    if model.window:
+        x = to_windows(x, model.grid, model.window)
 
     def layer(x, inputs):
         block, (keys, values) = inputs
         q = _heads(block.cross_q(block.norm2(block.look_around(x))), block.heads)
         # With a 1 of its own as each text token's value, what is seen are the weights.
         ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
-        weights = _heads(attend(q, keys, ones, text_mask), block.heads).swapaxes(1, 2)
-        return block(x, keys, values, text_mask), weights
+        seen = attend(q, keys, ones, mask)
+        if model.window:
+            seen = from_windows(seen, model.grid, model.window)
+        return block(x, keys, values, mask), _heads(seen, block.heads).swapaxes(1, 2)
 
-    return jax.lax.scan(layer, model.place(tokens), (model.blocks, model.text_keys_values(text)))[1]
+    return jax.lax.scan(layer, x, (model.blocks, keys_values))[1]

@@ -105,6 +105,26 @@ def test_what_does_not_fit_is_refused(model):
             weights.abstract("superres", dataclasses.replace(SMALL, **change))
 
 
+def test_attention_maps_are_those_of_the_layer(model):
+    graphdef, params = model
+    tokens, text, mask, low = inputs()
+    weights = transformer.attention_to_text(graphdef, params, tokens, text, mask, low)
+    assert weights.shape == (2, 3, 4, 32, 8 + 5)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-4)
+    assert np.abs(weights[:, :, :, :, 8:] * ~mask[:, None, None]).max() < 1e-6  # nothing goes to the padding
+    module = nnx.merge(graphdef, params)
+    keys, values = (np.asarray(x[0]) for x in module.condition((text, mask), low)[0])
+    silent = jax.tree.map(lambda x: x, params)
+    silent["blocks"]["down"]["kernel"] = 0 * silent["blocks"]["down"]["kernel"]
+    block = jax.tree.map(lambda x: x[0], nnx.merge(graphdef, silent).blocks)
+    x = transformer.to_windows(module.place(tokens), (4, 8), 2)
+    full, none = np.ones((3, 13), bool), np.zeros((3, 13), bool)
+    full[:, 8:] = mask
+    branch = transformer.from_windows(block(x, keys, values, full) - block(x, keys, values, none), (4, 8), 2)
+    seen = np.einsum("bhns,bshd->bnhd", weights[0], values).reshape(3, 32, -1)
+    np.testing.assert_allclose(branch, seen @ params["blocks"]["cross_out"]["kernel"][0], atol=1e-3)
+
+
 # --- multi-axis attention -------------------------------------------------------------------------------------------
 
 
