@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from minimuse import baselines, modules, muse, training
+from minimuse import baselines, decoding, modules, training
 from minimuse.config import TransformerConfig, get_preset
 from minimuse.decoding import both_halves, guide, parallel_decode
 from minimuse.transformer import BaseTransformer
@@ -38,10 +38,10 @@ def prompts(config: TransformerConfig, batch: int) -> tuple:
     return (embeddings, mask), (embeddings, jnp.zeros_like(mask)), keys
 
 
-def compiled(function, graphdef, params, arguments: tuple, options: dict, **static):
+def compiled(function, graphdef, params, arguments: tuple, *options, **static):
     """A program without arguments, ready to run."""
-    program = function.lower(graphdef, params, *arguments, options, **static).compile()
-    return functools.partial(program, params, *arguments, options)
+    program = function.lower(graphdef, params, *arguments, *options, **static).compile()
+    return functools.partial(program, params, *arguments, *options)
 
 
 def contestants(config: TransformerConfig, batch: int) -> dict:
@@ -49,9 +49,7 @@ def contestants(config: TransformerConfig, batch: int) -> dict:
     numbers, arguments = dict(guidance=0.5), prompts(config, batch)
     sampling = numbers | dict(temperature=4.5, token_temperature=0.25, ramp=True)
     static = dict(guided=True, order="confidence", steps=STEPS)
-    found = {
-        f"parallel, {STEPS} steps": (muse.sample_tokens, BaseTransformer, config, (None, *arguments), sampling, static)
-    }
+    found = {f"parallel, {STEPS} steps": (decoding.sample_tokens, BaseTransformer, config, arguments, sampling, static)}
     for name, extra in (("autoregressive", {}), ("diffusion", dict(steps=DIFFUSION_STEPS))):
         kind = baselines.TWINS[name]
         own = baselines.twin_config(name, get_preset("tiny"))
@@ -67,7 +65,7 @@ def contestants(config: TransformerConfig, batch: int) -> dict:
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "once"))
 def sample_with_text(graphdef, params, text, negative, keys, options, *, once: bool):
-    """`muse.sample_tokens` with the text's keys and values computed once, or anew at each step."""
+    """`decoding.sample_tokens` with the text's keys and values computed once, or anew at each step."""
     model, batch = nnx.merge(graphdef, params), len(keys)
     embeddings, text_mask = both_halves(text, negative)
     kept = model.text_keys_values(embeddings)

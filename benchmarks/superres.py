@@ -23,8 +23,10 @@ import numpy as np
 
 from benchmarks.decoding import compiled, prompts, race
 from benchmarks.first_image import CAPTION, seconds
-from minimuse import modules, muse, training
+from minimuse import modules, training
 from minimuse.config import SuperresConfig, get_preset
+from minimuse.decoding import sample_tokens
+from minimuse.muse import Muse
 from minimuse.transformer import SuperresTransformer
 
 SIDES, STEPS, ROUNDS = (16, 32, 64), 8, 5
@@ -47,12 +49,12 @@ def contestants(side: int) -> dict:
         options = dict(guidance=0.0, ramp=True, temperature=4.5, token_temperature=0.25)
         graphdef, params = modules.init(SuperresTransformer, config)
         static = dict(guided=False, order="confidence", steps=STEPS)
-        program = compiled(muse.sample_tokens, graphdef, params, (low, *prompts(config, 1)), options, **static)
+        program = compiled(sample_tokens, graphdef, params, prompts(config, 1), options, low, **static)
         found[name] = config, program
     return found
 
 
-def shares(drawer: muse.Muse) -> dict[str, float]:
+def shares(drawer: Muse) -> dict[str, float]:
     """Median seconds of every stage of one picture, one after another."""
     found = {}
 
@@ -66,17 +68,13 @@ def shares(drawer: muse.Muse) -> dict[str, float]:
         found[name] = float(f"{statistics.median(times):.3g}")
         return result
 
-    text, negative, keys = timed("text encoder", lambda: drawer.prompts([CAPTION], 1, 0, None))
-    low = None
-    for i, stage in enumerate(("base", "superres")):
-        pairs = {name: getattr(drawer.sampling, name)[i] for name in ("guidance", "temperature", "token_temperature")}
-        static = dict(guided=pairs["guidance"] > 0, order="confidence", steps=drawer.sampling.steps[i])
-        arguments = (drawer.graphdefs[stage], drawer.params[stage], low, text, negative, keys, pairs | dict(ramp=True))
+    prompts = timed("text encoder", lambda: drawer.prompts([CAPTION], 1, 0, None))
+    plan, low = drawer.plan(), None
+    for stage, (_, static) in plan.stages.items():
         name = f"{stage}, {static['steps']} steps"
-        low, _ = timed(name, functools.partial(muse.sample_tokens, *arguments, **static))
+        low, _ = timed(name, functools.partial(drawer.sample, plan, stage, prompts, low=low))
     ids = np.asarray(low).reshape(1, *drawer.configs["superres"].grid)
-    grown = "superres_decoder" in drawer.configs
-    timed("decoder", lambda: drawer.detokenize(ids, "superres", finetuned=grown))
+    timed("decoder", lambda: drawer.detokenize(ids, "superres", finetuned=plan.finetuned))
     return found
 
 
@@ -106,7 +104,7 @@ def main() -> None:
         told = "   ".join(f"{name}: {values['seconds']:.3g} ({values['looks']})" for name, values in row.items())
         tell(f"{side * side:>8}   {told}   ratio {ratio}")
 
-    result, drawer = dict(cost=rows), muse.Muse.from_pretrained("tiny")
+    result, drawer = dict(cost=rows), Muse.from_pretrained("tiny")
     if "superres" in drawer.configs:
         result["stages"] = shares(drawer)
         total = sum(result["stages"].values())

@@ -1,15 +1,17 @@
 """Parallel decoding (paper section 2.8) and guidance (section 2.7).
 
-The sampler knows nothing of text or weights: it is given `logits_fn(tokens, t)` and calls it once a step. Every image
-has a key of its own, so it comes out the same in any batch.
+`parallel_decode` knows nothing of text or weights: it is given `logits_fn(tokens, t)` and calls it once a step. Every
+image has a key of its own, so it comes out the same in any batch. `sample_tokens` gives it a transformer.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from minimuse.masking import decode_schedule
 
@@ -152,3 +154,36 @@ def parallel_decode(
         return jnp.where(hidden, mask_id, drawn), record
 
     return jax.lax.scan(step, tokens, jnp.arange(steps))
+
+
+STATIC = ("graphdef", "guided", "order", "steps", "top_k", "law", "trace")
+
+
+@functools.partial(jax.jit, static_argnames=STATIC)
+def sample_tokens(
+    graphdef, params, text, negative, keys, options, low=None, start=None, *, guided: bool, order: str, **static
+):
+    """Draw the tokens of one stage: the whole of parallel decoding with guidance as one program.
+
+    text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
+                     place, and its mask is all False when there is none
+    keys             [B]
+    options, static  for `parallel_decode`: numbers that need no compiling anew (guidance, ramp, both temperatures), and
+                     what does (steps, top_k, law, trace)
+    low              int [B, n], the low-resolution tokens that the super-resolution stage draws from; None for the base
+    start            int [B, N], to fill in where it holds the transformer's mask_id; None: all of it
+    -> tokens int [B, N], Trace or None
+    """
+    model, batch = nnx.merge(graphdef, params), len(keys)
+    seen = model.condition(both_halves(text, negative) if guided else text, low)
+
+    def logits_fn(tokens, t):
+        if not guided:
+            return model(tokens, *seen)
+        logits = model(both_halves(tokens, tokens), *seen)
+        return guide(logits[:batch], logits[batch:], t)
+
+    if start is None:
+        start = jnp.full((batch, model.grid[0] * model.grid[1]), model.mask_id, jnp.int32)
+    ranks = order_ranks(order, model.grid, keys)
+    return parallel_decode(logits_fn, start, keys, mask_id=model.mask_id, ranks=ranks, **static, **options)

@@ -20,7 +20,7 @@ from flax import nnx
 
 from minimuse import modules
 from minimuse.config import SampleConfig, from_dict
-from minimuse.decoding import ORDERS, Trace, both_halves, guide, order_ranks, parallel_decode
+from minimuse.decoding import ORDERS, Trace, sample_tokens
 from minimuse.files import whole, write_text
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
@@ -38,36 +38,6 @@ from minimuse.weights import (
     save_weights,
 )
 
-# --- sampling -------------------------------------------------------------------------------------------------------
-
-
-STATIC = ("graphdef", "guided", "order", "steps", "top_k", "law", "trace")
-
-
-@functools.partial(jax.jit, static_argnames=STATIC)
-def sample_tokens(graphdef, params, low, text, negative, keys, options, *, guided, order, **static):
-    """Draw the tokens of one stage: the whole of parallel decoding with guidance as one program.
-
-    low              int [B, n], the low-resolution tokens that the super-resolution stage draws from; None for the base
-    text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
-                     place, and its mask is all False when there is none
-    options, static  for `parallel_decode`: numbers that need no compiling anew (guidance, ramp, both temperatures), and
-                     what does (steps, top_k, law, trace)
-    -> tokens int [B, N], Trace or None
-    """
-    model, batch = nnx.merge(graphdef, params), len(keys)
-    seen = model.condition(both_halves(text, negative) if guided else text, low)
-
-    def logits_fn(tokens, t):
-        if not guided:
-            return model(tokens, *seen)
-        logits = model(both_halves(tokens, tokens), *seen)
-        return guide(logits[:batch], logits[batch:], t)
-
-    tokens = jnp.full((batch, model.grid[0] * model.grid[1]), model.mask_id, jnp.int32)
-    ranks = order_ranks(order, model.grid, keys)
-    return parallel_decode(logits_fn, tokens, keys, mask_id=model.mask_id, ranks=ranks, **static, **options)
-
 
 @functools.partial(jax.jit, static_argnames="graphdef")
 def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -83,6 +53,13 @@ class Generation(NamedTuple):
     trace: Trace  # each step's tokens, confidence and hidden places
     superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run
     superres_trace: Trace | None = None
+
+
+class Plan(NamedTuple):
+    """How a Muse draws: what `decoding.sample_tokens` takes beside weights and prompts, for each stage in order."""
+
+    stages: dict[str, tuple[dict, dict]]  # {"base": (numbers, static), "superres": ...}
+    finetuned: bool  # whether the fine-tuned decoder makes the pixels
 
 
 def _whole(value) -> bool:
@@ -271,49 +248,76 @@ class Muse:
         Of steps, guidance and both temperatures a single number is the base stage's; a pair sets that of the
         super-resolution stage, too.
         """
+        plan = self.plan(
+            steps=steps,
+            guidance=guidance,
+            ramp=ramp,
+            temperature=temperature,
+            token_temperature=token_temperature,
+            top_k=top_k,
+            law=law,
+            order=order,
+            superres=superres,
+            finetuned=finetuned,
+        )
+        prompts, tokens, traces = self.prompts(captions, n, seed, negative), [], []
+        for stage in plan.stages:
+            drawn, steps_taken = self.sample(plan, stage, prompts, low=tokens[-1] if tokens else None, trace=trace)
+            tokens.append(drawn.reshape(-1, *self.configs[stage].grid))
+            traces.append(steps_taken)
+        images = np.asarray(self.detokenize(tokens[-1], stage, finetuned=plan.finetuned))
+        if not trace:
+            return images
+        tokens, traces = jax.tree.map(np.asarray, (tokens, traces))
+        return Generation(images, tokens[0], traces[0], *tokens[1:], *traces[1:])
+
+    def plan(
+        self,
+        *,
+        steps=None,
+        guidance=None,
+        ramp=None,
+        temperature=None,
+        token_temperature=None,
+        top_k=None,
+        law=None,
+        order=None,
+        superres=None,
+        finetuned=None,
+    ) -> Plan:
+        """What `generate` and editing draw with: these settings, or the checkpoint's own where they are None."""
         superres = self._there(superres, "superres", "super-resolution stage", "superres")
         finetuned = superres and self._there(finetuned, "superres_decoder", "fine-tuned decoder", "finetuned")
-        stages = ["base"] + ["superres"] * superres
         pairs = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
         pairs = {name: self._pair(name, value) for name, value in pairs.items()}
-        static = [dict(steps=self._steps(stage, pairs["steps"][i])) for i, stage in enumerate(stages)]
-        options = [
-            checked({name: pair[i] for name, pair in pairs.items() if name != "steps"}) for i in range(len(stages))
-        ]
-        order, law = order or self.sampling.order, law or self.sampling.law
+        own = self.sampling
+        order, law = order or own.order, law or own.law
         for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
             if value not in known:
                 raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
-        top_k = self.sampling.top_k if top_k is None else top_k
-        top_k = whole_number("top_k", top_k, 0, self.configs["base"].codebook_size)
-        ramp = bool(self.sampling.ramp if ramp is None else ramp)
-        text, negative, keys = self.prompts(captions, n, seed, negative)
-        tokens, traces = [], []
-        for i, stage in enumerate(stages):
-            drawn, steps_taken = sample_tokens(
-                self.graphdefs[stage],
-                self.params[stage],
-                tokens[-1] if tokens else None,
-                text,
-                negative,
-                # Each stage draws of its own, whatever the other does.
-                jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31) if i else keys,
-                options[i] | dict(ramp=ramp),
-                guided=options[i]["guidance"] > 0,
-                order=order,
-                top_k=top_k,
-                law=law,
-                trace=bool(trace),
-                **static[i],
-            )
-            tokens.append(drawn)
-            traces.append(steps_taken)
-        images = np.asarray(self.detokenize(tokens[-1], stages[-1], finetuned=finetuned))
-        if not trace:
-            return images
-        grids = [np.asarray(ids).reshape(-1, *self.configs[stage].grid) for ids, stage in zip(tokens, stages)]
-        traces = jax.tree.map(np.asarray, traces)
-        return Generation(images, grids[0], traces[0], *grids[1:], *traces[1:])
+        top_k = whole_number("top_k", own.top_k if top_k is None else top_k, 0, self.configs["base"].codebook_size)
+        stages = {}
+        for i, stage in enumerate(("base", "superres") if superres else ("base",)):
+            numbers = checked({name: pair[i] for name, pair in pairs.items() if name != "steps"})
+            numbers["ramp"] = bool(own.ramp if ramp is None else ramp)
+            taken = whole_number("steps", pairs["steps"][i], 1, math.prod(self.configs[stage].grid))
+            static = dict(guided=numbers["guidance"] > 0, order=order, steps=taken, top_k=top_k, law=law)
+            stages[stage] = numbers, static
+        return Plan(stages, finetuned)
+
+    def sample(self, plan: Plan, stage: str, prompts: tuple, *, low=None, start=None, trace: bool = False) -> tuple:
+        """Tokens int [B, N] of one stage, and its Trace or None.
+
+        prompts    of `prompts`
+        low        the base's tokens [B, h, w], for the stage superres
+        start      tokens [B, h, w] of this stage, of which those that are its mask_id are drawn; None: all are
+        """
+        (text, negative, keys), (numbers, static) = prompts, plan.stages[stage]
+        if stage == "superres":  # each stage draws of its own, whatever the other does
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31)
+        low, start = (None if x is None else jnp.asarray(x).reshape(len(keys), -1) for x in (low, start))
+        weights = self.graphdefs[stage], self.params[stage]
+        return sample_tokens(*weights, text, negative, keys, numbers, low, start, trace=bool(trace), **static)
 
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as is wanted, or if it is there."""
@@ -333,9 +337,6 @@ class Muse:
                 f"{name} is one number, or a pair for the base and super-resolution stage; it was {value!r}."
             )
         return tuple(value)
-
-    def _steps(self, stage: str, steps) -> int:
-        return whole_number("steps", steps, 1, math.prod(self.configs[stage].grid))
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)

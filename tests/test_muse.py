@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import minimuse as mm
-from minimuse import muse as muse_module
-from minimuse import scenes, weights
+from minimuse import decoding, scenes, weights
 from minimuse.config import data_dir
 from minimuse.decoding import halton_ranks
 from minimuse.scenes import BACKGROUNDS
@@ -37,23 +36,23 @@ def test_trace_tells_every_step(micro):
 
 
 def test_captions_of_any_length_compile_once(micro):
-    muse_module.sample_tokens.clear_cache()
+    decoding.sample_tokens.clear_cache()
     for caption in ("a cat", "three apples on a pink background", "a " * 50 + "cat", "Ünïcödé 猫 🐱", ""):
         micro.generate(caption, steps=2, guidance=2.0)
-    assert muse_module.sample_tokens._cache_size() == 1
+    assert decoding.sample_tokens._cache_size() == 1
     for guidance, temperature, token_temperature in ((1.0, 0.0, 0.1), (7.5, 16.0, 1.0)):
         options = dict(guidance=guidance, temperature=temperature, token_temperature=token_temperature)
         micro.generate("a cat", steps=2, **options)
-    assert muse_module.sample_tokens._cache_size() == 1
+    assert decoding.sample_tokens._cache_size() == 1
 
 
 def test_a_hundred_captions_of_all_lengths_compile_once_a_batch_size(micro):
     captions = [" ".join(["a cat on a blue background"] * (1 + i % 5)) for i in range(100)]
     for batch in (1, 4):
-        muse_module.sample_tokens.clear_cache()
+        decoding.sample_tokens.clear_cache()
         for seed, start in enumerate(range(0, 100, batch)):
             micro.generate(captions[start : start + batch], seed=seed, steps=1)
-        assert muse_module.sample_tokens._cache_size() == 1
+        assert decoding.sample_tokens._cache_size() == 1
 
 
 def test_orders_laws_top_k_and_the_ramp_reach_the_decoder(micro):

@@ -10,8 +10,8 @@ from conftest import random_weights
 from flax import nnx
 
 import minimuse as mm
+from minimuse import decoding, transformer, weights
 from minimuse import muse as muse_module
-from minimuse import transformer, weights
 from minimuse.config import SuperresConfig, TrainConfig, TransformerConfig
 
 SMALL = SuperresConfig(
@@ -279,11 +279,11 @@ def test_a_pair_sets_both_stages_and_a_number_the_base(cascade):
 
 
 def test_each_stage_compiles_once(cascade):
-    muse_module.sample_tokens.clear_cache()
+    decoding.sample_tokens.clear_cache()
     muse_module.draw_pixels.clear_cache()
     for caption in ("a cat", "three apples on a pink background", "a " * 50 + "cat"):
         cascade.generate(caption, steps=(2, 2))
-    assert muse_module.sample_tokens._cache_size() == 2 and muse_module.draw_pixels._cache_size() == 1
+    assert decoding.sample_tokens._cache_size() == 2 and muse_module.draw_pixels._cache_size() == 1
 
 
 def test_bad_input_to_the_cascade_gets_a_sentence(cascade):
