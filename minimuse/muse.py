@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import modules
-from minimuse.config import SampleConfig, from_dict
+from minimuse import editing, modules
+from minimuse.config import SampleConfig, VQGANConfig, from_dict
 from minimuse.decoding import ORDERS, Trace, sample_tokens
 from minimuse.files import whole, write_text
 from minimuse.masking import LAWS
@@ -319,6 +319,9 @@ class Muse:
         weights = self.graphdefs[stage], self.params[stage]
         return sample_tokens(*weights, text, negative, keys, numbers, low, start, trace=bool(trace), **static)
 
+    inpaint, outpaint, edit = editing.inpaint, editing.outpaint, editing.edit
+    vary, interpolate = editing.vary, editing.interpolate
+
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as is wanted, or if it is there."""
         if wanted and stage not in self.configs:
@@ -344,6 +347,10 @@ class Muse:
             there = [stage for stage, name in TOKENIZERS.items() if name in self.configs]
             raise ValueError(f"There is no tokenizer for the stage {stage!r}; this checkpoint has {', '.join(there)}.")
         return name
+
+    def tokenizer_config(self, stage: str = "base") -> VQGANConfig:
+        """That of the tokenizer whose tokens the stage draws."""
+        return self.configs[self._tokenizer(stage)]
 
     def detokenize(self, tokens: jax.Array, stage: str = "base", *, finetuned: bool = False) -> jax.Array:
         """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3].

@@ -1,0 +1,429 @@
+"""Editing (paper section 3.3): the same transformers, begun from the tokens of a picture instead of from [MASK] alone.
+
+Inpainting hides the tokens of a region and draws them anew; outpainting does so past the picture's border; mask-free
+editing hides a few tokens at random, again and again, and lets the caption pull the picture over. Nothing is trained.
+The functions take a Muse first; they are its methods `inpaint`, `outpaint`, `edit`, `vary` and `interpolate`.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from minimuse.decoding import both_halves, draw_tokens, guide
+
+# --- pictures and masks as they come --------------------------------------------------------------------------------
+
+
+def to_pixels(image) -> np.ndarray:
+    """A PIL image of any mode, or an array uint8 [H, W], [H, W, 3] or [H, W, 4] -> uint8 [H, W, 3], transparency on
+    white. ValueError for anything else."""
+    if not isinstance(image, Image.Image):
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+            raise ValueError(
+                f"An image is a PIL image or uint8 [H, W, 3]; this is {array.dtype} {list(array.shape)}. "
+                "Pictures in [0, 1] become uint8 by (255 * image).round().astype('uint8')."
+            )
+        image = Image.fromarray(array)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def fit(pixels: np.ndarray, size: int, cell: int) -> np.ndarray:
+    """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size; another picture must be at least that
+    large and its sides multiples of `cell` pixels, or is refused: squashed it would show something else."""
+    h, w = pixels.shape[:2]
+    if h == w:
+        return (
+            pixels if h == size else np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))
+        )
+    if min(h, w) < size or h % cell or w % cell:
+        raise ValueError(
+            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.to_square cuts the middle out), or one "
+            f"whose sides are multiples of {cell} and at least {size}."
+        )
+    return pixels
+
+
+def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
+    """A mask as bool [H, W], True where the picture may change: bool, 0 and 1, 0 to 255 (128 and more is True), floats
+    from 0 to 1 (0.5 and more), or a PIL image; of the picture's shape (H, W)."""
+    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    if array.shape != tuple(shape):
+        raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
+    if array.dtype == bool:
+        return array
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    floats = np.issubdtype(array.dtype, np.floating)
+    if not (np.isfinite(array).all() and low >= 0 and high <= (1 if floats else 255)):
+        raise ValueError(
+            f"A mask holds bools, 0 to 255, or floats from 0 to 1; this one has values from {low} to {high}."
+        )
+    return array >= (0.5 if floats or high <= 1 else 128)
+
+
+def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """bool [H, W] in pixels -> bool [h, w] in tokens: every token of which any pixel is in the mask.
+
+    H need not be a multiple of h: a pixel on the border of two tokens touches both.
+    """
+
+    def over(pixels: int, tokens: int) -> np.ndarray:  # bool [tokens, pixels], which token a pixel lies over
+        token, pixel = np.arange(tokens)[:, None], np.arange(pixels)
+        return (pixel * tokens < (token + 1) * pixels) & ((pixel + 1) * tokens > token * pixels)
+
+    rows, columns = (over(*sides).astype(int) for sides in zip(mask.shape, grid))
+    return rows @ mask @ columns.T > 0
+
+
+def soft_edge(mask: np.ndarray, width: int) -> np.ndarray:
+    """How much of the new picture each pixel takes, float [H, W]: 0 outside the mask, 1 well within it, and between
+    them a slope of `width` pixels, all of it inside."""
+    inside = mask.astype(np.float32)
+    depth = inside
+    for _ in range(width):  # how deep in the mask each pixel lies, up to width + 1
+        padded = np.pad(depth, 1, mode="edge")
+        h, w = mask.shape
+        depth = inside * (1 + np.minimum.reduce([padded[y : y + h, x : x + w] for y in range(3) for x in range(3)]))
+    return depth / (width + 1)
+
+
+def blend(new: np.ndarray, old: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
+    """uint8 pictures [B, H, W, 3] laid over one, old [H, W, 3]; outside the mask every pixel is the old one's."""
+    share = soft_edge(mask, width)[..., None]
+    return np.where(share > 0, np.round(share * new + (1 - share) * old), old).astype(np.uint8)
+
+
+# --- canvases -------------------------------------------------------------------------------------------------------
+
+
+def windows(hidden: np.ndarray, grid: tuple[int, int], step: int) -> Iterator[tuple[int, int]]:
+    """Top left corners of windows of the trained grid that, one after another, draw all hidden places, bool [h, w].
+
+    Corners lie `step` places apart, and at the end of each side. The next window is always the one that has fewest
+    hidden places left, so it sees as much as can be seen of what is there already.
+    """
+    hidden = hidden.copy()
+    rows, columns = (
+        sorted({*range(0, side - length + 1, step), side - length}) for side, length in zip(hidden.shape, grid)
+    )
+    part = lambda corner: hidden[corner[0] : corner[0] + grid[0], corner[1] : corner[1] + grid[1]]  # noqa: E731
+    while hidden.any():
+        left = {(y, x): count for y in rows for x in columns if (count := part((y, x)).sum())}
+        corner = min(left, key=left.get)
+        yield corner
+        part(corner)[:] = False
+
+
+def fill(muse, plan, stage: str, tokens: np.ndarray, prompts: tuple, low: np.ndarray | None = None) -> np.ndarray:
+    """Draw the places of int [B, h, w] that hold the stage's mask_id, the same in each of the B; the others stay.
+
+    low    the base's tokens of the whole canvas, for the stage superres
+
+    A canvas larger than the trained grid is drawn window by window. Each window is a picture of its own to the
+    transformer: it begins at the first position, and reads the whole caption.
+    """
+    config, (text, negative, keys) = muse.configs[stage], prompts
+    (h, w), tokens = config.grid, np.array(tokens)
+    times = h // config.low_grid[0] if stage == "superres" else 1  # fine places a coarse one, along a side
+    hidden = tokens[0] == config.codebook_size
+    for i, (y, x) in enumerate(windows(hidden, config.grid, max(1, h // times // 2) * times)):
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, 2**30 + i) if i else keys
+        part = np.s_[:, y : y + h, x : x + w]
+        below = None if low is None else low[:, y // times : (y + h) // times, x // times : (x + w) // times]
+        drawn, _ = muse.sample(plan, stage, (text, negative, own), low=below, start=tokens[part])
+        tokens[part] = np.asarray(drawn).reshape(-1, h, w)
+    return tokens
+
+
+class Edited(NamedTuple):
+    """What editing with `trace=True` returns."""
+
+    images: np.ndarray  # uint8 [B, H, W, 3]
+    tokens: np.ndarray  # int [B, h, w], of the base stage
+    superres_tokens: np.ndarray | None  # int [B, h, w], of the super-resolution stage, if it was run
+    redrawn: np.ndarray  # bool [B, h, w], which base tokens were drawn anew
+    states: np.ndarray | None = None  # int [iterations, B, h, w], after every iteration of mask-free editing
+
+
+class Canvas(NamedTuple):
+    """A picture as the stages see it."""
+
+    pixels: np.ndarray  # uint8 [H, W, 3], at the size of the last stage
+    tokens: dict[str, np.ndarray]  # int [h, w], by stage
+
+
+def read(muse, plan, image) -> Canvas:
+    """The tokens of a picture at all resolutions that the plan draws; the base sees it decimated (section 3.3.1)."""
+    sizes = {stage: muse.tokenizer_config(stage).image_size for stage in plan.stages}
+    largest = max(sizes.values())
+    pixels = fit(to_pixels(image), largest, largest // muse.configs["base"].grid[0])
+    tokens = {}
+    for stage, size in sizes.items():
+        times = largest // size
+        small = pixels if times == 1 else np.asarray(Image.fromarray(pixels).reduce(times))
+        tokens[stage] = muse.tokenize(small[None], stage)[0]
+    return Canvas(pixels, tokens)
+
+
+def redraw(muse, plan, canvas: Canvas, hidden: np.ndarray, prompts: tuple) -> dict[str, np.ndarray]:
+    """New tokens int [B, h, w] of every stage where hidden, bool [h, w] in base tokens; the others stay as they are, at
+    both resolutions: a base token and the fine ones that it covers are drawn anew together."""
+    batch, found, low = len(prompts[2]), {}, None
+    for stage, tokens in canvas.tokens.items():
+        times = len(tokens) // len(hidden)
+        places = hidden.repeat(times, 0).repeat(times, 1)
+        start = np.where(places, muse.configs[stage].codebook_size, tokens)
+        low = found[stage] = fill(muse, plan, stage, np.repeat(start[None], batch, 0), prompts, low)
+    return found
+
+
+def _finish(muse, plan, found: dict, redrawn: np.ndarray, over, states=None, trace: bool = False):
+    """Pixels of the last stage's tokens; over(images) lays them over the old picture, or leaves them."""
+    stage = next(reversed(found))
+    images = over(np.asarray(muse.detokenize(found[stage], stage, finetuned=plan.finetuned)))
+    redrawn = np.broadcast_to(redrawn, found["base"].shape)
+    return Edited(images, found["base"], found.get("superres"), redrawn, states) if trace else images
+
+
+# --- the three ways of the paper ------------------------------------------------------------------------------------
+
+
+def inpaint(
+    muse,
+    image,
+    mask,
+    caption: str | list[str],
+    n: int = 1,
+    seed: int = 0,
+    *,
+    negative: str | list[str] | None = None,
+    edge: int | None = 4,
+    trace: bool = False,
+    **settings,
+) -> np.ndarray | Edited:
+    """Draw what is under the mask anew (section 3.3.1): uint8 [len(captions) * n, H, W, 3].
+
+    image      a PIL image of any mode, or uint8 [H, W, 3]; a square is resized to the size that the Muse draws
+    mask       bool [H, W] of the picture's shape, True where it may change; or 0 and 255, or floats from 0 to 1
+    caption    of the whole picture as it shall be
+    edge       new and old pixels are blended over so many pixels inside the mask, and outside it every pixel is the
+               old one's; None: the picture as it was decoded
+    settings   steps, guidance, temperature and so on, as for `generate`
+
+    Every base token that the mask touches is drawn anew, and the fine tokens that it covers; all others stay as they
+    are. The empty mask gives back the picture, the full mask a new one, as `generate` would draw it.
+    """
+    given = to_pixels(image)
+    mask, plan = to_mask(mask, given.shape[:2]), muse.plan(**settings)
+    canvas, prompts = read(muse, plan, given), muse.prompts(caption, n, seed, negative)
+    hidden = touched(mask, canvas.tokens["base"].shape)
+    found = redraw(muse, plan, canvas, hidden, prompts)
+    if edge is None:
+        return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
+    if not isinstance(edge, int) or edge < 0:
+        raise ValueError(f"edge is a number of pixels, 0 or more, or None; it was {edge!r}.")
+    at_size = touched(mask, canvas.pixels.shape[:2])
+    return _finish(muse, plan, found, hidden, lambda new: blend(new, canvas.pixels, at_size, edge), trace=trace)
+
+
+def outpaint(
+    muse,
+    image,
+    caption: str | list[str],
+    n: int = 1,
+    seed: int = 0,
+    *,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    negative: str | list[str] | None = None,
+    trace: bool = False,
+    **settings,
+) -> np.ndarray | Edited:
+    """Draw on past the borders of a picture: uint8 [len(captions) * n, H + top + bottom, W + left + right, 3].
+
+    left, right, top, bottom    pixels to add, multiples of what a base token covers (16 at 128 px, 8 at 64 px); the
+                                picture may become larger than any the transformers were trained on
+    The rest as for `inpaint`. The old picture's pixels stay as they were.
+    """
+    amounts = dict(left=left, right=right, top=top, bottom=bottom)
+    plan = muse.plan(**settings)
+    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
+    cell = canvas.pixels.shape[0] // canvas.tokens["base"].shape[0]
+    if not all(isinstance(v, (int, np.integer)) and v >= 0 and v % cell == 0 for v in amounts.values()):
+        told = ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if value)
+        raise ValueError(f"Each side grows by a multiple of {cell} pixels, what a base token covers; {told}.")
+    left, right, top, bottom = (value // cell for value in amounts.values())  # in base tokens from here on
+    around = lambda times: ((times * top, times * bottom), (times * left, times * right))  # noqa: E731
+    h = len(canvas.tokens["base"])
+    tokens = {stage: np.pad(ids, around(len(ids) // h)) for stage, ids in canvas.tokens.items()}
+    pixels = np.pad(canvas.pixels, (*around(cell), (0, 0)))
+    hidden = np.pad(np.zeros(canvas.tokens["base"].shape, bool), around(1), constant_values=True)
+    found = redraw(muse, plan, Canvas(pixels, tokens), hidden, prompts)
+    new = hidden.repeat(cell, 0).repeat(cell, 1)
+    return _finish(muse, plan, found, hidden, lambda images: blend(images, pixels, new, 0), trace=trace)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "guided", "iterations", "count", "top_k", "trace"))
+def resample(graphdef, params, text, negative, keys, tokens, options, *, guided, iterations, count, top_k, trace):
+    """Mask-free editing as one program: `iterations` times hide `count` random places of tokens int [B, N], and draw
+    them given all others and the text.
+
+    options    guidance, the same at every iteration, and token_temperature
+    -> tokens int [B, N], and those after every iteration [iterations, B, N], or None
+    """
+    model, batch = nnx.merge(graphdef, params), len(keys)
+    seen = model.condition(both_halves(text, negative) if guided else text)
+
+    def iteration(tokens, i):
+        own = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
+        order = jax.vmap(lambda key: jax.random.permutation(key, tokens.shape[1]))(own[:, 0])
+        hidden = order < count
+        masked = jnp.where(hidden, model.mask_id, tokens)
+        logits = model(both_halves(masked, masked) if guided else masked, *seen)
+        if guided:
+            logits = guide(logits[:batch], logits[batch:], options["guidance"])
+        drawn, _ = draw_tokens(own[:, 1], logits, options["token_temperature"], top_k)
+        tokens = jnp.where(hidden, drawn, tokens)
+        return tokens, tokens if trace else None
+
+    return jax.lax.scan(iteration, tokens, jnp.arange(iterations))
+
+
+def edit(
+    muse,
+    image,
+    caption: str | list[str],
+    n: int = 1,
+    seed: int = 0,
+    *,
+    iterations: int = 100,
+    fraction: float = 0.08,
+    top_k: int = 3,
+    guidance: float = 4.0,
+    token_temperature: float = 1.0,
+    negative: str | list[str] | None = None,
+    trace: bool = False,
+    **settings,
+) -> np.ndarray | Edited:
+    """Change a picture by a caption alone, without a mask (section 3.3.2): uint8 [len(captions) * n, H, W, 3].
+
+    iterations   how often some tokens are drawn anew; fewer keep more of the picture
+    fraction     share of the base tokens that are drawn anew in each iteration
+    top_k        they are drawn from so many likeliest codes, which keeps near the picture; 0: from all
+    guidance     t of equation 1, the same at every iteration
+    trace        return an Edited, with the tokens after every iteration
+    settings     of the super-resolution stage, as for `generate`; it draws, under the same caption, the fine tokens of
+                 those places whose base token has changed
+    """
+    plan = muse.plan(guidance=guidance, token_temperature=token_temperature, top_k=top_k, **settings)
+    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
+        raise ValueError(f"iterations is a whole number, 0 or more; it was {iterations!r}.")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction lies above 0 and at most at 1; it was {fraction!r}.")
+    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
+    tokens = canvas.tokens["base"]
+    if tokens.shape != tuple(muse.configs["base"].grid):
+        raise ValueError(f"Mask-free editing takes a square picture; this one has {tokens.shape} base tokens.")
+    start = np.repeat(tokens[None], len(prompts[2]), 0)
+    found = {}
+    found["base"], states = edit_tokens(muse, plan, start, prompts, int(iterations), fraction, bool(trace))
+    changed = found["base"] != tokens
+    if "superres" in plan.stages:
+        found["superres"] = raise_changed(muse, plan, canvas, found["base"], changed, prompts)
+    return _finish(muse, plan, found, changed, lambda new: new, states, trace)
+
+
+def edit_tokens(muse, plan, tokens: np.ndarray, prompts: tuple, iterations: int, fraction: float, trace: bool) -> tuple:
+    """`edit` of base tokens int [B, h, w], each its own picture, caption and key -> the new ones, and those after every
+    iteration [iterations, B, h, w] or None."""
+    (text, negative, keys), (numbers, static) = prompts, plan.stages["base"]
+    drawn, states = resample(
+        muse.graphdefs["base"],
+        muse.params["base"],
+        text,
+        negative,
+        keys,
+        jnp.asarray(tokens.reshape(len(tokens), -1)),
+        {name: numbers[name] for name in ("guidance", "token_temperature")},
+        guided=static["guided"],
+        iterations=iterations,
+        count=max(1, round(fraction * tokens[0].size)),
+        top_k=static["top_k"],
+        trace=trace,
+    )
+    states = None if states is None else np.asarray(states).reshape(iterations, *tokens.shape)
+    return np.asarray(drawn).reshape(tokens.shape), states
+
+
+def raise_changed(muse, plan, canvas: Canvas, low: np.ndarray, changed: np.ndarray, prompts: tuple) -> np.ndarray:
+    """Fine tokens int [B, h, w] for changed base tokens: anew where `changed`, bool [B, h', w'], the old ones
+    elsewhere."""
+    fine = canvas.tokens["superres"]
+    times = len(fine) // low.shape[1]
+    places = changed.repeat(times, 1).repeat(times, 2)
+    start = np.where(places, muse.configs["superres"].codebook_size, fine)
+    drawn, _ = muse.sample(plan, "superres", prompts, low=low, start=start)
+    return np.asarray(drawn).reshape(start.shape)
+
+
+# --- what users of other systems expect -----------------------------------------------------------------------------
+
+
+def vary(
+    muse,
+    image,
+    caption: str | list[str],
+    n: int = 1,
+    seed: int = 0,
+    *,
+    strength: float = 0.5,
+    negative: str | list[str] | None = None,
+    trace: bool = False,
+    **settings,
+) -> np.ndarray | Edited:
+    """Pictures like this one: a share `strength` of its base tokens, at random places, is drawn anew. 0 gives back the
+    picture, 1 a new one. The rest as for `inpaint`."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength lies from 0 to 1; it was {strength!r}.")
+    plan = muse.plan(**settings)
+    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
+    tokens = canvas.tokens["base"]
+    if tokens.shape != tuple(muse.configs["base"].grid):
+        raise ValueError(f"Variations take a square picture; this one has {tokens.shape} base tokens.")
+    order = np.stack([jax.random.permutation(jax.random.fold_in(key, 2**30), tokens.size) for key in prompts[2]])
+    hidden = (order < round(strength * tokens.size)).reshape(-1, *tokens.shape)
+    start = np.where(hidden, muse.configs["base"].codebook_size, tokens)
+    found = dict(base=np.asarray(muse.sample(plan, "base", prompts, start=start)[0]).reshape(start.shape))
+    if "superres" in plan.stages:
+        found["superres"] = raise_changed(muse, plan, canvas, found["base"], hidden, prompts)
+    return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
+
+
+def interpolate(muse, first: str, second: str, n: int = 5, seed: int = 0, **settings) -> np.ndarray:
+    """n pictures from one caption to another, all begun from the same noise: uint8 [n, H, W, 3].
+
+    Their logits are mixed, (1 - a) l_first + a l_second with a from 0 to 1: equation 1 with the second caption as the
+    negative one and t = -a.
+    """
+    if not isinstance(n, (int, np.integer)) or n < 2:
+        raise ValueError(f"n is the number of pictures from one caption to the other, 2 or more; it was {n!r}.")
+    plan, (text, negative, keys) = muse.plan(**settings), muse.prompts(first, n, seed, second)
+    keys = jnp.repeat(keys[:1], n)
+    mix = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False)
+    stages = {stage: (numbers | mix, static | dict(guided=True)) for stage, (numbers, static) in plan.stages.items()}
+    plan, tokens = plan._replace(stages=stages), None
+    for stage in stages:
+        tokens, _ = muse.sample(plan, stage, (text, negative, keys), low=tokens)
+    grid = muse.configs[stage].grid
+    return np.asarray(muse.detokenize(np.asarray(tokens).reshape(-1, *grid), stage, finetuned=plan.finetuned))
