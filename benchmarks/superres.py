@@ -68,11 +68,11 @@ def shares(drawer: Muse) -> dict[str, float]:
         found[name] = float(f"{statistics.median(times):.3g}")
         return result
 
-    prompts = timed("text encoder", lambda: drawer.prompts([CAPTION], 1, 0, None))
+    asked = timed("text encoder", lambda: drawer.prompts([CAPTION], 1, 0, None))
     plan, low = drawer.plan(), None
     for stage, (_, static) in plan.stages.items():
         name = f"{stage}, {static['steps']} steps"
-        low, _ = timed(name, functools.partial(drawer.sample, plan, stage, prompts, low=low))
+        low, _ = timed(name, functools.partial(drawer.sample, plan, stage, asked, low=low))
     ids = np.asarray(low).reshape(1, *drawer.configs["superres"].grid)
     timed("decoder", lambda: drawer.detokenize(ids, "superres", finetuned=plan.finetuned))
     return found

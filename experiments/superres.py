@@ -44,13 +44,9 @@ def run(arm: str, seed: int) -> dict:
     muse, changes = Muse.from_pretrained("tiny"), ARMS[arm]
     if changes is None:
         return measured(Bicubic(muse), CAPTIONS, first=FIRST, seed=seed)
-    # Of a pair the base's half is always the checkpoint's own.
-    options = {
-        name: (getattr(muse.sampling, name)[0], value[1]) if isinstance(value, tuple) else value
-        for name, value in changes.items()
-    }
-    return dict(options=options) | measured(muse, CAPTIONS, first=FIRST, seed=seed, **options)
+    return dict(options=changes) | measured(muse, CAPTIONS, first=FIRST, seed=seed, **changes)
 
 
 if __name__ == "__main__":
-    experiment("superres", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,))
+    settings = dict(captions=CAPTIONS, first=FIRST, own=Muse.from_pretrained("tiny").defaults)
+    experiment("superres", list(ARMS), run, settings, seeds=(0,))

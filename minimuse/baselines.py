@@ -19,8 +19,8 @@ from flax import nnx
 
 from minimuse import modules, transformer
 from minimuse.config import DiffusionConfig, Preset, TransformerConfig, from_dict
-from minimuse.decoding import both_halves, draw_tokens, guide
-from minimuse.muse import Muse, checked, whole_number
+from minimuse.decoding import both_halves, checked, draw_tokens, guide, whole_number
+from minimuse.muse import Muse
 from minimuse.transformer import BaseTransformer, Block, attend
 from minimuse.vqgan import nearest_code
 from minimuse.weights import find_checkpoint, load_weights, read_config

@@ -1,4 +1,4 @@
-"""The command line: `python -m minimuse generate | train | evaluate | doctor`, each a function below.
+"""The command line: `python -m minimuse generate | edit | train | evaluate | doctor`, each a function below.
 
 tyro turns the functions' arguments and docstrings into options and help. What the user got wrong is said in one
 sentence, with exit code 2; Ctrl-C in training saves first.
@@ -52,7 +52,7 @@ class Sampling:
         for name in (name.removeprefix("superres_") for name in given.keys() - found.keys()):
             if not isinstance(defaults.get(name), tuple):
                 raise ValueError(f"--superres-{name.replace('_', '-')} is for a checkpoint with super-resolution.")
-            found[name] = (found.get(name, defaults[name][0]), given[f"superres_{name}"])
+            found[name] = (found.get(name), given[f"superres_{name}"])
         return found
 
 
@@ -131,6 +131,84 @@ def generate(
     print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
+def edit(
+    image: Positional[Path],
+    caption: Positional[str],
+    /,
+    *,
+    mask: Path | None = None,
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    iterations: int | None = None,
+    n: int = 1,
+    seed: int = 0,
+    out: Path = Path("edited.png"),
+    checkpoint: str = "tiny",
+    negative: str | None = None,
+    superres: bool = True,
+    finetuned: bool = True,
+    scale: int = 1,
+    sampling: Options = Sampling(),
+) -> None:
+    """Change a picture by a caption: under a mask, past its borders, or, without either, wherever the caption asks.
+
+    Args:
+        image: The picture, a file of any kind that Pillow reads. A square is resized to what the checkpoint draws;
+            under a mask and past the borders it may be larger, with sides that are multiples of 16 pixels (8 without
+            super-resolution).
+        caption: The whole picture as it shall be, in quotes.
+        mask: A picture of the same size, white where it may change.
+        left: Pixels to add on the left.
+        right: Pixels to add on the right.
+        top: Pixels to add at the top.
+        bottom: Pixels to add at the bottom.
+        iterations: Of editing without a mask, 100 if it is not given; fewer keep more of the picture.
+        n: How many different results.
+        seed: The same seed gives the same pictures.
+        out: The file to write (.png, .jpg or .webp).
+        checkpoint: A shipped preset's name, or a checkpoint folder.
+        negative: A caption of what should not be seen.
+        superres: Work at the higher resolution, if the checkpoint can.
+        finetuned: Use the fine-tuned decoder, if the checkpoint has one.
+        scale: Make every pixel this many pixels wide.
+        sampling: How tokens are drawn.
+    """
+    if scale < 1:
+        raise ValueError(f"--scale must be 1 or more; it was {scale}.")
+    past = dict(left=left, right=right, top=top, bottom=bottom)
+    if mask and any(past.values()):
+        raise ValueError(
+            "--mask changes what is there and --left, --right, --top, --bottom add to it; give one of both."
+        )
+    _writable(out)
+    free = not mask and not any(past.values())  # mask-free editing
+    if not free and iterations is not None:
+        raise ValueError("--iterations is for editing without a mask and past no border.")
+    from PIL import Image
+
+    picture, masked = Image.open(image), mask and Image.open(mask)
+    from minimuse.muse import Muse
+
+    muse = Muse.from_pretrained(checkpoint, superres=superres)
+    options = sampling.options(muse.defaults)
+    if unused := sorted(set(options) - {"guidance", "token_temperature", "top_k"}) if free else []:
+        raise ValueError(f"Editing without a mask has no --{unused[0].replace('_', '-')}; it has --iterations.")
+    if superres and not finetuned:
+        options["finetuned"] = False
+    options |= dict(n=n, seed=seed, negative=negative)
+    if masked:
+        images = muse.inpaint(picture, masked, caption, **options)
+    elif any(past.values()):
+        images = muse.outpaint(picture, caption, **past, **options)
+    else:
+        options |= {} if iterations is None else dict(iterations=iterations)
+        images = muse.edit(picture, caption, **options)
+    save_picture(images, out, n, scale)
+    print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
+
+
 ALL = ("text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder")
 Stage = Literal[
     "text",
@@ -182,13 +260,13 @@ def train(
 
 
 def evaluate(
-    what: Positional[Literal["generation", "autoregressive", "diffusion", "tokenizer", "scorer"]],
+    what: Positional[Literal["generation", "autoregressive", "diffusion", "editing", "tokenizer", "scorer"]],
     /,
     *,
     preset: str = "tiny",
     stage: Literal["base", "superres"] = "base",
     split: Literal["train", "val", "unseen_pairs", "unseen_words"] = "val",
-    n: int = 256,
+    n: int | None = None,
     seed: int = 0,
     finetuned: bool = True,
     sampling: Options = Sampling(),
@@ -198,24 +276,33 @@ def evaluate(
 
     Args:
         what: generation: the share of captions whose every asked fact the scorer sees in the picture; autoregressive
-            and diffusion: the same of the baselines; tokenizer: reconstruction of held-out scenes; scorer: how well it
-            reads real renders.
+            and diffusion: the same of the baselines; editing: of rule-made edits, inpainted and without a mask, the
+            asked facts that are true afterwards, and the others that still are; and the seam of pictures drawn on, of a
+            quarter as many; tokenizer: reconstruction of held-out
+            scenes; scorer: how well it reads real renders.
         preset: A shipped preset's name, or a checkpoint folder.
         stage: Whose pictures are measured, or whose tokenizer.
         split: Where the captions come from.
-        n: Captions, or scenes (tokenizer, scorer).
+        n: Captions, scenes (tokenizer, scorer) or edits; if it is not given 256, and 200 edits.
         seed: Of the sampling.
         finetuned: With the fine-tuned decoder of the stage superres, where there is one.
         sampling: How pictures are drawn.
         json_only: Print the JSON object on one line, without indents.
     """
+    n = (200 if what == "editing" else 256) if n is None else n
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")
+    if what == "editing" and (split, sampling) != ("val", Sampling()):
+        raise ValueError(
+            "evaluate editing takes its scenes from val and draws with the defaults; it has no such options."
+        )
     if what in ("tokenizer", "scorer") and (split, seed, sampling) != ("val", 0, Sampling()):
-        raise ValueError(f"evaluate {what} reads scenes of the split val, and takes only --preset, --n and --json.")
-    if what not in ("tokenizer", "generation") and stage != "base":
-        raise ValueError(f"evaluate {what} has no --stage; evaluate tokenizer and generation do.")
-    from minimuse import baselines, evaluation, scorer
+        raise ValueError(
+            f"evaluate {what} reads scenes of the split val; its options are --preset, --stage, --n, --json."
+        )
+    if what not in ("tokenizer", "generation", "editing") and stage != "base":
+        raise ValueError(f"evaluate {what} has no --stage; evaluate tokenizer, generation and editing do.")
+    from minimuse import baselines, edits, evaluation, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
@@ -224,6 +311,16 @@ def evaluate(
         muse = Muse.from_pretrained(preset)
         grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
         result = evaluation.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
+    elif what == "editing":
+        muse = Muse.from_pretrained(preset, superres=stage == "superres")
+        stages = dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs)
+        stages = stages if stage == "superres" else {}
+        result = dict(
+            inpainting=edits.evaluate_inpainting(muse, n, seed, **stages),
+            mask_free=edits.evaluate_mask_free(muse, n, seed),
+            outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **stages),
+            settings=dict(preset=preset, stage=stage, n=n, seed=seed) | stages,
+        )
     else:
         superres = stage == "superres"
         muse = Muse.from_pretrained(preset, superres=superres)
@@ -247,7 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; what the user can mend is said in one sentence, with exit code 2."""
     from minimuse import enable_compilation_cache
 
-    commands = dict(generate=generate, train=train, evaluate=evaluate, doctor=doctor)
+    commands = dict(generate=generate, edit=edit, train=train, evaluate=evaluate, doctor=doctor)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] != ["doctor"]:  # the doctor also works where JAX does not
         enable_compilation_cache()

@@ -67,12 +67,21 @@ def load_captioned(
     return dataset.rename_columns(renames) if renames else dataset
 
 
-def to_square(image: Image.Image, size: int) -> np.ndarray:
-    """Any picture as uint8 [size, size, 3]: transparency on white, the middle square cut out, then resized."""
+def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
+    """A picture of any mode as RGB, what is transparent on `ground`. ValueError for pictures of plain numbers."""
+    if image.mode.startswith("I;16"):  # 16 bits a pixel; Pillow alone would clip them at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F", "La", "RGBa"):
+        raise ValueError(f"A picture of mode {image.mode} has no known range; save it with 8 bits a colour (RGB or L).")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image, side = image.convert("RGB"), min(image.size)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+    return image.convert("RGB")
+
+
+def to_square(image: Image.Image, size: int) -> np.ndarray:
+    """Any picture as uint8 [size, size, 3]: transparency on white, the middle square cut out, then resized."""
+    image, side = to_rgb(image), min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))
     return np.asarray(image if side == size else image.resize((size, size), Image.Resampling.LANCZOS))

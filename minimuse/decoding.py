@@ -5,6 +5,7 @@ image has a key of its own, so it comes out the same in any batch. `sample_token
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,35 @@ from flax import nnx
 from minimuse.masking import decode_schedule
 
 ORDERS = ("confidence", "halton", "random")  # in which places are revealed
+
+
+# --- what is given ----------------------------------------------------------------------------------------------------
+
+
+def is_whole(value) -> bool:
+    """Whether this is an integer, of Python or NumPy, and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def checked(numbers: dict) -> dict[str, float]:
+    """Guidance and temperatures as floats, or a ValueError that says what is wrong."""
+    numbers = {name: float(value) for name, value in numbers.items()}
+    if not all(0 <= value < math.inf for value in numbers.values()):  # false for nan, too
+        told = ", ".join(f"{name} was {value}" for name, value in numbers.items())
+        raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
+    if numbers.get("token_temperature") == 0:
+        raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
+    return numbers
+
+
+def whole_number(name: str, value, low: int, high: int) -> int:
+    """`value` as an int from low to high, or a ValueError that says what is wrong."""
+    if not is_whole(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+    return int(value)
+
+
+# --- parallel decoding ------------------------------------------------------------------------------------------------
 
 
 class Trace(NamedTuple):
@@ -155,6 +185,8 @@ def parallel_decode(
 
     return jax.lax.scan(step, tokens, jnp.arange(steps))
 
+
+# --- with a transformer -----------------------------------------------------------------------------------------------
 
 STATIC = ("graphdef", "guided", "order", "steps", "top_k", "law", "trace")
 

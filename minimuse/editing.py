@@ -15,7 +15,11 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from minimuse.decoding import both_halves, draw_tokens, guide
+from minimuse.data import to_rgb
+from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, whole_number
+
+# What `edit` does when it is not told otherwise: the paper's own numbers.
+EDIT = dict(iterations=100, fraction=0.08, top_k=3, guidance=4.0, token_temperature=1.0)
 
 # --- pictures and masks as they come --------------------------------------------------------------------------------
 
@@ -31,24 +35,23 @@ def to_pixels(image) -> np.ndarray:
                 "Pictures in [0, 1] become uint8 by (255 * image).round().astype('uint8')."
             )
         image = Image.fromarray(array)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(to_rgb(image))
 
 
-def fit(pixels: np.ndarray, size: int, cell: int) -> np.ndarray:
+def fit(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
     """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size; another picture must be at least that
-    large and its sides multiples of `cell` pixels, or is refused: squashed it would show something else."""
+    large and its sides multiples of `cell` pixels, or is refused: squashed it would show something else.
+
+    canvas    a square, too, stays as large as it is
+    """
     h, w = pixels.shape[:2]
-    if h == w:
-        return (
-            pixels if h == size else np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))
-        )
+    if h == w and not canvas:
+        resized = lambda: Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)  # noqa: E731
+        return pixels if h == size else np.asarray(resized())
     if min(h, w) < size or h % cell or w % cell:
         raise ValueError(
-            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.to_square cuts the middle out), or one "
-            f"whose sides are multiples of {cell} and at least {size}."
+            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.to_square cuts the middle out of a PIL "
+            f"image), or one whose sides are multiples of {cell} and at least {size}."
         )
     return pixels
 
@@ -56,7 +59,7 @@ def fit(pixels: np.ndarray, size: int, cell: int) -> np.ndarray:
 def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
     """A mask as bool [H, W], True where the picture may change: bool, 0 and 1, 0 to 255 (128 and more is True), floats
     from 0 to 1 (0.5 and more), or a PIL image; of the picture's shape (H, W)."""
-    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    array = np.asarray(to_rgb(mask, "black").convert("L") if isinstance(mask, Image.Image) else mask)
     if array.shape != tuple(shape):
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
     if array.dtype == bool:
@@ -86,14 +89,14 @@ def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 def soft_edge(mask: np.ndarray, width: int) -> np.ndarray:
     """How much of the new picture each pixel takes, float [H, W]: 0 outside the mask, 1 well within it, and between
-    them a slope of `width` pixels, all of it inside."""
+    them a slope of `width` pixels, all of it inside; of fewer where the whole mask is not so deep."""
     inside = mask.astype(np.float32)
     depth = inside
     for _ in range(width):  # how deep in the mask each pixel lies, up to width + 1
         padded = np.pad(depth, 1, mode="edge")
         h, w = mask.shape
         depth = inside * (1 + np.minimum.reduce([padded[y : y + h, x : x + w] for y in range(3) for x in range(3)]))
-    return depth / (width + 1)
+    return depth / max(1, depth.max(initial=0))
 
 
 def blend(new: np.ndarray, old: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
@@ -161,17 +164,28 @@ class Canvas(NamedTuple):
     tokens: dict[str, np.ndarray]  # int [h, w], by stage
 
 
-def read(muse, plan, image) -> Canvas:
-    """The tokens of a picture at all resolutions that the plan draws; the base sees it decimated (section 3.3.1)."""
-    sizes = {stage: muse.tokenizer_config(stage).image_size for stage in plan.stages}
+def read(muse, stages, image, canvas: bool = False) -> Canvas:
+    """The tokens of a picture for these stages. The base sees it decimated (section 3.3.1)."""
+    given = to_pixels(image)
+    sizes = {stage: muse.tokenizer_config(stage).image_size for stage in stages}
     largest = max(sizes.values())
-    pixels = fit(to_pixels(image), largest, largest // muse.configs["base"].grid[0])
+    pixels = fit(given, largest, largest // muse.configs["base"].grid[0], canvas)
     tokens = {}
     for stage, size in sizes.items():
-        times = largest // size
-        small = pixels if times == 1 else np.asarray(Image.fromarray(pixels).reduce(times))
+        if given.shape[0] == given.shape[1] and not canvas:
+            small = fit(given, size, 1)  # from the picture as it came: what has the size already is not resized twice
+        else:
+            small = np.asarray(Image.fromarray(pixels).reduce(largest // size))
         tokens[stage] = muse.tokenize(small[None], stage)[0]
     return Canvas(pixels, tokens)
+
+
+def square(image, what: str) -> np.ndarray:
+    """The pixels of a square picture, or a ValueError."""
+    pixels = to_pixels(image)
+    if pixels.shape[0] != pixels.shape[1]:
+        raise ValueError(f"{what} a square picture; this one is {pixels.shape[1]} x {pixels.shape[0]} pixels.")
+    return pixels
 
 
 def redraw(muse, plan, canvas: Canvas, hidden: np.ndarray, prompts: tuple) -> dict[str, np.ndarray]:
@@ -206,31 +220,37 @@ def inpaint(
     seed: int = 0,
     *,
     negative: str | list[str] | None = None,
-    edge: int | None = 4,
+    edge: int | None = 2,
+    canvas: bool = False,
     trace: bool = False,
     **settings,
 ) -> np.ndarray | Edited:
     """Draw what is under the mask anew (section 3.3.1): uint8 [len(captions) * n, H, W, 3].
 
-    image      a PIL image of any mode, or uint8 [H, W, 3]; a square is resized to the size that the Muse draws
+    image      a PIL image of any mode, or uint8 [H, W, 3]; a square is resized to the size that the Muse draws, another
+               picture must be at least so large and its sides multiples of what a base token covers
     mask       bool [H, W] of the picture's shape, True where it may change; or 0 and 255, or floats from 0 to 1
     caption    of the whole picture as it shall be
     edge       new and old pixels are blended over so many pixels inside the mask, and outside it every pixel is the
                old one's; None: the picture as it was decoded
+    canvas     leave a large square as it is, too, as `outpaint` made it
     settings   steps, guidance, temperature and so on, as for `generate`
 
     Every base token that the mask touches is drawn anew, and the fine tokens that it covers; all others stay as they
     are. The empty mask gives back the picture, the full mask a new one, as `generate` would draw it.
     """
     given = to_pixels(image)
-    mask, plan = to_mask(mask, given.shape[:2]), muse.plan(**settings)
-    canvas, prompts = read(muse, plan, given), muse.prompts(caption, n, seed, negative)
+    mask, plan, prompts = (
+        to_mask(mask, given.shape[:2]),
+        muse.plan(**settings),
+        muse.prompts(caption, n, seed, negative),
+    )
+    edge = None if edge is None else whole_number("edge", edge, 0, 1000)
+    canvas = read(muse, plan.stages, given, canvas)
     hidden = touched(mask, canvas.tokens["base"].shape)
     found = redraw(muse, plan, canvas, hidden, prompts)
     if edge is None:
         return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
-    if not isinstance(edge, int) or edge < 0:
-        raise ValueError(f"edge is a number of pixels, 0 or more, or None; it was {edge!r}.")
     at_size = touched(mask, canvas.pixels.shape[:2])
     return _finish(muse, plan, found, hidden, lambda new: blend(new, canvas.pixels, at_size, edge), trace=trace)
 
@@ -247,6 +267,7 @@ def outpaint(
     top: int = 0,
     bottom: int = 0,
     negative: str | list[str] | None = None,
+    canvas: bool = False,
     trace: bool = False,
     **settings,
 ) -> np.ndarray | Edited:
@@ -254,15 +275,15 @@ def outpaint(
 
     left, right, top, bottom    pixels to add, multiples of what a base token covers (16 at 128 px, 8 at 64 px); the
                                 picture may become larger than any the transformers were trained on
-    The rest as for `inpaint`. The old picture's pixels stay as they were.
+    The rest as for `inpaint`: H and W are those that the Muse takes, and the old picture's pixels stay as they were.
     """
     amounts = dict(left=left, right=right, top=top, bottom=bottom)
-    plan = muse.plan(**settings)
-    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
-    cell = canvas.pixels.shape[0] // canvas.tokens["base"].shape[0]
-    if not all(isinstance(v, (int, np.integer)) and v >= 0 and v % cell == 0 for v in amounts.values()):
+    plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
+    cell = max(muse.tokenizer_config(stage).image_size for stage in plan.stages) // muse.configs["base"].grid[0]
+    if not all(is_whole(v) and v >= 0 and v % cell == 0 for v in amounts.values()):
         told = ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if value)
         raise ValueError(f"Each side grows by a multiple of {cell} pixels, what a base token covers; {told}.")
+    canvas = read(muse, plan.stages, image, canvas)
     left, right, top, bottom = (value // cell for value in amounts.values())  # in base tokens from here on
     around = lambda times: ((times * top, times * bottom), (times * left, times * right))  # noqa: E731
     h = len(canvas.tokens["base"])
@@ -279,7 +300,7 @@ def resample(graphdef, params, text, negative, keys, tokens, options, *, guided,
     """Mask-free editing as one program: `iterations` times hide `count` random places of tokens int [B, N], and draw
     them given all others and the text.
 
-    options    guidance, the same at every iteration, and token_temperature
+    options    guidance, the same at every iteration, and token_temperature; all else compiles anew
     -> tokens int [B, N], and those after every iteration [iterations, B, N], or None
     """
     model, batch = nnx.merge(graphdef, params), len(keys)
@@ -307,47 +328,59 @@ def edit(
     n: int = 1,
     seed: int = 0,
     *,
-    iterations: int = 100,
-    fraction: float = 0.08,
-    top_k: int = 3,
-    guidance: float = 4.0,
-    token_temperature: float = 1.0,
+    iterations: int = EDIT["iterations"],
+    fraction: float = EDIT["fraction"],
+    top_k: int = EDIT["top_k"],
+    guidance: float = EDIT["guidance"],
+    token_temperature: float = EDIT["token_temperature"],
     negative: str | list[str] | None = None,
+    superres: bool | None = None,
+    finetuned: bool | None = None,
     trace: bool = False,
-    **settings,
 ) -> np.ndarray | Edited:
-    """Change a picture by a caption alone, without a mask (section 3.3.2): uint8 [len(captions) * n, H, W, 3].
+    """Change a square picture by a caption alone, without a mask (section 3.3.2): uint8 [len(captions) * n, H, W, 3].
 
-    iterations   how often some tokens are drawn anew; fewer keep more of the picture
+    iterations   how often some tokens are drawn anew; fewer keep more of the picture, and none gives it back as its
+                 tokens decode
     fraction     share of the base tokens that are drawn anew in each iteration
     top_k        they are drawn from so many likeliest codes, which keeps near the picture; 0: from all
     guidance     t of equation 1, the same at every iteration
     trace        return an Edited, with the tokens after every iteration
-    settings     of the super-resolution stage, as for `generate`; it draws, under the same caption, the fine tokens of
-                 those places whose base token has changed
+
+    Then the super-resolution stage, under the same caption and with its own settings, draws the fine tokens of those
+    places whose base token has changed.
     """
-    plan = muse.plan(guidance=guidance, token_temperature=token_temperature, top_k=top_k, **settings)
-    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
-        raise ValueError(f"iterations is a whole number, 0 or more; it was {iterations!r}.")
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction lies above 0 and at most at 1; it was {fraction!r}.")
-    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
-    tokens = canvas.tokens["base"]
-    if tokens.shape != tuple(muse.configs["base"].grid):
-        raise ValueError(f"Mask-free editing takes a square picture; this one has {tokens.shape} base tokens.")
+    plan, prompts = muse.plan(superres=superres, finetuned=finetuned), muse.prompts(caption, n, seed, negative)
+    settings = dict(iterations=iterations, fraction=fraction, top_k=top_k, guidance=guidance)
+    settings = checked_edit(muse, settings | dict(token_temperature=token_temperature))
+    canvas = read(muse, plan.stages, square(image, "Mask-free editing takes"))
+    tokens, found = canvas.tokens["base"], {}
     start = np.repeat(tokens[None], len(prompts[2]), 0)
-    found = {}
-    found["base"], states = edit_tokens(muse, plan, start, prompts, int(iterations), fraction, bool(trace))
+    found["base"], states = edit_tokens(muse, start, prompts, trace=bool(trace), **settings)
     changed = found["base"] != tokens
     if "superres" in plan.stages:
         found["superres"] = raise_changed(muse, plan, canvas, found["base"], changed, prompts)
     return _finish(muse, plan, found, changed, lambda new: new, states, trace)
 
 
-def edit_tokens(muse, plan, tokens: np.ndarray, prompts: tuple, iterations: int, fraction: float, trace: bool) -> tuple:
+def checked_edit(muse, settings: dict) -> dict:
+    """The settings of mask-free editing, the keys of EDIT, or a ValueError that says what is wrong."""
+    numbers = checked({name: settings[name] for name in ("guidance", "token_temperature")})
+    if not 0 < settings["fraction"] <= 1:
+        raise ValueError(f"fraction lies above 0 and at most at 1; it was {settings['fraction']!r}.")
+    return numbers | dict(
+        iterations=whole_number("iterations", settings["iterations"], 0, 10_000),
+        top_k=whole_number("top_k", settings["top_k"], 0, muse.configs["base"].codebook_size),
+        fraction=settings["fraction"],
+    )
+
+
+def edit_tokens(
+    muse, tokens: np.ndarray, prompts: tuple, *, iterations, fraction, top_k, guidance, token_temperature, trace=False
+) -> tuple[np.ndarray, np.ndarray | None]:
     """`edit` of base tokens int [B, h, w], each its own picture, caption and key -> the new ones, and those after every
     iteration [iterations, B, h, w] or None."""
-    (text, negative, keys), (numbers, static) = prompts, plan.stages["base"]
+    (text, negative, keys), shape = prompts, tokens.shape
     drawn, states = resample(
         muse.graphdefs["base"],
         muse.params["base"],
@@ -355,15 +388,14 @@ def edit_tokens(muse, plan, tokens: np.ndarray, prompts: tuple, iterations: int,
         negative,
         keys,
         jnp.asarray(tokens.reshape(len(tokens), -1)),
-        {name: numbers[name] for name in ("guidance", "token_temperature")},
-        guided=static["guided"],
+        dict(guidance=guidance, token_temperature=token_temperature),
+        guided=guidance > 0,
         iterations=iterations,
         count=max(1, round(fraction * tokens[0].size)),
-        top_k=static["top_k"],
+        top_k=top_k,
         trace=trace,
     )
-    states = None if states is None else np.asarray(states).reshape(iterations, *tokens.shape)
-    return np.asarray(drawn).reshape(tokens.shape), states
+    return np.asarray(drawn).reshape(shape), None if states is None else np.asarray(states).reshape(iterations, *shape)
 
 
 def raise_changed(muse, plan, canvas: Canvas, low: np.ndarray, changed: np.ndarray, prompts: tuple) -> np.ndarray:
@@ -392,15 +424,13 @@ def vary(
     trace: bool = False,
     **settings,
 ) -> np.ndarray | Edited:
-    """Pictures like this one: a share `strength` of its base tokens, at random places, is drawn anew. 0 gives back the
-    picture, 1 a new one. The rest as for `inpaint`."""
+    """Pictures like this square one: a share `strength` of its base tokens, at random places, is drawn anew. 0 gives it
+    back as its tokens decode, 1 is a new picture. The rest as for `inpaint`."""
     if not 0 <= strength <= 1:
         raise ValueError(f"strength lies from 0 to 1; it was {strength!r}.")
-    plan = muse.plan(**settings)
-    canvas, prompts = read(muse, plan, image), muse.prompts(caption, n, seed, negative)
+    plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
+    canvas = read(muse, plan.stages, square(image, "Variations are made of"))
     tokens = canvas.tokens["base"]
-    if tokens.shape != tuple(muse.configs["base"].grid):
-        raise ValueError(f"Variations take a square picture; this one has {tokens.shape} base tokens.")
     order = np.stack([jax.random.permutation(jax.random.fold_in(key, 2**30), tokens.size) for key in prompts[2]])
     hidden = (order < round(strength * tokens.size)).reshape(-1, *tokens.shape)
     start = np.where(hidden, muse.configs["base"].codebook_size, tokens)
@@ -410,15 +440,30 @@ def vary(
     return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
 
 
-def interpolate(muse, first: str, second: str, n: int = 5, seed: int = 0, **settings) -> np.ndarray:
+def interpolate(
+    muse,
+    first: str,
+    second: str,
+    n: int = 5,
+    seed: int = 0,
+    *,
+    steps=None,
+    temperature=None,
+    token_temperature=None,
+    superres: bool | None = None,
+    finetuned: bool | None = None,
+) -> np.ndarray:
     """n pictures from one caption to another, all begun from the same noise: uint8 [n, H, W, 3].
 
     Their logits are mixed, (1 - a) l_first + a l_second with a from 0 to 1: equation 1 with the second caption as the
-    negative one and t = -a.
+    negative one and t = -a. So there is no other guidance: the ends are what `generate` draws with guidance=0.
     """
-    if not isinstance(n, (int, np.integer)) or n < 2:
-        raise ValueError(f"n is the number of pictures from one caption to the other, 2 or more; it was {n!r}.")
-    plan, (text, negative, keys) = muse.plan(**settings), muse.prompts(first, n, seed, second)
+    if not isinstance(first, str) or not isinstance(second, str):
+        raise ValueError(f"Interpolation goes from one caption to another; these were {first!r} and {second!r}.")
+    n = whole_number("n", n, 2, 10_000)
+    settings = dict(steps=steps, temperature=temperature, token_temperature=token_temperature)
+    plan = muse.plan(superres=superres, finetuned=finetuned, **settings)
+    text, negative, keys = muse.prompts(first, n, seed, second)
     keys = jnp.repeat(keys[:1], n)
     mix = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False)
     stages = {stage: (numbers | mix, static | dict(guided=True)) for stage, (numbers, static) in plan.stages.items()}

@@ -20,7 +20,7 @@ from flax import nnx
 
 from minimuse import editing, modules
 from minimuse.config import SampleConfig, VQGANConfig, from_dict
-from minimuse.decoding import ORDERS, Trace, sample_tokens
+from minimuse.decoding import ORDERS, Trace, checked, is_whole, sample_tokens, whole_number
 from minimuse.files import whole, write_text
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
@@ -51,7 +51,8 @@ class Generation(NamedTuple):
     images: np.ndarray  # uint8 [B, H, W, 3], as the last stage drew them
     tokens: np.ndarray  # int [B, h, w], of the base stage
     trace: Trace  # each step's tokens, confidence and hidden places
-    superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run
+    superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run; decoded
+    # by `detokenize(tokens, "superres", finetuned=True)` where there is a fine-tuned decoder
     superres_trace: Trace | None = None
 
 
@@ -60,28 +61,6 @@ class Plan(NamedTuple):
 
     stages: dict[str, tuple[dict, dict]]  # {"base": (numbers, static), "superres": ...}
     finetuned: bool  # whether the fine-tuned decoder makes the pixels
-
-
-def _whole(value) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def checked(numbers: dict) -> dict[str, float]:
-    """Guidance and temperatures as floats, or a ValueError that says what is wrong."""
-    numbers = {name: float(value) for name, value in numbers.items()}
-    if not all(0 <= value < math.inf for value in numbers.values()):  # false for nan, too
-        told = ", ".join(f"{name} was {value}" for name, value in numbers.items())
-        raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
-    if numbers.get("token_temperature") == 0:
-        raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
-    return numbers
-
-
-def whole_number(name: str, value, low: int, high: int) -> int:
-    """`value` as an int from low to high, or a ValueError that says what is wrong."""
-    if not _whole(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
-    return int(value)
 
 
 def _strings(captions, what: str) -> list[str]:
@@ -199,7 +178,7 @@ class Muse:
         """What a sampler reads, every caption n times: text and negative, each (embeddings [B, S, width], mask bool
         [B, S]), and a random key an image [B]. ValueError for what `generate` does not take."""
         captions = _strings(captions, "A caption")
-        if not _whole(n) or n < 1:
+        if not is_whole(n) or n < 1:
             raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
         seed = whole_number("seed", seed, 0, 2**32 - 1)
         negatives = _strings("" if negative is None else negative, "A negative caption")
@@ -246,7 +225,7 @@ class Muse:
         trace        return a Generation, with the tokens and every step of each stage
 
         Of steps, guidance and both temperatures a single number is the base stage's; a pair sets that of the
-        super-resolution stage, too.
+        super-resolution stage, too, and None in a pair is the checkpoint's own.
         """
         plan = self.plan(
             steps=steps,
@@ -287,6 +266,8 @@ class Muse:
     ) -> Plan:
         """What `generate` and editing draw with: these settings, or the checkpoint's own where they are None."""
         superres = self._there(superres, "superres", "super-resolution stage", "superres")
+        if finetuned and not superres:
+            raise ValueError("The fine-tuned decoder is that of the super-resolution stage, which is left out here.")
         finetuned = superres and self._there(finetuned, "superres_decoder", "fine-tuned decoder", "finetuned")
         pairs = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
         pairs = {name: self._pair(name, value) for name, value in pairs.items()}
@@ -295,13 +276,13 @@ class Muse:
         for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
             if value not in known:
                 raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
-        top_k = whole_number("top_k", own.top_k if top_k is None else top_k, 0, self.configs["base"].codebook_size)
         stages = {}
         for i, stage in enumerate(("base", "superres") if superres else ("base",)):
             numbers = checked({name: pair[i] for name, pair in pairs.items() if name != "steps"})
             numbers["ramp"] = bool(own.ramp if ramp is None else ramp)
             taken = whole_number("steps", pairs["steps"][i], 1, math.prod(self.configs[stage].grid))
-            static = dict(guided=numbers["guidance"] > 0, order=order, steps=taken, top_k=top_k, law=law)
+            most = whole_number("top_k", own.top_k if top_k is None else top_k, 0, self.configs[stage].codebook_size)
+            static = dict(guided=numbers["guidance"] > 0, order=order, steps=taken, top_k=most, law=law)
             stages[stage] = numbers, static
         return Plan(stages, finetuned)
 
@@ -339,7 +320,7 @@ class Muse:
             raise ValueError(
                 f"{name} is one number, or a pair for the base and super-resolution stage; it was {value!r}."
             )
-        return tuple(value)
+        return tuple(mine if part is None else part for part, mine in zip(value, own))
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)
@@ -356,7 +337,8 @@ class Muse:
         """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3].
 
         stage        base or superres, whose tokens they are
-        finetuned    with the fine-tuned decoder of the super-resolution tokenizer (section 2.5)
+        finetuned    with the fine-tuned decoder of the super-resolution tokenizer (section 2.5), which `generate` uses
+                     where there is one; else with the tokenizer's own
         """
         name = self._tokenizer(stage)
         decoder, own = self.params[name]["decoder"], self.configs[name]

@@ -137,10 +137,14 @@ def train_decoder(preset: Preset, out: Path) -> None:
     """The super-resolution tokenizer's decoder, grown and trained on; its encoder and codebook, and so all tokens, stay
     as they are (section 2.5)."""
     stage = "superres_decoder"
-    small, train, first = preset.superres_tokenizer, preset.train[stage], preset.train["superres_tokenizer"]
+    small, train, first = preset.superres_tokenizer, preset.train[stage], "superres_tokenizer"
+    if not train.freeze_tokens:
+        raise ValueError("The grown decoder is trained behind frozen tokens; leave freeze_tokens as it is.")
     params = load_tokenizer(preset, out, "superres_tokenizer")[1]
-    config, decoder, _ = vqgan.grow_decoder(small, params["decoder"], train.seed)
-    begun = first.steps * first.batch  # the scenes before this one were the tokenizer's
+    config, decoder, new = vqgan.grow_decoder(small, params["decoder"], train.seed)
+    print(f"The decoder has grown; its layers {', '.join(map(str, new))} are new and add nothing yet.")
+    phases = [preset.train[name] for name in (first, f"{first}_adversarial") if name in preset.train]
+    begun = sum(phase.steps * phase.batch for phase in phases)  # the scenes before this one were the tokenizer's
     params = adversarial_phase(config, train, begun, params | dict(decoder=decoder), {}, out / stage)
     save_weights(out / f"{stage}.safetensors", params["decoder"])
     describe(out, preset, stage, config)
@@ -177,7 +181,7 @@ def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") ->
     from minimuse.muse import read_tokens
 
     train, text = preset.train[stage], load_text(preset, out)
-    names = [TOKENIZERS["base"]] + [TOKENIZERS["superres"]] * (stage == "superres")
+    names = [TOKENIZERS[name] for name in dict.fromkeys((stage, "base"))]  # the stage's own first
     tokenizers = [load_tokenizer(preset, out, name) for name in names]
     # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
     # decoders have no part in it.
@@ -190,13 +194,12 @@ def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") ->
 
     def example(i: int):
         scene, caption = scenes.example("train", i, train.seed)
-        images = [scenes.render(scene, getattr(preset, name).image_size) for name in names]
-        return (images[0] if stage == "base" else tuple(images[::-1])), caption
+        images = tuple(scenes.render(scene, getattr(preset, name).image_size) for name in names)
+        return images, caption
 
     def tokenize(images):
-        if stage == "base":
-            return read_tokens(*tokenizers[0], images)
-        return tuple(read_tokens(*tokenizer, each) for tokenizer, each in zip(tokenizers[::-1], images))
+        tokens = tuple(read_tokens(*tokenizer, each) for tokenizer, each in zip(tokenizers, images))
+        return tokens if len(tokens) > 1 else tokens[0]
 
     # In parts that stay on disk until the whole is there: it takes minutes, and a kill may lose one at most.
     parts = []

@@ -154,10 +154,16 @@ def _same_run(out: Path, settings: dict) -> None:
     """Write the run's settings, or check that they are those the run was begun with."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
     if path.is_file():
-        begun = json.loads(path.read_text())
-        changed = [k for k in sorted({*begun, *settings}) if begun.get(k) != settings.get(k)]
+        flat = lambda values: {  # noqa: E731
+            f"{name}.{key}" if isinstance(value, dict) else name: inner
+            for name, value in values.items()
+            for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
+        }
+        begun, now = flat(json.loads(path.read_text())), flat(settings)
+        # What is in `now` alone is a setting that minimuse did not have when the run was begun.
+        changed = [name for name in begun if begun[name] != now.get(name)]
         if changed:
-            was = "; ".join(f"{k} was {begun.get(k)}, is {settings.get(k)}" for k in changed)
+            was = "; ".join(f"{name} was {begun[name]}, is {now.get(name)}" for name in changed)
             raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
     else:
         write_text(path, json.dumps(settings, indent=1))

@@ -7,7 +7,7 @@ take a typed number.
 import numpy as np
 from matplotlib.figure import Figure
 
-from minimuse import decoding, masking, plots, scenes, transformer
+from minimuse import decoding, editing, masking, plots, scenes, transformer
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -378,7 +378,7 @@ def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background
 
     def draw_again(_change=None):
         options = dict(steps=total.value, order=order.value, temperature=temperature.value)
-        drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, **options)
+        drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, superres=False, **options)
         stood = step.value
         step.max = total.value  # a slider that stood further right moves there, which shows it
         if step.value == stood:
@@ -389,3 +389,136 @@ def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background
 
     step.observe(show, names="value")
     return _explorer([caption, seed, order, temperature, total], draw_again, ipywidgets.VBox([step, picture]))
+
+
+# --- chapter 11 -----------------------------------------------------------------------------------------------------
+
+
+def cells_mask(cells, grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Base tokens (row, column) as a mask in pixels, bool [H, W]."""
+    mask = np.zeros(grid, bool)
+    for row, column in cells:
+        mask[row, column] = True
+    return mask.repeat(shape[0] // grid[0], 0).repeat(shape[1] // grid[1], 1)
+
+
+def redraw_cells(muse, image, cells, caption: str, seed: int = 0):
+    """Draw the chosen base tokens of a picture anew: (uint8 [H, W, 3] or None, a sentence)."""
+    if not cells:
+        return None, "Choose some places of the picture first."
+    if not caption.strip():
+        return None, "Type a caption of the whole picture as it shall be."
+    mask = cells_mask(cells, muse.configs["base"].grid, image.shape[:2])
+    count = f"{len(cells)} place{'s' * (len(cells) != 1)}"
+    try:
+        new = muse.inpaint(image, mask, caption, seed=seed)[0]
+    except ValueError as error:  # minimuse says in words what was wrong
+        return None, str(error)
+    return new, f"{count} drawn anew for “{caption.strip()}”, seed {seed}"
+
+
+def editing_desk(muse, image, caption: str = "a cat on a blue background"):
+    """A picture's grid to choose places from, one by one or a box at a time; a caption; draw, and undo.
+
+    image    a PIL image or uint8 [H, W, 3], square
+    Every place is a button, reached by Tab and pressed by Space: chosen ones say x. Their colours are the picture's.
+    """
+    import ipywidgets
+
+    (h, w), pixels = muse.configs["base"].grid, editing.square(image, "The desk takes")
+    drawn, chosen = [editing.read(muse, muse.plan().stages, pixels).pixels], set()  # this and earlier pictures; places
+    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the whole picture as it shall be")
+    seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
+    rows = _control(ipywidgets.IntRangeSlider, "Rows", (2, h - 2), min=1, max=h)
+    columns = _control(ipywidgets.IntRangeSlider, "Columns", (2, w - 2), min=1, max=w)
+    names = ("Choose box", "Choose all", "Clear", "Draw", "Undo")
+    buttons = {name: ipywidgets.Button(description=name) for name in names}
+    size = ipywidgets.Layout(width="2.4em", height="2.4em", padding="0", margin="0")
+    places = {
+        (row, column): ipywidgets.Button(tooltip=f"row {row + 1}, column {column + 1}", layout=size)
+        for row in range(h)
+        for column in range(w)
+    }
+    grid = ipywidgets.GridBox(
+        list(places.values()), layout=ipywidgets.Layout(grid_template_columns=f"repeat({w}, 2.5em)")
+    )
+    picture = ipywidgets.Output()
+
+    def choose(cells) -> None:
+        chosen.clear()
+        chosen.update(cells)
+        for cell, button in places.items():
+            button.description = "x" if cell in chosen else ""
+
+    def show(words: str) -> None:
+        now = drawn[-1]
+        f = now.shape[0] // h
+        for (row, column), button in places.items():
+            colour = now[row * f : (row + 1) * f, column * f : (column + 1) * f].reshape(-1, 3).mean(0).astype(int)
+            button.style.button_color = "#{:02x}{:02x}{:02x}".format(*colour)
+        _show(picture, [now], words)
+
+    def draw(_button):
+        new, words = redraw_cells(muse, drawn[-1], chosen, text.value, seed.value)
+        if new is not None:
+            drawn.append(new)
+            choose(())
+        show(words)
+
+    def undo(_button):
+        if len(drawn) > 1:
+            drawn.pop()
+        show(f"{len(drawn) - 1} edit{'s' * (len(drawn) != 2)} left to undo")
+
+    def box(_button):
+        choose({(row - 1, column - 1) for row in _span(rows) for column in _span(columns)})
+
+    for cell, button in places.items():
+        button.on_click(lambda _button, cell=cell: choose(chosen ^ {cell}))
+    actions = dict(zip(names, (box, lambda _button: choose(places), lambda _button: choose(()), draw, undo)))
+    for name, action in actions.items():
+        buttons[name].on_click(action)
+    choose(())
+    show("Choose places, say what the whole picture shall show, and draw.")
+    return ipywidgets.VBox([text, seed, rows, columns, ipywidgets.HBox(list(buttons.values())), grid, picture])
+
+
+def _span(slider) -> range:
+    low, high = slider.value
+    return range(low, high + 1)
+
+
+def iteration_frame(muse, edited, iteration: int, before: np.ndarray):
+    """Mask-free editing after so many iterations: (uint8 [2, H, W, 3], the picture before and then; a sentence).
+
+    edited    an Edited with its states, of `Muse.edit(..., trace=True)`, first picture · before    base tokens [h, w]
+    """
+    tokens = edited.states[iteration - 1, 0] if iteration else before
+    pictures = np.asarray(muse.detokenize(np.stack([before, tokens])))
+    share = (tokens != before).mean()
+    return pictures, f"before, and after {iteration} iterations: {share:.0%} of the base tokens are others"
+
+
+def mask_free_editor(muse, image, caption: str = "a dog on a blue background", iterations: int = 100):
+    """A caption, guidance and a seed; and a slider that goes through the iterations of the edit."""
+    import ipywidgets
+
+    pixels = editing.square(image, "The editor takes")
+    before = editing.read(muse, ("base",), pixels).tokens["base"]
+    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the picture as it shall be")
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", 4.0, min=0.0, max=10.0, step=0.5)
+    seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
+    iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
+    picture, made = ipywidgets.Output(), {}
+
+    def edit_again(_change=None):
+        options = dict(seed=seed.value, guidance=guidance.value, iterations=iterations, superres=False, trace=True)
+        made["edited"] = muse.edit(pixels, text.value, **options)
+        show()
+
+    def show(_change=None):
+        images, words = iteration_frame(muse, made["edited"], iteration.value, before)
+        _show(picture, images, words, ["before", f"iteration {iteration.value}"])
+
+    iteration.observe(show, names="value")
+    return _explorer([text, guidance, seed], edit_again, ipywidgets.VBox([iteration, picture]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimuse import cli
+from minimuse import cli, scenes
 
 
 def run(*arguments):
@@ -51,6 +51,10 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
         (["evaluate", "tokenizer", "--split", "unseen_pairs"], "takes only --preset, --n and --json"),
         (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
+        (["evaluate", "editing", "--steps", "3"], "draws with the defaults"),
+        (["edit", __file__, "a cat"], "cannot identify image file"),
+        (["edit", "nowhere.png", "a cat"], "nowhere.png"),
+        (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "give one of both"),
         (["generate", "a cat", "--superres-steps", "4"], "--superres-steps is for a checkpoint with super-resolution"),
         (["train", "base", "--preset", "micro"], "Train it first: python -m minimuse train tokenizer --preset micro"),
         (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
@@ -77,7 +81,7 @@ def test_unknown_commands_and_options_exit_with_2(capsys):
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("generate", "train", "evaluate", "doctor"))
+    assert all(command in text for command in ("generate", "edit", "train", "evaluate", "doctor"))
 
 
 def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
@@ -120,6 +124,30 @@ def test_evaluate_prints_one_json_object(micro_folder, capsys):
     assert set(result) == {"overall", "tasks", "facts", "frechet", "seconds", "settings"}
     assert set(result["facts"]) <= {"object", "colour", "count", "place", "background"} and len(result["tasks"]) == 6
     assert result["overall"] < 0.5  # random weights draw nothing that was asked
+
+
+def test_edit_inpaints_outpaints_and_edits(micro_folder, tmp_path):
+    picture, mask, out = tmp_path / "scene.png", tmp_path / "mask.png", tmp_path / "out.png"
+    before = scenes.render(scenes.example("val", 3)[0])
+    Image.fromarray(before).save(picture)
+    hidden = np.zeros((64, 64), np.uint8)
+    hidden[8:24, 8:24] = 255
+    Image.fromarray(hidden).save(mask)
+    options = ["--checkpoint", micro_folder, "--out", out]
+    assert run("edit", picture, "a cat", *options, "--mask", mask, "--steps", 2) == 0
+    assert (np.asarray(Image.open(out))[hidden == 0] == before[hidden == 0]).all()
+    assert run("edit", picture, "a cat", *options, "--right", 16, "--steps", 2) == 0
+    assert Image.open(out).size == (80, 64)
+    assert run("edit", picture, "a cat", *options, "--iterations", 2, "--n", 3, "--guidance", 1.0) == 0
+    assert Image.open(out).size == (3 * 64, 64)
+
+
+def test_evaluate_editing_has_both_ways(micro_folder, capsys):
+    assert run("evaluate", "editing", "--preset", micro_folder, "--n", 3, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    for way in ("inpainting", "mask_free"):
+        assert {"success", "preservation", "outside_changed"} <= set(result[way])
+    assert result["settings"]["n"] == 3
 
 
 def test_importing_minimuse_imports_no_heavy_library():

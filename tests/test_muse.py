@@ -112,6 +112,7 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
         (("a cat",), dict(law="cos"), "no law 'cos'; there are cosine, linear"),
         (("a cat",), dict(negative=["a", "b"]), "2 negative captions for 1 captions; give one, or one each"),
         (("a cat",), dict(superres=True), "has no super-resolution stage; leave superres out"),
+        (("a cat",), dict(finetuned=True), "is that of the super-resolution stage, which is left out"),
     ],
 )
 def test_bad_input_gets_a_sentence(micro, arguments, options, message):

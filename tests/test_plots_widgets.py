@@ -290,7 +290,7 @@ class FakeMuse:
     """Takes what Muse.generate takes; draws its seed."""
 
     configs = {"base": SimpleNamespace(grid=(8, 8))}
-    sampling = SimpleNamespace(guidance=3.0, steps=(12, 8))
+    sampling = SimpleNamespace(guidance=(3.0, 0.0), steps=(12, 8))
 
     def __init__(self):
         self.calls = []
@@ -555,3 +555,55 @@ def test_fewer_colours_make_a_smaller_file(monkeypatch):
     whole, few = (Image.open(io.BytesIO(picture.data)) for picture in shown)
     assert len(few.getcolors()) <= 16 < len(whole.convert("RGB").getcolors(10**6)) and few.size == whole.size
     assert len(shown[1].data) < len(shown[0].data)
+
+
+def test_cells_become_a_mask_and_are_drawn_anew(micro):
+    assert widgets.cells_mask([(0, 1)], (2, 2), (4, 4)).astype(int).tolist() == [[0, 0, 1, 1]] * 2 + [[0] * 4] * 2
+    image = micro.generate("a cat", steps=1)[0]
+    new, words = widgets.redraw_cells(micro, image, {(3, 4)}, "a dog", seed=2)
+    assert words == "1 place drawn anew for “a dog”, seed 2"
+    inside = np.zeros((64, 64), bool)
+    inside[24:32, 32:40] = True
+    assert (new[~inside] == image[~inside]).all()
+    for cells, caption, message in (((), "a dog", "Choose some places"), ({(0, 0)}, " ", "Type a caption")):
+        assert widgets.redraw_cells(micro, image, cells, caption)[0] is None
+        assert message in widgets.redraw_cells(micro, image, cells, caption)[1]
+
+
+def test_the_editing_desk_follows_its_controls(micro, capsys):
+    image = micro.generate("a cat", steps=1)[0]
+    parts = list(controls(widgets.editing_desk(micro, image)))
+    found = {c.description: c for c in parts if c.description}
+    assert list(found) == ["Caption", "Seed", "Rows", "Columns", "Choose box", "Choose all", "Clear", "Draw", "Undo"]
+    places = {c.tooltip: c for c in parts if not c.description}
+    assert len(places) == 64 and all(c.style.button_color.startswith("#") for c in places.values())
+    chosen = lambda: {name for name, c in places.items() if c.description == "x"}  # noqa: E731
+    found["Draw"].click()
+    assert "Choose some places" in capsys.readouterr().out
+    places["row 1, column 2"].click()
+    assert chosen() == {"row 1, column 2"}
+    places["row 1, column 2"].click()
+    assert not chosen()
+    found["Rows"].value, found["Columns"].value = (1, 2), (3, 3)
+    found["Choose box"].click()
+    assert chosen() == {"row 1, column 3", "row 2, column 3"}
+    found["Draw"].click()
+    assert "2 places drawn anew for “a cat on a blue background”, seed 0" in capsys.readouterr().out and not chosen()
+    found["Choose all"].click()
+    assert len(chosen()) == 64
+    found["Clear"].click()
+    found["Undo"].click()
+    assert "0 edits left to undo" in capsys.readouterr().out
+    found["Undo"].click()
+    assert "0 edits left to undo" in capsys.readouterr().out
+
+
+def test_the_mask_free_editor_follows_its_controls(micro, capsys):
+    image = micro.generate("a cat", steps=1)[0]
+    found = {c.description: c for c in controls(widgets.mask_free_editor(micro, image, iterations=6))}
+    assert list(found) == ["Caption", "Guidance t", "Seed", "Iteration"]
+    assert "before, and after 3 iterations:" in capsys.readouterr().out
+    found["Iteration"].value = 0
+    assert "after 0 iterations: 0% of the base tokens are others" in capsys.readouterr().out
+    found["Caption"].value = "three dogs"
+    assert "after 0 iterations" in capsys.readouterr().out

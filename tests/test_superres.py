@@ -275,6 +275,7 @@ def test_a_pair_sets_both_stages_and_a_number_the_base(cascade):
         assert (
             run(**{name: value}).superres_trace.tokens == run(**{name: (value, own[1])}).superres_trace.tokens
         ).all()
+    assert (run(guidance=(None, 6.0)).tokens == plain.tokens).all()
     assert cascade.generate("a cat", steps=2, trace=True).superres_trace.tokens.shape[0] == cascade.sampling.steps[1]
 
 

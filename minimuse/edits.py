@@ -1,0 +1,200 @@
+"""Does editing work? Rule-made edits of rendered scenes, and what is true of the edited pictures.
+
+Three kinds: an object becomes another one, a coloured shape gets another colour, or the background does. A picture is
+edited under the caption of the scene as it shall be. Then the scorer reads it:
+
+success          share of edits whose asked fact is true: the new object, colour or background is there
+preservation     share of the caption's other facts that are true, of those that were true before: nobody asked for
+                 them to change
+outside_changed  share of the pixels outside the edited region that differ from the picture before
+"""
+
+import random
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from minimuse import scenes
+from minimuse.editing import EDIT, checked_edit, edit_tokens
+from minimuse.evaluation import facts_true
+from minimuse.scenes import BACKGROUNDS, Scene, sprites
+from minimuse.scorer import Reading, Scorer, shipped_scorer
+
+KINDS = ("object", "colour", "background")
+TASKS = {"object": ("one", "two", "position", "counting"), "colour": ("colours", "binding"), "background": scenes.TASKS}
+
+
+class Change(NamedTuple):
+    """One edit: the scene before and after, the caption of the latter, and the fact that is asked for."""
+
+    kind: str
+    before: Scene
+    after: Scene
+    caption: str
+    fact: object  # as in scenes.asked(after, caption)[kind]
+
+
+def change(index: int, seed: int = 0) -> Change:
+    """Edit number `index`; the kinds take turns, and so do their tasks. The scenes are those of the split `val`."""
+    rng, kind = random.Random(f"edit/{seed}/{index}"), KINDS[index % len(KINDS)]
+    task = TASKS[kind][index // len(KINDS) % len(TASKS[kind])]
+    before, _ = scenes.example("val", index * len(scenes.TASKS) + scenes.TASKS.index(task), seed)
+    table, old = sprites(), before.items[0].name
+    if kind == "background":
+        after = replace(before, background=rng.choice([name for name in BACKGROUNDS if name != before.background]))
+        fact = after.background
+    else:
+        there, word = {item.name for item in before.items}, table[old].word
+        others = [
+            sprite
+            for sprite in table.values()
+            if sprite.name not in there
+            and (
+                sprite.word == word and sprite.colour if kind == "colour" else not sprite.colour and sprite.word != word
+            )
+        ]
+        new = rng.choice(others)
+        items = tuple(replace(item, name=new.name) if item.name == old else item for item in before.items)
+        after, fact = replace(before, items=items), (new.word, new.colour) if kind == "colour" else new.word
+    # The caption names all that is to stay, the background too.
+    while "background" not in scenes.asked(after, text := scenes.caption(after, rng)):
+        pass
+    return Change(kind, before, after, text, fact)
+
+
+def region(edit: Change, size: int) -> np.ndarray:
+    """Where the picture may change, bool [size, size]: the boxes of what changes, or all that shows the background."""
+    if edit.kind == "background":
+        drawn = np.stack([scenes.render(replace(edit.before, background=name), size) for name in BACKGROUNDS])
+        return (drawn != drawn[0]).any((0, -1))
+    mask, scale = np.zeros((size, size), bool), size / scenes.CANVAS
+    for old, new in zip(edit.before.items, edit.after.items):
+        if old != new:
+            x, y, side = (round(scale * value) for value in (old.x, old.y, old.size))
+            mask[max(y, 0) : y + side, max(x, 0) : x + side] = True
+    return mask
+
+
+def judged(edit: Change, reading: Reading) -> tuple[bool, list[bool]]:
+    """Whether the asked fact is true, and each of the others that were true before."""
+    facts, earlier = (scenes.asked(scene, edit.caption) for scene in (edit.after, edit.before))
+    success, kept = False, []
+    for kind, truths in facts_true(edit.after, edit.caption, reading).items():
+        for fact, true in zip(facts[kind], truths):
+            if (kind, fact) == (edit.kind, edit.fact):
+                success = true
+            # That a shape is there at all is part of its being there in its colour.
+            elif fact in earlier.get(kind, []) and not (edit.kind == "colour" and fact == edit.fact[0]):
+                kept.append(true)
+    return success, kept
+
+
+def tally(edits: list[Change], readings: list[Reading], outside: list[float]) -> dict:
+    """success, preservation, outside_changed over all edits, and the first two by kind."""
+    answers = [judged(*pair) for pair in zip(edits, readings)]
+    share = lambda values: round(float(np.mean(values)), 4) if len(values) else None  # noqa: E731
+
+    def of(kinds):
+        chosen = [answer for edit, answer in zip(edits, answers) if edit.kind in kinds]
+        return dict(
+            success=share([success for success, _ in chosen]),
+            preservation=share([true for _, kept in chosen for true in kept]),
+        )
+
+    return of(KINDS) | dict(outside_changed=share(outside), kinds={kind: of((kind,)) for kind in KINDS})
+
+
+def changed_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray, tolerance: int = 0) -> float:
+    """Share of the pixels outside the mask that differ by more than `tolerance` in any colour."""
+    far = np.abs(before.astype(int) - after.astype(int)).max(-1) > tolerance
+    return float(far[~mask].mean()) if (~mask).any() else 0.0
+
+
+def evaluate_inpainting(
+    muse, n: int = 200, seed: int = 0, scorer: Scorer | None = None, edge: int | None = 2, **settings
+) -> dict:
+    """n edits by `Muse.inpaint`, the region of the change as the mask: `tally`'s numbers."""
+    from tqdm.auto import tqdm
+
+    size = _size(muse, settings)
+    edits, images, outside = [change(i, seed) for i in range(n)], [], []
+    for i, edit in enumerate(tqdm(edits, desc="inpainting", unit="image")):
+        before, mask = scenes.render(edit.before, size), region(edit, size)
+        images.append(muse.inpaint(before, mask, edit.caption, seed=seed * 10_000 + i, edge=edge, **settings)[0])
+        outside.append(changed_outside(before, images[-1], mask))
+    return tally(edits, (scorer or shipped_scorer()).read(np.stack(images)), outside)
+
+
+def evaluate_mask_free(
+    muse,
+    n: int = 200,
+    seed: int = 0,
+    scorer: Scorer | None = None,
+    *,
+    every: int = 5,
+    batch: int = 50,
+    tolerance: int = 16,
+    **settings,
+) -> dict:
+    """n edits by `Muse.edit`, told no region: `tally`'s numbers after every so many iterations.
+
+    Read from base pictures, since the base decides what is there. outside_changed counts pixels that differ by more
+    than `tolerance` of 255, which no tokenizer's rounding does.
+
+    settings    iterations, fraction, guidance and so on, as for `Muse.edit`
+    -> the numbers at the best iteration, the one of greatest success + preservation, which is `iteration`; `curve`; and
+    the settings
+    """
+    from tqdm.auto import tqdm
+
+    scorer, settings = scorer or shipped_scorer(), checked_edit(muse, EDIT | settings)
+    edits, size, batch = [change(i, seed) for i in range(n)], muse.tokenizer_config("base").image_size, min(batch, n)
+    at = sorted({*range(0, settings["iterations"] + 1, every), settings["iterations"]})
+    states = []
+    for start in tqdm(range(0, n, batch), desc="mask-free editing", unit="batch"):
+        part = [edits[min(i, n - 1)] for i in range(start, start + batch)]  # one batch size, one compilation
+        before = scenes.render_batch([edit.before for edit in part], size)
+        prompts = muse.prompts([edit.caption for edit in part], 1, seed * 10_000 + start, None)
+        tokens = muse.tokenize(before)
+        _, taken = edit_tokens(muse, tokens, prompts, trace=True, **settings)
+        taken = np.concatenate([tokens[None], taken])[at]
+        states.append(np.stack([np.asarray(muse.detokenize(each)) for each in taken]))
+    states = np.concatenate(states, 1)[:, :n]  # [len(at), n, H, W, 3]
+    masks = [region(edit, size) for edit in edits]
+    curve = {}
+    for iteration, images in zip(at, states):
+        outside = [changed_outside(*each, tolerance) for each in zip(states[0], images, masks)]
+        curve[iteration] = tally(edits, scorer.read(images), outside)
+    best = max(at, key=lambda iteration: curve[iteration]["success"] + curve[iteration]["preservation"])
+    columns = {key: [curve[i][key] for i in at] for key in ("success", "preservation", "outside_changed")}
+    return curve[best] | dict(iteration=best, curve=dict(iteration=at) | columns, settings=settings)
+
+
+def border_jump(images: np.ndarray, column: int) -> float:
+    """How much uint8 pictures [B, H, W, 3] change across the left border of a pixel column: mean difference, of 255."""
+    pair = images[:, :, column - 1 : column + 1].astype(np.float32)
+    return float(np.abs(pair[:, :, 1] - pair[:, :, 0]).mean())
+
+
+def evaluate_outpainting(muse, n: int = 50, seed: int = 0, **settings) -> dict:
+    """n scenes of `val` drawn on to the right, to twice their width, under their own captions.
+
+    -> seam: `border_jump` where old and new meet; inner: its mean over all borders of base tokens within the old half
+    and within the new one
+    """
+    from tqdm.auto import tqdm
+
+    size, images = _size(muse, settings), []
+    for i in tqdm(range(n), desc="outpainting", unit="image"):
+        scene, caption = scenes.example("val", i, seed)
+        picture = scenes.render(scene, size)
+        images.append(muse.outpaint(picture, caption, seed=seed * 10_000 + i, right=size, **settings)[0])
+    cell, images = size // muse.configs["base"].grid[1], np.stack(images)
+    inner = [border_jump(images, column) for column in range(cell, 2 * size, cell) if column != size]
+    return dict(seam=round(border_jump(images, size), 3), inner=round(float(np.mean(inner)), 3))
+
+
+def _size(muse, settings: dict) -> int:
+    stages = muse.plan(**settings).stages
+    return max(muse.tokenizer_config(stage).image_size for stage in stages)
