@@ -211,11 +211,11 @@ TWINS = {
         AutoregressiveTransformer,
         autoregressive_loss,
         sample_autoregressive,
-        dict(guidance=0.5, token_temperature=0.25),
+        dict(guidance=0.5, token_temperature=1.0),
         dict(top_k=0),
     ),
     "diffusion": Kind(
-        DiffusionConfig, DiffusionTransformer, diffusion_loss, sample_diffusion, dict(guidance=0.5), dict(steps=50)
+        DiffusionConfig, DiffusionTransformer, diffusion_loss, sample_diffusion, dict(guidance=2.0), dict(steps=50)
     ),
 }
 

@@ -13,6 +13,8 @@ from minimuse import baselines, modules
 from minimuse.baselines import TWINS, Twin
 from minimuse.config import DiffusionConfig, TrainConfig, TransformerConfig
 from minimuse.evaluation import evaluate_generation
+from minimuse.muse import Muse
+from minimuse.scenes import BACKGROUNDS
 from minimuse.vqgan import unit
 
 SIZES = dict(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
@@ -207,3 +209,15 @@ def test_what_a_twin_refuses(twin_folder, micro_folder):
         Twin.from_pretrained("gan", twin_folder)
     with pytest.raises(ValueError, match="has no diffusion twin. Train it: python -m minimuse train diffusion"):
         Twin.from_pretrained("diffusion", micro_folder)
+
+
+def test_shipped_twins_draw_what_is_asked():
+    """The real weights: blue means blue."""
+    muse = Muse.from_pretrained("tiny", superres=False)
+    for name in TWINS:
+        images = Twin.from_pretrained(name, "tiny", muse).generate(
+            [f"a cat on a {c} background" for c in ("blue", "yellow")]
+        )
+        for image, colour in zip(images, ("blue", "yellow")):
+            corner = image[:4, :4].reshape(-1, 3).mean(0)
+            assert np.abs(corner - BACKGROUNDS[colour]).max() < 25, name

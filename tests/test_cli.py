@@ -49,7 +49,7 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["train", "tokenizer", "--preset", "huge"], "There is no preset 'huge'; the presets are tiny, micro"),
         (["train", "tokenizer", "--out", __file__], "is a file; --out names a folder"),
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
-        (["evaluate", "tokenizer", "--split", "unseen_pairs"], "takes only --preset, --n and --json"),
+        (["evaluate", "tokenizer", "--split", "unseen_pairs"], "its options are --preset, --stage, --n, --json"),
         (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
         (["evaluate", "editing", "--steps", "3"], "draws with the defaults"),
         (["edit", __file__, "a cat"], "cannot identify image file"),

@@ -103,7 +103,7 @@ def test_the_race_times_and_measures_all_three(micro, monkeypatch):
     monkeypatch.setattr(race, "drawer", (twins | dict(parallel=micro)).get)
     for name, value in dict(CAPTIONS=2, BATCHES=(1, 2), TURNS=1).items():
         monkeypatch.setattr(race, name, value)
-    for arm in ("parallel, 2 steps", "autoregressive, t 0.5, token temperature 0.5", "diffusion, 2 steps, t 1"):
+    for arm in ("parallel, 2 steps", "autoregressive, t 0.5, token temperature 0.5", "diffusion, 4 steps, t 1"):
         row = race.run(arm, 0)
         assert arm.startswith(row["drawer"]) and 0 <= row["overall"] <= 1 and row["frechet"] > 0
         assert set(row["seconds"]) == {"1", "2"} and min(row["seconds"].values()) > 0
