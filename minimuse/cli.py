@@ -87,6 +87,7 @@ def save_picture(images, out: Path, columns: int, scale: int = 1) -> None:
     sheet = sheet.repeat(scale, 0).repeat(scale, 1)
     with whole(out) as partial:
         Image.fromarray(sheet).save(partial)
+    print(f"{b} picture{'s' * (b != 1)} of {w} x {h} pixels -> {out}")
 
 
 def generate(
@@ -128,7 +129,6 @@ def generate(
     options = sampling.options(muse.defaults) | ({} if finetuned else dict(finetuned=False))
     images = muse.generate(list(captions), n, seed, negative=negative, **options)
     save_picture(images, out, n, scale)
-    print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
 def edit(
@@ -206,7 +206,6 @@ def edit(
         options |= {} if iterations is None else dict(iterations=iterations)
         images = muse.edit(picture, caption, **options)
     save_picture(images, out, n, scale)
-    print(f"{len(images)} picture{'s' * (len(images) != 1)} of {images.shape[2]} x {images.shape[1]} pixels -> {out}")
 
 
 ALL = ("text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder")
@@ -278,8 +277,7 @@ def evaluate(
         what: generation: the share of captions whose every asked fact the scorer sees in the picture; autoregressive
             and diffusion: the same of the baselines; editing: of rule-made edits, inpainted and without a mask, the
             asked facts that are true afterwards, and the others that still are; and the seam of pictures drawn on, of a
-            quarter as many; tokenizer: reconstruction of held-out
-            scenes; scorer: how well it reads real renders.
+            quarter as many; tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders.
         preset: A shipped preset's name, or a checkpoint folder.
         stage: Whose pictures are measured, or whose tokenizer.
         split: Where the captions come from.

@@ -240,11 +240,8 @@ def inpaint(
     are. The empty mask gives back the picture, the full mask a new one, as `generate` would draw it.
     """
     given = to_pixels(image)
-    mask, plan, prompts = (
-        to_mask(mask, given.shape[:2]),
-        muse.plan(**settings),
-        muse.prompts(caption, n, seed, negative),
-    )
+    mask = to_mask(mask, given.shape[:2])
+    plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
     edge = None if edge is None else whole_number("edge", edge, 0, 1000)
     canvas = read(muse, plan.stages, given, canvas)
     hidden = touched(mask, canvas.tokens["base"].shape)
