@@ -75,7 +75,7 @@ test-colab:
 	@$(MAKE) --no-print-directory test VENV=.venv-colab PYTHON="$(COLAB_PYTHON)" CONSTRAINTS=constraints/colab.txt
 
 clean:
-	rm -rf .venv .venv-colab .venv-ci .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-teach .venv-ci .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +
 

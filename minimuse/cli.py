@@ -1,4 +1,4 @@
-"""The command line: `python -m minimuse generate | edit | train | evaluate | doctor`, each a function below.
+"""The command line: `python -m minimuse generate | edit | train | evaluate | grade | doctor`, each a function below.
 
 tyro turns the functions' arguments and docstrings into options and help. What the user got wrong is said in one
 sentence, with exit code 2; Ctrl-C in training saves first.
@@ -338,11 +338,41 @@ def doctor() -> None:
     doctor.main()
 
 
+def grade(
+    notebooks: Positional[list[Path]],
+    /,
+    *,
+    csv: Path | None = None,
+    hidden: Path | None = None,
+    seconds: float = 300.0,
+) -> None:
+    """Mark notebooks of exercises, without nbgrader. For teachers.
+
+    Args:
+        notebooks: What students handed in. Their functions are run: mark strangers' work on a machine that you can
+            lose.
+        csv: The file to write: a row an exercise.
+        hidden: A folder of further checks that students do not have; see exercises/README.md.
+        seconds: An answer that takes longer gets no marks.
+    """
+    from minimuse.teach import checking, grading
+
+    if not notebooks:
+        raise ValueError("Name the notebooks to mark, such as submissions/*.ipynb.")
+    if csv is not None and (csv.suffix.lower() != ".csv" or csv.is_dir() or not csv.parent.is_dir()):
+        raise ValueError(f"--csv names a file in a folder that exists, such as grades.csv; it was {csv}.")
+    if hidden is not None:
+        if not any(hidden.glob("ex[0-9][0-9].py")):
+            raise ValueError(f"{hidden} holds no checks; they are files such as ex06.py.")
+        os.environ[checking.HIDDEN] = str(hidden.resolve())
+    grading.grade_all(notebooks, csv, seconds)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; what the user can mend is said in one sentence, with exit code 2."""
     from minimuse import enable_compilation_cache
 
-    commands = dict(generate=generate, edit=edit, train=train, evaluate=evaluate, doctor=doctor)
+    commands = dict(generate=generate, edit=edit, train=train, evaluate=evaluate, grade=grade, doctor=doctor)
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] != ["doctor"]:  # the doctor also works where JAX does not
         enable_compilation_cache()

@@ -1,7 +1,8 @@
 """Write the repository's address where it is needed: `python tools/links.py`, or `--check` to only compare.
 
-The address is `Repository` in pyproject.toml. From it come the Colab badge (README.md, and each notebook's first cell),
-the clone command (README.md), and each notebook's bootstrap cell (id and tag "bootstrap").
+The address is `Repository` in pyproject.toml. From it come the Colab badge (README.md, and the first cell of each
+notebook and of the source of each exercise), the clone command (README.md), and each notebook's bootstrap cell (id and
+tag "bootstrap"). Then `python tools/exercises.py` carries it into what students open.
 """
 
 import argparse
@@ -100,7 +101,10 @@ def notebook(path: Path, address: str) -> str:
     """A notebook's file as it should be; outputs stay."""
     content = json.loads(path.read_text(encoding="utf-8"))
     first, *_ = content["cells"]
-    text = fill("".join(first["source"]), "links", badge(address, f"notebooks/{path.name}", "../README.md"), path.name)
+    opened, readme = f"notebooks/{path.name}", "../README.md"
+    if path.parent.name != "notebooks":  # the source of an exercise; what is opened is made from it
+        opened, readme = f"exercises/release/{path.parent.name}/{path.name}", "../../../README.md"
+    text = fill("".join(first["source"]), "links", badge(address, opened, readme), path.name)
     first["source"] = text.splitlines(keepends=True)
     cells = [cell for cell in content["cells"] if cell.get("id") == "bootstrap"]
     if len(cells) != 1 or cells[0]["cell_type"] != "code":
@@ -116,7 +120,8 @@ def wanted(root: Path = ROOT) -> dict[Path, str]:
     """Every file that holds the address, and its text as it should be."""
     address = repository(root)
     files = {root / "README.md": readme(root, address)}
-    return files | {path: notebook(path, address) for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    paths = [*(root / "notebooks").glob("*.ipynb"), *(root / "exercises/source").glob("*/*.ipynb")]
+    return files | {path: notebook(path, address) for path in sorted(paths)}
 
 
 def differing(root: Path = ROOT) -> dict[Path, str]:

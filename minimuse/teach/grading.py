@@ -1,0 +1,150 @@
+"""Marks for whole notebooks, without nbgrader: `python -m minimuse grade submissions/*.ipynb --csv grades.csv`.
+
+A notebook is not run. Its imports, functions, classes and plain constants are found in the syntax tree and defined, so
+lost metadata, cells in another order and long trainings do no harm. That still runs what students wrote: each notebook
+is read in a process of its own, with a limit of time; if you do not trust it, use a machine that you can lose.
+"""
+
+import ast
+import csv
+import io
+import json
+import linecache
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from minimuse.files import write_text
+from minimuse.teach import checking
+
+
+class Mark(NamedTuple):
+    """One row of grades.csv."""
+
+    notebook: str
+    exercise: str
+    marks: float
+    of: int
+    said: str  # what `check` would say
+
+
+def read(path: Path) -> dict:
+    """A notebook file, or a ValueError that says why it is none."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+        return dict(cells=["".join(cell["source"]) for cell in cells])
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
+        raise ValueError(f"{path} is no notebook of Jupyter's format 4.") from None
+
+
+def statements(path: Path) -> list[tuple[ast.stmt, str]]:
+    """Of all code cells what can be defined without running anything else, each with the name of its cell."""
+    found = []
+    for number, source in enumerate(read(path)["cells"]):
+        if source.lstrip().startswith("%%"):
+            continue
+        lines = [f"pass  # {line}" if line.startswith(("%", "!")) else line for line in source.splitlines()]
+        name = f"{Path(path).name}, code cell {number + 1}"
+        try:
+            tree = ast.parse("\n".join(lines), name)
+        except SyntaxError:
+            continue  # one broken cell costs what it defines, and nothing else
+        linecache.cache[name] = (len(source), None, [f"{line}\n" for line in lines], name)  # for messages
+        found += [(statement, name) for statement in tree.body if _defines(statement)]
+    return found
+
+
+def _defines(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign):
+        plain = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.UnaryOp, ast.BinOp, ast.Lambda, ast.Name)
+        names = all(isinstance(target, ast.Name) for target in statement.targets)
+        return names and isinstance(statement.value, plain) and not any(map(_calls, ast.walk(statement.value)))
+    return isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+
+
+def _calls(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Call, ast.Await, ast.NamedExpr))
+
+
+def functions(path: Path) -> dict:
+    """What a notebook defines, by name; of a name that is defined twice the last one."""
+    namespace = dict(__name__="__notebook__")
+    for statement, name in statements(path):
+        try:
+            exec(compile(ast.Module([statement], []), name, "exec"), namespace)
+        except (Exception, SystemExit):  # an import that is not there, a default that needs what was not run
+            continue
+    return namespace
+
+
+def exercises_of(path: Path) -> str:
+    """Which exercise notebook this is, such as ex06: the one that most of its functions belong to."""
+    names = {statement.name for statement, _ in statements(path) if isinstance(statement, ast.FunctionDef)}
+    found = {notebook: len(names & set(checking.exercises(notebook))) for notebook in checking.notebooks()}
+    best = max(found, key=found.get)
+    if not found[best]:
+        raise ValueError(f"{path} has none of the functions that the exercises ask for.")
+    return best
+
+
+def _ask(path: Path, names: list[str]) -> None:
+    """In the child process: one line of JSON an exercise, as soon as it is known."""
+    out = sys.stdout
+    with checking.quiet(io.StringIO()):
+        answers = functions(path)
+        for name in names:
+            answer, found = answers.get(name.partition(".")[2]), checking.find(name)
+            said = "There is no function of that name." if answer is None else checking.judge(found.ask, answer)
+            marks = 0.0 if said else checking.grade(name, answer)
+            said = said or ("" if marks else "The further checks, which students do not have, found something.")
+            print(json.dumps([name, marks, said]), file=out, flush=True)
+
+
+def grade_notebook(path: Path, seconds: float = 300.0) -> list[Mark]:
+    """The marks of all exercises of a notebook. An answer that takes longer than `seconds` gets none."""
+    notebook = exercises_of(path)
+    there = {exercise.name: exercise for exercise in checking.exercises(notebook).values()}
+    marks, left = {}, list(there)
+    while left:
+        command = [sys.executable, "-m", "minimuse.teach.grading", str(path), *left]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=seconds)
+            printed, ended = done.stdout, "It ended the whole program."
+        except subprocess.TimeoutExpired as late:
+            printed, ended = late.stdout or b"", f"It was not done after {seconds:g} seconds."
+        for line in printed.decode("utf-8", "replace").splitlines():
+            try:
+                name, points, said = json.loads(line)
+                marks[name] = Mark(str(path), name, float(points), there[name].points, said)
+            except (ValueError, TypeError, KeyError):
+                continue  # something that the answer printed
+        left = [name for name in left if name not in marks]
+        if left:  # the first of them is what it stopped at
+            name = left.pop(0)
+            marks[name] = Mark(str(path), name, 0.0, there[name].points, ended)
+    return [marks[name] for name in there]
+
+
+def grade_all(paths: list[Path], table: Path | None = None, seconds: float = 300.0) -> list[Mark]:
+    """The marks of many notebooks; `table` is a CSV file of them, a row an exercise."""
+    rows = []
+    for path in paths:
+        try:
+            marks = grade_notebook(path, seconds)
+        except (ValueError, OSError) as error:
+            marks = [Mark(str(path), "", 0.0, 0, str(error))]
+        rows += marks
+        total, of = sum(mark.marks for mark in marks), sum(mark.of for mark in marks)
+        print(f"{path}: {total:g} of {of}" if of else f"{path}: {marks[0].said}", flush=True)
+    if table is not None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([Mark._fields, *rows])
+        write_text(table, text.getvalue())
+    return rows
+
+
+if __name__ == "__main__":
+    _ask(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,139 @@
+"""Make what students and teachers open from exercises/source: `python tools/exercises.py`; `--check` only compares.
+
+    exercises/source/exNN_name/exNN.ipynb      what is edited; runs as its own solution
+    exercises/release/exNN_name/exNN.ipynb     stubs in place of solutions, no hidden tests
+    exercises/solutions/exNN_name/exNN.ipynb   run, with outputs
+
+nbgrader's own converters do it (the extra `teach`). Before that the sources are tidied: nbgrader's metadata follow from
+the comments in the cells (BEGIN SOLUTION, BEGIN HIDDEN TESTS) and from the checks in minimuse/teach/checks.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from minimuse.files import write_text
+from minimuse.teach.checking import find
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "exercises"
+MADE = ("release", "solutions")
+
+
+def text_of(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tidy(text: str) -> str:
+    """A source notebook as it should be: ids in order, nbgrader's metadata, no outputs."""
+    notebook = json.loads(text)
+    for number, cell in enumerate(notebook["cells"]):
+        if cell.get("id") != "bootstrap":
+            cell["id"] = f"cell-{number:02d}"
+        if cell["cell_type"] != "code":
+            continue
+        cell.update(outputs=[], execution_count=None)
+        cell["metadata"].pop("nbgrader", None)
+        cell["metadata"].pop("execution", None)
+        if marks := nbgrader_metadata(cell):
+            cell["metadata"]["nbgrader"] = marks
+    notebook["metadata"] = dict(
+        kernelspec=dict(display_name="Python 3", language="python", name="python3"),
+        language_info=dict(name="python"),
+    )
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def nbgrader_metadata(cell: dict) -> dict:
+    """What nbgrader has to know of a code cell: which are answers, which give marks and how many, and what it restores
+    before it marks: the two cells of imports."""
+    about, source = dict(grade=False, locked=False, schema_version=3, solution=False, task=False), text_of(cell)
+    if cell["id"] == "bootstrap" or re.search(r"^from minimuse.teach import .*check", source, re.MULTILINE):
+        return about | dict(grade_id="bootstrap" if cell["id"] == "bootstrap" else "imports", locked=True)
+    if "# BEGIN SOLUTION" in source:
+        return about | dict(grade_id=re.search(r"^def (\w+)\(", source, re.MULTILINE)[1], solution=True)
+    if "# BEGIN HIDDEN TESTS" in source:
+        name = re.search(r'grade\("(ex\d\d\.\w+)"', source)[1]
+        marks = dict(grade_id=f"{name.partition('.')[2]}_marks", grade=True, locked=True, points=find(name).points)
+        return about | marks
+    return {}
+
+
+def nbgrader(course: Path, *arguments: str) -> None:
+    """Run nbgrader in a course folder; it starts `alembic` by name, so this environment's programs come first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    env = os.environ | dict(PATH=path, JAX_PLATFORMS="cpu")
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=env, capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"nbgrader {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+
+def make(names: list[str], course: Path, parts: tuple[str, ...] = MADE) -> None:
+    """Convert the sources of these notebooks in a course folder of their own."""
+    shutil.copytree(FOLDER / "source", course / "source", dirs_exist_ok=True)
+    shutil.copy(FOLDER / "nbgrader_config.py", course)
+    for name in names:
+        print(name, flush=True)
+        nbgrader(course, "generate_assignment", name, "--create", "--force")
+        if "solutions" in parts:
+            nbgrader(course, "generate_solution", name, "--force")
+    for path in (course / "solutions").glob("*/*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["metadata"].pop("execution", None)  # times, other ones in every run
+        notebook["metadata"]["language_info"] = dict(name="python")
+        write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def shown(path: Path) -> list:
+    """What of a notebook must not differ: its cells, and what they print; not pictures, which every version of
+    matplotlib draws a little differently, nor what the bootstrap cell tells of the machine."""
+    cells = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        printed = [text_of(dict(source=output.get("text", ""))) for output in cell.get("outputs", [])]
+        about = cell["metadata"].get("nbgrader")
+        cells.append((text_of(cell), about, printed if cell["id"] != "bootstrap" else None))
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="folders in exercises/source; without any, all of them")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something differs")
+    options = parser.parse_args()
+    sources = sorted(FOLDER.glob("source/*/*.ipynb"))
+    names = options.names or [path.parent.name for path in sources]
+    differing = []
+    for path in (path for path in sources if path.parent.name in names):
+        text, wanted = path.read_text(encoding="utf-8"), tidy(path.read_text(encoding="utf-8"))
+        if text != wanted:
+            differing.append(path)
+            if not options.check:
+                write_text(path, wanted)
+    with tempfile.TemporaryDirectory() as folder:
+        make(names, Path(folder))
+        for part in MADE:
+            for new in sorted((Path(folder) / part).glob("*/*.ipynb")):
+                old = FOLDER / new.relative_to(folder)
+                if old.is_file() and shown(old) == shown(new):
+                    continue
+                differing.append(old)
+                if not options.check:
+                    old.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(new, old)
+    told = ", ".join(str(path.relative_to(ROOT)) for path in differing)
+    if options.check and differing:
+        sys.exit(f"Not as tools/exercises.py makes it: {told}. Run `python tools/exercises.py`.")
+    print(f"Wrote {told}." if differing else "Every exercise is as it should be.")
+
+
+if __name__ == "__main__":
+    main()
