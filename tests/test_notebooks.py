@@ -109,3 +109,46 @@ def test_marks_for_the_tools(notebook):
     (bootstrap,) = [cell for cell in notebook.cells if cell.id == "bootstrap"]
     assert bootstrap.cell_type == "code" and "bootstrap" in bootstrap.metadata.tags
     assert not re.search(r"\bRUNTIME\b", prose(notebook)), "put the measured time in the card"
+
+
+CARD = ("Goal", "Prerequisites", "Time to read", "Time to run", "Network", "Paper")
+SECTIONS = ("Setup", "Where we are", "Predict first", "Paper check", "Check yourself", "Key takeaways", "If it failed")
+
+
+def test_anatomy(notebook):
+    """The card, objectives, and the sections that every chapter has, in order; a break on purpose before the paper."""
+    text = prose(notebook)
+    card = re.findall(r"^\| ([A-Z][a-z]+(?: to \w+)?) \| \S", text, re.MULTILINE)
+    assert [row for row in card if row in CARD] == list(CARD)
+    minutes = re.search(r"^\| Time to read \| \d+ minutes \|$", text, re.MULTILINE)
+    assert minutes and "| Time to run | " in text
+    objectives = re.search(r"^After this chapter you can\n\n((?:- .+\n(?:  .+\n)*)+)", text, re.MULTILINE)
+    assert objectives and 3 <= objectives[1].count("\n- ") + 1 <= 6
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [title for title in titles if title in SECTIONS] == list(SECTIONS)
+    assert titles.index("Break it on purpose") < titles.index("Paper check")
+
+
+def test_questions_have_their_answers_folded(notebook):
+    text = prose(notebook)
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") >= 4
+    assert "<summary>Answer</summary>" in text
+
+
+def test_the_library_is_held_against_what_was_derived(notebook):
+    """A cell of the chapter asserts that what it derived equals the library's function."""
+    asserted = [
+        cell.source for cell in of_type(notebook, "code") if re.search(r"^\s*assert ", cell.source, re.MULTILINE)
+    ]
+    assert any(re.search(r"\b(mm|muse|\w+)\.\w+", source) for source in asserted)
+
+
+def test_chapters_lead_to_one_another(path, notebook):
+    last, names = notebook.cells[-1].source, [other.name for other in NOTEBOOKS]
+    number, found = (
+        names.index(path.name),
+        dict(re.findall(r"\*\*(Previous|Next)\*\*: (?:\[[^]]*\]\()?([^)\n]*)", last)),
+    )
+    before, after = (names[i] if 0 <= i < len(names) else "" for i in (number - 1, number + 1))
+    assert found.get("Previous", "").startswith(before) if before else "Previous" not in found
+    assert found["Next"].replace("\n", " ").startswith(after or "chapter"), found["Next"]
