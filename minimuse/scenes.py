@@ -268,7 +268,7 @@ def example(split: str, index: int, seed: int = 0, *, lattice: bool = True) -> t
     """Scene and caption number `index` of a split; the same arguments always give the same pair.
 
     The tasks take turns. `val` is drawn from the same grammar with
-    other seeds: a picture of one object may well be in `train` too (there are some 20,000 of them), one of two
+    other seeds: a picture of one object may well be in `train` too (there are only 14,800), one of two
     objects hardly ever is (there are millions).
     """
     tasks = tasks_of(split)

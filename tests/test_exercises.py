@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -263,6 +264,14 @@ def test_released_notebooks_hold_no_solution(notebook):
     assert not any(cell.get("outputs") for cell in cells["release"])
 
 
+def test_the_list_in_the_readme_is_of_these_exercises(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    page = importlib.import_module("exercises").readme()
+    assert page == (ROOT / "exercises" / "README.md").read_text(encoding="utf-8"), "run python tools/exercises.py"
+    for link in re.findall(r"\]\(([^)\s#]+)\)", page):
+        assert (ROOT / "exercises" / link).exists(), link
+
+
 @pytest.mark.parametrize("notebook", SOURCES)
 def test_exercise_notebooks_have_their_parts(notebook):
     cells = json.loads(SOURCES[notebook].read_text())["cells"]
@@ -274,5 +283,20 @@ def test_exercise_notebooks_have_their_parts(notebook):
     assert markdown.count("<summary>Hint 1</summary>") == markdown.count("<summary>Hint 2</summary>") == count
     ratings = [line for line in markdown.splitlines() if "· importance " in line]
     assert len(ratings) == count and all("minutes" in line and "line" in line and " of 5)" in line for line in ratings)
+    levels = [len(hashes) for hashes in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", markdown, flags=re.S), re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1 and set(levels[1:]) == {2}
+    assert "| Network | not needed |" in markdown and "\nAfter these exercises you can\n" in markdown
+    for link in re.findall(r"\]\(([^)\s]+)\)", markdown):
+        assert link.startswith("https:") or (SOURCES[notebook].parent / link.split("#")[0]).exists(), link
     for cell in cells:
         assert cell["source"] and len(cell["source"]) <= 40
+
+
+@pytest.mark.parametrize("notebook", SOURCES)
+def test_every_picture_of_an_exercise_has_alt_text(notebook):
+    for cell in json.loads(opened(notebook, "solutions").read_text())["cells"]:
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error" and output.get("name") != "stderr"
+            page, kinds = "".join(output.get("data", {}).get("text/html", "")), list(output.get("data", {}))
+            assert page or not any(kind.startswith("image/") for kind in kinds)
+            assert all(re.search(r'alt="[^"]*\w[^"]*"', tag) for tag in re.findall(r"<img\b[^>]*>", page))

@@ -9,6 +9,7 @@ the comments in the cells (BEGIN SOLUTION, BEGIN HIDDEN TESTS) and from the chec
 """
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from minimuse.files import write_text
-from minimuse.teach.checking import find
+from minimuse.teach.checking import exercises, find, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "exercises"
@@ -93,6 +94,30 @@ def make(names: list[str], course: Path, parts: tuple[str, ...] = MADE) -> None:
         write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
+def readme() -> str:
+    """exercises/README.md with its list of exercises as it should be."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+    import links
+
+    rows = ["| notebook | exercise | marks | common mistakes |", "|---|---|---|---|"]
+    total = 0
+    for notebook in notebooks():
+        (path,) = FOLDER.glob(f"source/{notebook}_*/{notebook}.ipynb")
+        wrong = importlib.import_module(f"tests.wrong_answers.{notebook}").WRONG
+        title = re.search(
+            r"^# Exercises \d\d · (.+)$", text_of(json.loads(path.read_text())["cells"][0]), re.MULTILINE
+        )[1]
+        opened = f"[{notebook[2:]} {title}](release/{path.parent.name}/{path.name})"
+        for name, exercise in exercises(notebook).items():
+            mistakes = "; ".join(mistake for mistake in wrong[name] if len(mistake) > 1) or "the other letters"
+            rows.append(f"| {opened} | `{name}` | {exercise.points} | {mistakes} |")
+            total += exercise.points
+            opened = ""
+    rows.append(f"| **all** | | **{total}** | |")
+    page = FOLDER / "README.md"
+    return links.fill(page.read_text(encoding="utf-8"), "exercises", "\n".join(rows), "exercises/README.md")
+
+
 def shown(path: Path) -> list:
     """What of a notebook must not differ: its cells, and what they print; not pictures, which every version of
     matplotlib draws a little differently, nor what the bootstrap cell tells of the machine."""
@@ -102,6 +127,13 @@ def shown(path: Path) -> list:
         about = cell["metadata"].get("nbgrader")
         cells.append((text_of(cell), about, printed if cell["id"] != "bootstrap" else None))
     return cells
+
+
+def differing_files(course: Path) -> dict[Path, Path]:
+    """Notebooks of the repository that are not as they were made in a course folder, and what was made."""
+    made = sorted(path for part in MADE for path in (course / part).glob("*/*.ipynb"))
+    pairs = {FOLDER / new.relative_to(course): new for new in made}
+    return {old: new for old, new in pairs.items() if not old.is_file() or shown(old) != shown(new)}
 
 
 def main() -> None:
@@ -118,17 +150,17 @@ def main() -> None:
             differing.append(path)
             if not options.check:
                 write_text(path, wanted)
+    if (page := readme()) != (FOLDER / "README.md").read_text(encoding="utf-8"):
+        differing.append(FOLDER / "README.md")
+        if not options.check:
+            write_text(FOLDER / "README.md", page)
     with tempfile.TemporaryDirectory() as folder:
         make(names, Path(folder))
-        for part in MADE:
-            for new in sorted((Path(folder) / part).glob("*/*.ipynb")):
-                old = FOLDER / new.relative_to(folder)
-                if old.is_file() and shown(old) == shown(new):
-                    continue
-                differing.append(old)
-                if not options.check:
-                    old.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(new, old)
+        for old, new in differing_files(Path(folder)).items():
+            differing.append(old)
+            if not options.check:
+                old.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(new, old)
     told = ", ".join(str(path.relative_to(ROOT)) for path in differing)
     if options.check and differing:
         sys.exit(f"Not as tools/exercises.py makes it: {told}. Run `python tools/exercises.py`.")

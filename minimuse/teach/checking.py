@@ -139,6 +139,13 @@ def numbers(value, shape: tuple[int, ...] = (), kind: str = "float") -> np.ndarr
     return array
 
 
+def pair(value, example: str) -> tuple:
+    """The two things that an answer returned, still to be read; Wrong for anything else. example: `return one, two`."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise Wrong(f"It returned {told(value)}; two things are asked for: `{example}`.")
+    return tuple(value)
+
+
 def close(got, expected, tolerance: float = 1e-4) -> bool:
     """Whether two arrays of one shape are equal but for rounding."""
     got, expected = np.asarray(got), np.asarray(expected)

@@ -1,0 +1,270 @@
+"""Exercises 10: decoder fine-tuning."""
+
+import copy
+
+import numpy as np
+
+from minimuse.teach.checking import Wrong, call, chosen, close, exercise, numbers, same, told, unless
+
+
+@exercise(points=3)
+def widened_weights(answer) -> None:
+    """weight float [n, m], apart float [n, 2 m] -> float [2 n, 2 m]: [x, x] times it is [y, y]."""
+    for n, m, seed in ((2, 1, 0), (3, 3, 1), (1, 4, 2), (5, 2, 3)):
+        rng = np.random.default_rng(seed)
+        weight, apart = rng.normal(size=(n, m)), rng.normal(size=(n, 2 * m))
+        got = call(answer, weight, apart)
+        if np.shape(got) == (n, 2 * m):
+            raise Wrong(
+                "The outputs are doubled, the inputs are not. Every row has to come twice, too, with its share."
+            )
+        if np.shape(got) == (2 * n, m):
+            raise Wrong("The inputs are doubled, the outputs are not. Every column has to come twice, too.")
+        got = numbers(got, (2 * n, 2 * m))
+        first, second = got[:n], got[n:]
+        if n > 1 and not close(first + second, np.tile(weight, 2)) and close(got[::2] + got[1::2], np.tile(weight, 2)):
+            raise Wrong(
+                "The copies of an input stand side by side. The layer is given [x, x]: first all inputs, then all of "
+                "them again."
+            )
+        unless(
+            first + second,
+            {
+                "The two shares add up to twice the weight, so the layer gives 2 y. Halve the weight first.": 2
+                * np.tile(weight, 2),
+                "`apart` is added to both copies, so they do not add up to the weight. Take from the second copy what "
+                "the first one gets.": np.tile(weight, 2) + 2 * apart,
+                "The outputs come out as y1, y1, y2, y2. They are to come as [y, y]: first all outputs, then all of "
+                "them again.": weight.repeat(2, 1),
+            },
+            right=np.tile(weight, 2),
+        )
+        if close(first, second):
+            raise Wrong(
+                "Both copies of every input have equal weights. They would get equal gradients and stay equal for "
+                "ever: add `apart` to the first copy's share and take it from the second's."
+            )
+        x = rng.normal(size=(4, n))
+        y = x @ weight
+        same(np.tile(x, 2) @ got, np.tile(y, 2), f"[x, x] times your weights, W of the shape {[n, m]}")
+        same(first + second, np.tile(weight, 2), f"the sum of the two shares, W of the shape {[n, m]}")
+        unless(
+            first - second,
+            {
+                "The two copies differ by `apart`. The first has half of the weight plus `apart`, the second half of "
+                "it minus `apart`: that is twice as far.": apart,
+                "The copies are the wrong way round: the first one is to get half of the weight plus `apart`.": -2
+                * apart,
+            },
+        )
+        same(first - second, 2 * apart, "the difference of the two shares, which is twice `apart`")
+
+
+def fresh_block(channels: int, seed: int) -> dict:
+    """Weights of a residual block, none of them zero."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32) / 2  # noqa: E731
+    conv = lambda: {"kernel": draw(3, 3, channels, channels), "bias": draw(channels)}  # noqa: E731
+    norm = lambda: {"scale": 1 + draw(channels) / 4}  # noqa: E731
+    return {"norm1": norm(), "conv1": conv(), "norm2": norm(), "conv2": conv()}
+
+
+def inside(block: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What goes into the last convolution of a residual block for x [B, h, w, C], and what comes out of it."""
+    h, w = x.shape[1:3]
+    for number in "12":
+        scale, conv = block[f"norm{number}"]["scale"], block[f"conv{number}"]
+        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * scale
+        into = x / (1 + np.exp(-x))
+        around = np.pad(into, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = (around[:, i : i + h, j : j + w] @ conv["kernel"][i, j] for i in range(3) for j in range(3))
+        x = sum(windows) + conv["bias"]
+    return into, x
+
+
+@exercise(points=2)
+def silent_block(answer) -> None:
+    """block nested dict of weights -> the same names and shapes; it adds nothing, and conv2's kernel can learn."""
+    for channels, seed in ((2, 0), (3, 1), (1, 2)):
+        block = fresh_block(channels, seed)
+        got = call(answer, block)
+        if not isinstance(got, dict) or set(got) != set(block):
+            there = f"a dict with {', '.join(map(str, got))}" if isinstance(got, dict) else told(got)
+            raise Wrong(f"It returned {there}; a dict with {', '.join(block)} is asked for, as the one it was given.")
+        for part, arrays in block.items():
+            if not isinstance(got[part], dict) or set(got[part]) != set(arrays):
+                raise Wrong(
+                    f"“{part}” is to be a dict with {' and '.join(arrays)}; it is a {type(got[part]).__name__}."
+                )
+            got[part] = {name: numbers(got[part][name], array.shape) for name, array in arrays.items()}
+        into, more = inside(got, np.random.default_rng(seed).normal(size=(1 + seed, 5, 4, channels)))
+        if more.any():
+            if not got["conv2"]["kernel"].any():
+                raise Wrong("The kernel of conv2 is zero, but its bias still adds something to x.")
+            if not got["conv2"]["bias"].any():
+                raise Wrong("The bias of conv2 is zero, but its kernel still adds something to x.")
+            raise Wrong(
+                f"The block still adds up to {np.abs(more).max():.2g} to x. What it adds is what conv2 gives: "
+                "that has to be exactly zero, for every x."
+            )
+        if not into.any():  # the gradient of conv2's kernel is made of this
+            raise Wrong(
+                "The block is silent, but it cannot learn: what goes into conv2 is zero, too, so the gradient of its "
+                "kernel is zero, and stays so for ever. Leave everything before conv2 as it was drawn."
+            )
+        for part in ("norm1", "conv1", "norm2"):
+            if not all(close(got[part][name], array) for name, array in block[part].items()):
+                raise Wrong(f"“{part}” has changed. The block is silent without that: leave it as it was drawn.")
+
+
+SIDES = (  # (layers, patch, side in pixels), by hand
+    ([3] * 6, 4, 52),
+    ([3, 3, "double", 3, 3], 2, 28),
+    ([3] * 10, 4, 84),
+    ([3], 4, 12),
+    ([], 8, 8),
+    ([1, 1], 8, 8),
+    ([5, 3], 1, 7),
+    ([3, 1, "double", 3, 1, "double", 3], 1, 18),
+    (["double", 7], 3, 24),
+)
+
+
+@exercise(points=3)
+def pixels_reached(answer) -> None:
+    """layers list of odd ints and "double", patch int -> int: the side in pixels that one token may change."""
+    drawn = []
+    for seed in range(3):  # other decoders: a line with one token in it, through every layer
+        rng = np.random.default_rng(seed)
+        layers = [int(k) for k in rng.choice([1, 3, 5], size=5)]
+        for place in rng.integers(0, 6, size=seed):
+            layers.insert(place, "double")
+        line = np.eye(101)[50]
+        for layer in layers:
+            line = line.repeat(2) if layer == "double" else np.convolve(line, np.ones(layer), "same")
+        drawn.append((layers, seed + 1, int((line.repeat(seed + 1) > 0).sum())))
+    for layers, patch, expected in (*SIDES, *drawn):
+        got = numbers(call(answer, layers, patch), (), "int")
+        kernels, doubles = [k for k in layers if k != "double"], layers.count("double")
+        more = sum(k - 1 for k in kernels)
+        about = f"the layers {layers} and patch {patch}"
+        unless(
+            got,
+            {
+                f"For {about} you count places, not pixels: {expected // patch}. Every place becomes {patch} x {patch} "
+                "pixels at the end.": expected // patch,
+                f"For {about} you count k more places a convolution. A k x k kernel reads its own place and (k - 1) / "
+                "2 to either side.": (1 + sum(kernels)) * 2**doubles * patch,
+                f"For {about} you count how far it reaches to one side. The square has the token in its middle and "
+                "reaches to both sides.": more // 2 * 2**doubles * patch,
+                f"For {about} you count one side only. The square reaches to the left and to the right of the token.": (
+                    1 + more // 2
+                )
+                * 2**doubles
+                * patch,
+                f"For {about} the token itself is missing: its own place is changed, too, so begin with a side of "
+                "one.": more * 2**doubles * patch,
+                f"For {about} your count does not look at where “double” stands. A convolution before it is doubled "
+                "as well, one after it is not.": (1 + more) * 2**doubles * patch,
+                f"For {about} “double” counts for nothing in your answer. It makes 2 x 2 places of every place, so the "
+                "side is doubled.": (1 + more) * patch,
+            },
+            right=expected,
+        )
+        same(got, expected, about)
+
+
+def some_weights(seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    layers = {i: {"kernel": draw(3, 3, 2, 2), "bias": draw(2)} for i in range(seed + 2)}
+    return {
+        "encoder": {"stages": {"layers": {0: {"kernel": draw(4, 3), "bias": draw(3)}}}},
+        "codebook": draw(6, 2),
+        "decoder": {"stages": {"layers": layers}, "norm": {"scale": draw(5)}},
+    }
+
+
+WAYS = {  # where each of these changes is made
+    "codebook": lambda a: a + 1,
+    "decoder/stages/layers/0/bias": lambda a: a + np.float32([1, 0]),
+    "decoder/stages/layers/0/kernel": lambda a: a[::-1].copy(),
+    "encoder/stages/layers/0/kernel": lambda a: np.nextafter(a, np.float32(9)),
+    "decoder/norm/scale": lambda a: -a,
+    "decoder/stages/layers/1/kernel": lambda a: np.concatenate([a, a], -1),
+    "encoder/stages/layers/0/bias": lambda a: a * np.float32(0.999),
+}
+MISSED = {
+    "codebook": "It is an array right at the top: not every name has a dict under it.",
+    "decoder/stages/layers/0/kernel": "It holds the same values in another order. Compare value by value, not sums.",
+    "encoder/stages/layers/0/kernel": "It has changed by its last bits only. Compare without a tolerance.",
+    "decoder/norm/scale": "Its values have changed their sign. Compare the values themselves.",
+    "decoder/stages/layers/1/kernel": "It has another shape than before, as after growing. That is a change, too.",
+    "decoder/stages/layers/0/bias": "One of its two values is the same, the other one is not: a single one is enough.",
+    "encoder/stages/layers/0/bias": "It is a thousandth smaller, as by weight decay. Compare exactly.",
+}
+
+
+def changed_at(weights: dict, ways) -> dict:
+    """A copy of a nested dict with the arrays at these ways changed."""
+    after = copy.deepcopy(weights)
+    for way in ways:
+        *outer, last = (int(name) if name.isdigit() else name for name in way.split("/"))
+        at = after
+        for name in outer:
+            at = at[name]
+        at[last] = WAYS[way](at[last])
+    return after
+
+
+@exercise(points=3)
+def changed_parts(answer) -> None:
+    """before, after nested dicts of arrays -> list of str: the ways to the arrays that differ."""
+    pairs = [(), *((way,) for way in WAYS), ("codebook", "decoder/norm/scale"), tuple(WAYS)]
+    for number, ways in enumerate(pairs):
+        before = some_weights(number % 2)
+        got = call(answer, before, changed_at(before, ways))
+        if not isinstance(got, (list, tuple, set)) or not all(isinstance(way, str) for way in got):
+            raise Wrong(
+                f"It returned {told(got)}; a list of ways is asked for, such as ['codebook', 'decoder/norm/scale']."
+            )
+        extra, missed = sorted(set(got) - set(ways)), [way for way in ways if way not in got]
+        parts = {
+            piece for way in ways for piece in ("/".join(way.split("/")[:n]) for n in range(1, way.count("/") + 1))
+        }
+        parts |= {piece for way in ways for piece in way.split("/")}
+        if extra and not ways:
+            raise Wrong(
+                f"Nothing has changed, but it names {', '.join(extra[:3])}. Copies of an array are other objects with "
+                "the same values: compare what is in them."
+            )
+        if extra and parts.issuperset(extra):
+            raise Wrong(
+                f"It names {extra[0]}, which is a piece of the way. Give the whole way to the array, with / between "
+                f"the names: {missed[0] if missed else ways[0]}."
+            )
+        if missed:
+            raise Wrong(f"{missed[0]} has changed, but it is not named. {MISSED[missed[0]]}")
+        if extra:
+            raise Wrong(
+                f"It names {extra[0]}, which is no way to an array that has changed; these are: {', '.join(ways)}."
+            )
+        if len(got) != len(ways):
+            raise Wrong("It names the same way more than once.")
+
+
+@exercise(points=2)
+def whose_stay_valid(answer) -> None:
+    """-> "a", "b", "c" or "d"."""
+    chosen(
+        answer,
+        right="c",
+        wrong={
+            "a": "3 % of the tokens are others, so 3 % of the words have another sense now. The transformers still use "
+            "the old one: they draw a token, and the new decoder paints something else.",
+            "b": "Pictures come back as before, since encoder and decoder look into the same shuffled table. But a "
+            "transformer draws a number, and behind this number stands another code now.",
+            "d": "The encoder has not changed, but a token is the number of the nearest code. When codes move, "
+            "encodings near a border get another number.",
+        },
+    )

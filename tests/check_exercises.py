@@ -1,0 +1,85 @@
+"""nbgrader, for real: `python tests/check_exercises.py` in an environment with the extra `teach`; `.ci/run` does it.
+
+For every exercise notebook, in a course folder of its own: release and solutions are made anew and must be those of the
+repository. Then four students hand in: solutions; the release as it is; solutions but for a wrong answer and a
+function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
+and their marks must be all, none, what is left, and all.
+"""
+
+import csv
+import importlib
+import json
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import exercises as tool  # noqa: E402
+from minimuse.teach import checking  # noqa: E402
+
+NOISE = "    import sys, warnings\n    print('noise', file=sys.stderr)\n    warnings.warn('noise')\n"
+NONSENSE = "def {name}(*args, **kwargs):\n    import sys\n    print('noise', file=sys.stderr)\n    return True\n"
+
+
+def answers(name: str, source: list[str]) -> dict[str, list[str]]:
+    """What each student writes into the cells of their answers; `source` are the solutions."""
+    notebook = name.partition("_")[0]
+    first, second = list(checking.exercises(notebook))[:2]
+    mistake = next(iter(importlib.import_module(f"tests.wrong_answers.{notebook}").WRONG[first]))
+    wrong = (
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.wrong_answers.{notebook} import WRONG\n"
+        f"{first} = WRONG[{first!r}][{mistake!r}][0]"
+    )
+    noisy = [
+        cell.replace("    # BEGIN SOLUTION", f"    {NOISE.replace(chr(10), chr(10) + '    ')}", 1) for cell in source
+    ]
+    return dict(solver=source, stub=[], wrong=[wrong, NONSENSE.format(name=second), *source[2:]], noisy=noisy)
+
+
+def hand_in(course: Path, name: str) -> dict[str, float]:
+    """Write all students' notebooks; returns the marks that they must get."""
+    notebook = name.partition("_")[0]
+    read = lambda part: json.loads((course / part / name / f"{notebook}.ipynb").read_text(encoding="utf-8"))  # noqa: E731
+    is_answer = lambda cell: cell["metadata"].get("nbgrader", {}).get("solution")  # noqa: E731
+    source = [tool.text_of(cell) for cell in read("source")["cells"] if is_answer(cell)]
+    points = [exercise.points for exercise in checking.exercises(notebook).values()]
+    for student, written in answers(name, source).items():
+        released = read("release")
+        for cell, text in zip(filter(is_answer, released["cells"]), written):
+            cell["source"] = text
+        path = course / "submitted" / student / name / f"{notebook}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(released), encoding="utf-8")
+    return dict(solver=sum(points), stub=0, wrong=sum(points[2:]), noisy=sum(points))
+
+
+def loop(name: str) -> str:
+    """Make, hand in, autograde and export one notebook; what is wrong, or nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        course = Path(folder)
+        tool.make([name], course)
+        if differing := tool.differing_files(course):
+            return f"{name}: {', '.join(path.name for path in differing)} differs from what is committed"
+        expected = hand_in(course, name)
+        tool.nbgrader(course, "autograde", name, "--create")
+        tool.nbgrader(course, "export", "--to", str(course / "grades.csv"))
+        with open(course / "grades.csv", encoding="utf-8") as file:
+            found = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    print(f"{name}: {found}", flush=True)
+    return "" if found == expected else f"{name}: marks were {found}, and should be {expected}"
+
+
+def main() -> None:
+    names = sys.argv[1:] or sorted(path.parent.name for path in tool.FOLDER.glob("source/*/*.ipynb"))
+    with ThreadPoolExecutor(2) as pool:  # each is mostly a process of its own
+        wrong = [said for said in pool.map(loop, names) if said]
+    if wrong:
+        sys.exit("\n".join(wrong))
+    print(f"{len(names)} exercise notebooks: made anew without a difference, handed in, marked and exported.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Wrong answers to exercises 10."""
+
+import numpy as np
+
+
+def shares(first, second, outputs=lambda w: np.concatenate([w, w], 1), half=2):
+    """A mistaken way to widen: the two rows of shares from the weights of doubled outputs, and `apart`."""
+    return lambda weight, apart: np.concatenate(
+        [first(outputs(weight) / half, apart), second(outputs(weight) / half, apart)]
+    )
+
+
+def more(w, apart):
+    return w + apart
+
+
+def less(w, apart):
+    return w - apart
+
+
+def side_by_side(weight, apart):
+    twice = np.concatenate([weight, weight], 1) / 2
+    return np.stack([twice + apart, twice - apart], 1).reshape(2 * len(weight), -1)
+
+
+def zeros(*ways):
+    """A block with these arrays at zero, such as conv2/kernel."""
+
+    def answer(block):
+        return {
+            part: {name: 0 * array if f"{part}/{name}" in ways else array for name, array in arrays.items()}
+            for part, arrays in block.items()
+        }
+
+    return answer
+
+
+def counted(start=1, a_layer=lambda k: k - 1, double=2, patch=True):
+    def answer(layers, size):
+        side = start
+        for layer in layers:
+            side = double * side if layer == "double" else side + a_layer(layer)
+        return side * (size if patch else 1)
+
+    return answer
+
+
+def doubled_at_the_end(layers, patch):
+    return (1 + sum(k - 1 for k in layers if k != "double")) * 2 ** layers.count("double") * patch
+
+
+def to_one_side(layers, patch):
+    return sum(k // 2 for k in layers if k != "double") * 2 ** layers.count("double") * patch
+
+
+def differing(differs, whole=True):
+    """Ways to what differs(a, b), with all names or with the last ones alone."""
+
+    def answer(before, after):
+        found = []
+        for name in before:
+            if isinstance(before[name], dict):
+                ways = answer(before[name], after[name])
+                found += [f"{name}/{way}" for way in ways] if whole else ways
+            elif differs(before[name], after[name]):
+                found.append(str(name))
+        return found
+
+    return answer
+
+
+def unequal(a, b):
+    return not np.array_equal(a, b)
+
+
+def one_level(before, after):
+    return [name for name in before if isinstance(before[name], dict) and differing(unequal)(before[name], after[name])]
+
+
+WRONG = {
+    "widened_weights": {
+        "not halved": (shares(more, less, half=1), "gives 2 y"),
+        "apart added to both": (shares(more, more), "is added to both copies"),
+        "equal shares": (shares(lambda w, a: w, lambda w, a: w), "stay equal for ever"),
+        "copies of inputs side by side": (side_by_side, "stand side by side"),
+        "outputs side by side": (shares(more, less, lambda w: w.repeat(2, 1)), "y1, y1, y2, y2"),
+        "inputs not doubled": (lambda w, apart: np.concatenate([w, w], 1) + apart, "the inputs are not"),
+        "outputs not doubled": (lambda w, apart: np.concatenate([w / 2, w / 2]), "the outputs are not"),
+        "half as far apart": (shares(lambda w, a: w + a / 2, lambda w, a: w - a / 2), "twice as far"),
+        "the wrong way round": (shares(less, more), "wrong way round"),
+    },
+    "silent_block": {
+        "the kernel alone": (zeros("conv2/kernel"), "its bias still adds"),
+        "the bias alone": (zeros("conv2/bias"), "its kernel still adds"),
+        "both convolutions": (
+            zeros("conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias"),
+            "it cannot learn",
+        ),
+        "the second norm, too": (zeros("norm2/scale", "conv2/kernel", "conv2/bias"), "it cannot learn"),
+        "the first convolution": (zeros("conv1/kernel", "conv1/bias"), "what conv2 gives"),
+        "as it was": (lambda block: block, "what conv2 gives"),
+        "a norm that need not change": (zeros("norm1/scale", "conv2/kernel", "conv2/bias"), "“norm1” has changed"),
+        "conv2 alone": (lambda block: zeros("conv2/kernel", "conv2/bias")(block)["conv2"], "as the one it was given"),
+    },
+    "pixels_reached": {
+        "places for pixels": (counted(patch=False), "places, not pixels"),
+        "k a convolution": (counted(a_layer=lambda k: k), "k more places"),
+        "to one side": (to_one_side, "to one side."),
+        "one side and the token": (counted(a_layer=lambda k: k // 2), "one side only"),
+        "without the token": (counted(start=0), "token itself is missing"),
+        "doubled at the end": (doubled_at_the_end, "where “double” stands"),
+        "never doubled": (counted(double=1), "counts for nothing"),
+    },
+    "changed_parts": {
+        "with a tolerance": (differing(lambda a, b: a.shape != b.shape or not np.allclose(a, b)), "last bits"),
+        "compares sums": (
+            differing(lambda a, b: not np.isclose(a.sum(dtype=float), b.sum(dtype=float))),
+            "in another order",
+        ),
+        "compares absolute values": (differing(lambda a, b: unequal(abs(a), abs(b))), "changed their sign"),
+        "only where all values differ": (
+            differing(lambda a, b: a.shape != b.shape or (a != b).all()),
+            "a single one is enough",
+        ),
+        "equal shapes alone": (differing(lambda a, b: a.shape == b.shape and (a != b).any()), "another shape"),
+        "other objects": (differing(lambda a, b: a is not b), "other objects"),
+        "the last names": (differing(unequal, whole=False), "a piece of the way"),
+        "the first names": (one_level, "an array right at the top"),
+        "yes or no": (lambda before, after: bool(differing(unequal)(before, after)), "a list of ways"),
+    },
+    "whose_stay_valid": {
+        "a few other tokens": (lambda: "a", "3 % of the words"),
+        "a shuffled codebook": (lambda: "b", "shuffled table"),
+        "codes that moved": (lambda: "D", "When codes move"),
+        "another letter": (lambda: "e", "one of the letters"),
+    },
+}
