@@ -14,13 +14,14 @@ from minimuse.muse import Muse
 ARMS = {
     "bicubic": None,
     "the checkpoint's own": {},
+    "24 steps": dict(steps=(None, 24)),
     "small decoder": dict(finetuned=False),
-    **{f"{steps} steps": dict(steps=(None, steps)) for steps in (1, 2, 4, 16, 24)},
-    **{f"t {t:g}": dict(guidance=(None, t)) for t in (0.5, 2.0)},
-    **{f"temperature {value:g}": dict(temperature=(None, value)) for value in (1.0, 4.5)},
+    **{f"{steps} steps": dict(steps=(None, steps)) for steps in (1, 2, 4)},
+    **{f"temperature {value:g}": dict(temperature=(None, value)) for value in (0.0, 20.0)},
     **{f"token temperature {value:g}": dict(token_temperature=(None, value)) for value in (0.01, 1.0)},
+    **{f"t {t:g}": dict(guidance=(None, t)) for t in (0.5, 2.0)},
 }
-FIRST, CAPTIONS = 10_000, 256
+FIRST, CAPTIONS = 10_000, 128
 
 
 def enlarge(images: np.ndarray, times: int = 2) -> np.ndarray:

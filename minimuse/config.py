@@ -127,7 +127,7 @@ class SampleConfig:
     steps: tuple[int, int] = (12, 8)  # base, super-resolution
     guidance: tuple[float, float] = (0.5, 0.0)  # t of equation 1, at the last step
     ramp: bool = True  # t rises linearly from step to step; False: it is the same at all
-    temperature: tuple[float, float] = (4.5, 0.0)  # of the noise on the confidence
+    temperature: tuple[float, float] = (4.5, 4.5)  # of the noise on the confidence
     token_temperature: tuple[float, float] = (0.25, 0.25)  # of the tokens: logits are divided by it before one is drawn
     top_k: int = 0  # tokens are drawn from so many likeliest codes; 0: from all
     law: str = "cosine"  # of the decode schedule, a name in masking.LAWS

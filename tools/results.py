@@ -23,10 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
     "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 1024 --json",
-    "superres_tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --stage superres --n 1024 --json",
+    "superres_tokenizer": "python -m minimuse evaluate tokenizer --stage superres --no-finetuned --n 1024 --json",
+    "superres_decoder": "python -m minimuse evaluate tokenizer --stage superres --finetuned --n 1024 --json",
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
+    "editing": "python -m minimuse evaluate editing --json",
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
     "decoding": "python -m benchmarks.decoding --json",
@@ -162,15 +164,21 @@ def tables(results: dict) -> str:
         for name, values in (
             ("base, 64 px to 8 x 8 tokens", results["tokenizer"]["result"]),
             ("super-resolution, 128 px to 32 x 32 tokens", results["superres_tokenizer"]["result"]),
+            ("the same tokens, fine-tuned decoder", results["superres_decoder"]["result"]),
         )
     ]
     table, rebuilt_rows = "\n".join(rows), "\n".join(rebuilt)
+    edits = results["editing"]["result"]
+    filled, free = edits["inpainting"], edits["mask_free"]
     return f"""\
 Fidelity is the share of captions of which every asked fact is true in the picture, as the scene scorer reads it
-({drawn["val"]["settings"]["n"]:,} captions a split, one picture each).
+({drawn["val"]["settings"]["n"]:,} captions a split, one picture of the base stage each).
 
 {table}
 
+- Edits by rule ({edits["settings"]["n"]}): inpainting does what was asked in {percent(filled["success"])} and keeps
+  {percent(filled["preservation"])} of the other facts; editing without a mask {percent(free["success"])} and
+  {percent(free["preservation"])}, after {free["iteration"]} iterations.
 - The scorer itself reads {100 * reads["sharp"]["facts"]:.1f} % of the facts of true pictures that it never saw, and
   {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
 - `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
