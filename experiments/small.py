@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minimuse import stages, training
@@ -48,22 +48,33 @@ def measured(muse: Muse, n: int, split: str = "val", **options) -> dict:
     return {key: result[key] for key in KEPT if key in result}
 
 
-def experiment(name: str, arms: list[str], run: Callable, settings: dict, seeds: tuple[int, ...] = SEEDS) -> None:
-    """run(arm, seed) -> a dict of measures, for every arm and seed; a row that is there already is not run again."""
+def experiment(
+    name: str, arms: list[str], run: Callable, settings: dict, seeds: tuple[int, ...] = SEEDS, only: Sequence[str] = ()
+) -> None:
+    """run(arm, seed) -> a dict of measures, for every arm and seed; a row that is there already is not run again.
+
+    only    these arms alone, so that two processes, each on a core of its own, can share an experiment
+    """
+    if unknown := [arm for arm in only if arm not in arms]:
+        sys.exit(f"{name} has no arm {unknown[0]!r}; its arms are: {'; '.join(arms)}.")
     path = data_dir() / "experiments" / f"{name}.json"
     about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)))
-    rows = []
-    if path.is_file():
-        before = json.loads(path.read_text())
+
+    def rows() -> dict:
+        """What is there now, by seed and arm, from this process and others."""
+        before = json.loads(path.read_text()) if path.is_file() else about | dict(rows=[])
         if before["settings"] != about["settings"]:
             sys.exit(f"{path} holds the experiment with other settings. Move it and {RUNS / name} away to run it anew.")
-        rows = before["rows"]
+        return {(row["seed"], row["arm"]): row for row in before["rows"]}
+
     path.parent.mkdir(exist_ok=True)
+    place = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))  # noqa: E731
     for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
-        for arm in arms:
-            if any((row["arm"], row["seed"]) == (arm, seed) for row in rows):
+        for arm in only or arms:
+            if (seed, arm) in rows():
                 continue
             print(f"{name}: {arm}, seed {seed}", flush=True)
-            rows.append(dict(arm=arm, seed=seed) | run(arm, seed))
-            values = about | dict(machine=training.machine(), rows=rows)
+            row = dict(arm=arm, seed=seed) | run(arm, seed)
+            found = sorted((rows() | {(seed, arm): row}).values(), key=place)
+            values = about | dict(machine=training.machine(), rows=found)
             write_text(path, json.dumps(values, indent=1) + "\n")

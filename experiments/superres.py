@@ -2,8 +2,10 @@
 
 One setting at a time is changed, of the checkpoint's own, on the same captions and seeds, so on the same base pictures:
 steps, guidance, both temperatures, the decoder; and the base pictures enlarged by bicubic interpolation. The captions
-are not those that README.md's fidelity is measured on.
+are not those that README.md's fidelity is measured on. Names of arms after the command run these alone.
 """
+
+import sys
 
 import numpy as np
 from PIL import Image
@@ -50,4 +52,4 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(captions=CAPTIONS, first=FIRST, own=Muse.from_pretrained("tiny").defaults)
-    experiment("superres", list(ARMS), run, settings, seeds=(0,))
+    experiment("superres", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:])

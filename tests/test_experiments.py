@@ -177,6 +177,21 @@ def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
         small.experiment("try", ["a", "b"], run, dict(n=2), (0, 1))
 
 
+def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
+    monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
+
+    def run(arm, seed):
+        if arm == "b":  # while this one runs, another process finishes its own arm
+            small.experiment("try", ["a", "b"], run, dict(n=1), (seed,), only=["a"])
+        return dict(value=1)
+
+    small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1), only=["b"])
+    rows = json.loads((tmp_path / "experiments" / "try.json").read_text())["rows"]
+    assert [(row["arm"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    with pytest.raises(SystemExit, match="try has no arm 'c'; its arms are: a; b."):
+        small.experiment("try", ["a", "b"], run, dict(n=1), (0,), only=["c"])
+
+
 def test_the_first_transformer_becomes_a_band(tmp_path, monkeypatch):
     train = dataclasses.replace(first_transformer.TRAIN, steps=4, batch=4, warmup=1, scenes=8)
     for name, value in dict(
