@@ -3,7 +3,7 @@
 For every exercise notebook, in a course folder of its own: release and solutions are made anew and must be those of the
 repository. Then four students hand in: solutions; the release as it is; solutions but for a wrong answer and a
 function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
-and their marks must be all, none, what is left, and all.
+and their marks must be all, none, what is left, and all. And the release runs as it is, up to its first stub at least.
 """
 
 import csv
@@ -56,6 +56,21 @@ def hand_in(course: Path, name: str) -> dict[str, float]:
     return dict(solver=sum(points), stub=0, wrong=sum(points[2:]), noisy=sum(points))
 
 
+def first_error(course: Path, name: str) -> str:
+    """What is wrong with how far the notebook runs as it was handed out: to the first stub at least, and what fails
+    after it fails for a stub. Nothing if all is well."""
+    notebook = name.partition("_")[0]
+    path = course / "autograded" / "stub" / name / f"{notebook}.ipynb"
+    stubs, seen = set(checking.exercises(notebook)), False
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        seen |= bool(cell["metadata"].get("nbgrader", {}).get("solution"))
+        for output in cell.get("outputs", []):
+            stub = output.get("ename") == "NotImplementedError" and output.get("evalue") in stubs
+            if output["output_type"] == "error" and not (seen and stub):
+                return f"{name}: as handed out it fails with {output['ename']}: {output['evalue']}"
+    return "" if seen else f"{name}: there is no stub in it"
+
+
 def loop(name: str) -> str:
     """Make, hand in, autograde and export one notebook; what is wrong, or nothing."""
     with tempfile.TemporaryDirectory() as folder:
@@ -68,6 +83,8 @@ def loop(name: str) -> str:
         tool.nbgrader(course, "export", "--to", str(course / "grades.csv"))
         with open(course / "grades.csv", encoding="utf-8") as file:
             found = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+        if said := first_error(course, name):
+            return said
     print(f"{name}: {found}", flush=True)
     return "" if found == expected else f"{name}: marks were {found}, and should be {expected}"
 
