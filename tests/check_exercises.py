@@ -33,9 +33,7 @@ def answers(name: str, source: list[str]) -> dict[str, list[str]]:
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom tests.wrong_answers.{notebook} import WRONG\n"
         f"{first} = WRONG[{first!r}][{mistake!r}][0]"
     )
-    noisy = [
-        cell.replace("    # BEGIN SOLUTION", f"    {NOISE.replace(chr(10), chr(10) + '    ')}", 1) for cell in source
-    ]
+    noisy = [cell.replace("    # BEGIN SOLUTION\n", NOISE, 1) for cell in source]
     return dict(solver=source, stub=[], wrong=[wrong, NONSENSE.format(name=second), *source[2:]], noisy=noisy)
 
 
