@@ -222,6 +222,19 @@ def test_notebooks_are_marked_without_metadata_and_without_running_them(handed_i
     assert "mine.ipynb: 2 of 13" in capsys.readouterr().out
 
 
+def test_hidden_checks_count_for_whole_notebooks(tmp_path, monkeypatch):
+    path, private = tmp_path / "mine.ipynb", tmp_path / "private"
+    path.write_text(notebook_of("import numpy as np\ndef cosine_rate(u):\n    return np.cos(np.pi / 2 * u)"))
+    private.mkdir()
+    (private / "ex06.py").write_text(
+        "from minimuse.teach.checking import Wrong\ndef cosine_rate(answer):\n    raise Wrong('seen')\n"
+    )
+    assert grading.grade_notebook(path, 60)[0].marks == 2
+    monkeypatch.setenv(checking.HIDDEN, str(private))
+    marked = grading.grade_notebook(path, 60)[0]
+    assert marked.marks == 0 and "further checks" in marked.said and "seen" not in marked.said
+
+
 def checking_names(notebook: str) -> list[str]:
     return [exercise.name for exercise in checking.exercises(notebook).values()]
 

@@ -137,10 +137,13 @@ def test_questions_have_their_answers_folded(notebook):
 
 def test_the_library_is_held_against_what_was_derived(notebook):
     """A cell of the chapter asserts that what it derived equals the library's function."""
-    asserted = [
-        cell.source for cell in of_type(notebook, "code") if re.search(r"^\s*assert ", cell.source, re.MULTILINE)
-    ]
-    assert any(re.search(r"\b(mm|muse|\w+)\.\w+", source) for source in asserted)
+    code = [cell.source for cell in of_type(notebook, "code")]
+    imported = re.findall(
+        r"^from minimuse(?:\.\w+)? import (.+)$|^import minimuse as (\w+)$", "\n".join(code), re.MULTILINE
+    )
+    library = {name for found in imported for name in re.findall(r"\w+", " ".join(found))} | {"muse"}
+    cells = [source for source in code if re.search(r"^\s*assert ", source, re.MULTILINE)]
+    assert any(library & set(re.findall(r"\b\w+(?=[.(])", source)) for source in cells)
 
 
 def test_chapters_lead_to_one_another(path, notebook):

@@ -77,15 +77,14 @@ def nbgrader(course: Path, *arguments: str) -> None:
         sys.exit(f"nbgrader {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
 
-def make(names: list[str], course: Path, parts: tuple[str, ...] = MADE) -> None:
+def make(names: list[str], course: Path) -> None:
     """Convert the sources of these notebooks in a course folder of their own."""
     shutil.copytree(FOLDER / "source", course / "source", dirs_exist_ok=True)
     shutil.copy(FOLDER / "nbgrader_config.py", course)
     for name in names:
         print(name, flush=True)
         nbgrader(course, "generate_assignment", name, "--create", "--force")
-        if "solutions" in parts:
-            nbgrader(course, "generate_solution", name, "--force")
+        nbgrader(course, "generate_solution", name, "--force")
     for path in (course / "solutions").glob("*/*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
@@ -104,9 +103,8 @@ def readme() -> str:
     for notebook in notebooks():
         (path,) = FOLDER.glob(f"source/{notebook}_*/{notebook}.ipynb")
         wrong = importlib.import_module(f"tests.wrong_answers.{notebook}").WRONG
-        title = re.search(
-            r"^# Exercises \d\d · (.+)$", text_of(json.loads(path.read_text())["cells"][0]), re.MULTILINE
-        )[1]
+        first = text_of(json.loads(path.read_text(encoding="utf-8"))["cells"][0])
+        title = re.search(r"^# Exercises \d\d · (.+)$", first, re.MULTILINE)[1]
         opened = f"[{notebook[2:]} {title}](release/{path.parent.name}/{path.name})"
         for name, exercise in exercises(notebook).items():
             mistakes = "; ".join(mistake for mistake in wrong[name] if len(mistake) > 1) or "the other letters"

@@ -58,6 +58,7 @@ def hidden_loss(answer) -> None:
 
 
 def not_finite(value) -> bool:
+    """Whether what an answer returned, of any shape, holds infinite values or nan; False for what are no numbers."""
     try:
         return not np.isfinite(np.asarray(value, float)).all()
     except (TypeError, ValueError):

@@ -175,6 +175,7 @@ def pixels_reached(answer) -> None:
 
 
 def some_weights(seed: int) -> dict:
+    """Weights of a toy tokenizer as a nested dict of float32 arrays, with seed + 2 layers in the decoder."""
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     layers = {i: {"kernel": draw(3, 3, 2, 2), "bias": draw(2)} for i in range(seed + 2)}

@@ -229,6 +229,7 @@ def most_seen(answer) -> None:
 
 
 def facts(words: str) -> set:
+    """A set of facts, one a word."""
     return set(words.split())
 
 
