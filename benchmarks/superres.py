@@ -23,20 +23,15 @@ import numpy as np
 
 from benchmarks.decoding import compiled, prompts, race
 from benchmarks.first_image import CAPTION, seconds
+from benchmarks.flops import looks
 from minimuse import modules, training
-from minimuse.config import SuperresConfig, get_preset
+from minimuse.config import get_preset
 from minimuse.decoding import sample_tokens
 from minimuse.muse import Muse
 from minimuse.transformer import SuperresTransformer
 
 SIDES, STEPS, ROUNDS = (16, 32, 64), 8, 5
 WAYS = {"multi-axis": 8, "full": 0}  # places a side of a window
-
-
-def looks(config: SuperresConfig) -> int:
-    """How many places a place attends to in a layer of self-attention, a mean over the heads."""
-    n, p = config.grid[0] * config.grid[1], config.window**2
-    return (p + n // p) // 2 if p else n
 
 
 def contestants(side: int) -> dict:

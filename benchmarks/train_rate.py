@@ -13,8 +13,9 @@ import time
 import jax
 import numpy as np
 
+from benchmarks.flops import forward_flops
 from minimuse import scenes, training, transformer
-from minimuse.config import TransformerConfig, get_preset
+from minimuse.config import get_preset
 from minimuse.data import TokenCache
 from minimuse.muse import Muse
 from minimuse.weights import init
@@ -22,16 +23,6 @@ from minimuse.weights import init
 SCENES = 256  # training scenes in the cache that steps are fed from
 ROUNDS, STEPS = 5, 6  # rounds of so many steps and as many products
 SIDE = 2048  # rows and columns of the product
-
-
-def forward_flops(config: TransformerConfig, text_length: int) -> int:
-    """Multiplications and additions of one picture's matrix products, N image tokens and text_length text tokens."""
-    n, s, d = config.grid[0] * config.grid[1], text_length, config.width
-    block = n * (3 * d * d + d * d + 2 * d * d + 2 * d * config.mlp_width)  # self, cross (q, out), MLP
-    block += s * 2 * d * d  # keys and values of the text
-    block += 2 * n * n * d + 2 * n * s * d  # scores and weighted sums
-    text = s * config.text_width * (config.text_width + d)  # whitened and projected
-    return 2 * (config.depth * block + text + n * (d * d + d * config.codebook_size))
 
 
 def per_second(work: float, run) -> float:

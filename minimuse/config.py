@@ -94,6 +94,7 @@ class TrainConfig:
     weight_decay: float = 0.045
     b2: float = 0.96
     clip: float = 1.0  # global norm of the gradient
+    dtype: str = "float32"  # what a transformer's step computes in; weights, their averages and sums stay float32
     accumulate: int = 1  # parts that a batch is computed in, one after another, where the whole does not fit in memory
     ema: float = 0.999  # decay of the averaged weights, the ones that are shipped and sampled from
     quantize_start: int = 0  # steps that a tokenizer learns as a plain autoencoder, before its codebook is laid out
@@ -147,6 +148,35 @@ class Preset:
     superres: SuperresConfig = SuperresConfig()
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
+
+
+PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
+    steps=1_000_000,
+    batch=512,
+    learning_rate=1e-4,
+    optimizer="adafactor",
+    warmup=5000,
+    dtype="bfloat16",
+    label_smoothing=0.0,
+)
+# What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
+LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
+LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
+
+
+def paper_preset(name: str, base: dict, superres: dict) -> Preset:
+    """A Muse of the paper's: 16 x 16 tokens of 256 px, 64 x 64 tokens of 512 px, T5-XXL."""
+    fine = dict(grid=(64, 64), low_grid=(16, 16), low_codebook_size=8192, window=8)
+    return Preset(
+        name=name,
+        text="google/flan-t5-xxl",  # of the size of the paper's T5-XXL, and on the Hub as safetensors
+        tokenizer=LARGE_VQGAN,
+        superres_tokenizer=dataclasses.replace(LARGE_VQGAN, image_size=512, factor=8, channels=(128, 128, 256, 512)),
+        base=TransformerConfig(**LARGE, grid=(16, 16), **base),
+        superres=SuperresConfig(**LARGE, **fine, **superres),
+        sampling=SampleConfig(steps=(24, 8), text_length=77),
+        train=dict(base=PAPER, superres=PAPER),
+    )
 
 
 BASE = TrainConfig(steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0)
@@ -207,6 +237,16 @@ PRESETS = {
                 "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
                 "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
             },
+        ),
+        paper_preset(  # table 1's 632M and 268M; their layers are not told
+            "muse-900m",
+            base=dict(width=1280, depth=23, heads=16, mlp_width=5120),
+            superres=dict(width=1024, depth=12, heads=16, mlp_width=4096, low_depth=4),
+        ),
+        paper_preset(  # tables 4 and 6
+            "muse-3b",
+            base=dict(width=2048, depth=48, heads=16, mlp_width=8192),
+            superres=dict(width=1024, depth=32, heads=16, mlp_width=4096, low_depth=16),
         ),
     ]
 }

@@ -5,6 +5,7 @@ metadata.jsonl, Parquet). Either is a `datasets.Dataset` with the columns image 
 trains, every image becomes tokens and every caption becomes embeddings, once.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,7 +93,12 @@ def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
     if batch > size:
         raise ValueError(f"A batch of {batch} needs at least {batch} examples; there are {size}.")
     epoch, place = divmod(step, size // batch)
-    return np.random.default_rng((seed, epoch)).permutation(size)[place * batch : (place + 1) * batch]
+    return _permutation(size, seed, epoch)[place * batch : (place + 1) * batch]
+
+
+@functools.lru_cache(maxsize=2)  # a step would take longer to draw its epoch's order than a GPU takes to compute it
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(size)
 
 
 def batches(dataset, batch: int, *, size: int = 64, seed: int = 0, epochs: int = 1) -> Iterator[dict]:

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 
@@ -17,6 +18,19 @@ def init(cls: type[nnx.Module], *config, seed: int = 0) -> tuple[nnx.GraphDef, d
     """Graph definition and fresh weights; one compiled program instead of one a weight."""
     make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(cls(*config, rngs=nnx.Rngs(seed)))[1]))
     return abstract(cls, *config)[0], make()
+
+
+def cast(params: dict, dtype: str) -> dict:
+    """The same weights in another type. A transformer computes in the type of its weights; softmax, norms' statistics
+    and losses are in float32 all the same."""
+    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), params)
+
+
+class Embed(nnx.Embed):
+    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        return jnp.take(self.embedding[...], ids, axis=0)
 
 
 class Linear(nnx.Module):

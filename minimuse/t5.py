@@ -132,7 +132,7 @@ class Stack(nnx.Module):
         self.config, self.decoder = config, decoder
         # Large enough that every head begins with distances of its own to look at.
         std, buckets = nnx.initializers.normal(1.0), config.relative_attention_num_buckets
-        self.relative = nnx.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
+        self.relative = modules.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
         keys = jax.random.split(rngs.params(), depth)
         self.layers = jax.vmap(lambda key: Layer(config, decoder, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
         self.norm = _norm(config, rngs)
@@ -157,7 +157,7 @@ class T5Encoder(nnx.Module):
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         std = nnx.initializers.normal(START)
-        self.embed = nnx.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
+        self.embed = modules.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
         self.stack = Stack(config, config.num_layers, decoder=False, rngs=rngs)
 
     def __call__(self, ids: jax.Array, mask: jax.Array) -> jax.Array:

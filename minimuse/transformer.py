@@ -44,7 +44,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
         scores = jnp.einsum("bnhd,bshd->bhns", q * q.shape[-1] ** -0.5, k)
         if mask is not None:
             scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-        seen = jnp.einsum("bhns,bshd->bnhd", jax.nn.softmax(scores), v)
+        weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)  # a sum in bfloat16 would lose digits
+        seen = jnp.einsum("bhns,bshd->bnhd", weights, v)
     elif how in ("xla", "cudnn"):
         dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
         seen = jax.nn.dot_product_attention(
@@ -177,7 +178,9 @@ class BaseTransformer(nnx.Module):
                 f"{config.heads} heads into two halves. Choose a window that divides both sides, and an even number."
             )
         normal = lambda *shape: START * jax.random.normal(rngs.params(), shape)  # noqa: E731
-        self.embed = nnx.Embed(config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(START), rngs=rngs)
+        self.embed = modules.Embed(
+            config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(START), rngs=rngs
+        )
         # A learned 2D position is a row's vector plus a column's.
         self.rows, self.columns = nnx.Param(normal(h, 1, d)), nnx.Param(normal(1, w, d))
         self.text_mean = nnx.Param(jnp.zeros(config.text_width))
@@ -197,7 +200,7 @@ class BaseTransformer(nnx.Module):
         positions, s = self.text_positions[...], text.shape[1]
         if s > len(positions):
             raise ValueError(f"A caption of {s} text tokens; this transformer was made for {len(positions)} at most.")
-        text = self.text((text - mean) @ whiten) + positions[:s]
+        text = self.text((text.astype(mean.dtype) - mean) @ whiten) + positions[:s]
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
     def condition(self, text: tuple[jax.Array, jax.Array], low: jax.Array | None = None) -> tuple[tuple, jax.Array]:
@@ -256,7 +259,7 @@ class SuperresTransformer(BaseTransformer):
         if any(fine % coarse for fine, coarse in zip(config.grid, config.low_grid)):
             raise ValueError(f"A grid of {config.grid} tokens is no whole multiple of one of {config.low_grid}.")
         normal = nnx.initializers.normal(START)
-        self.low_embed = nnx.Embed(config.low_codebook_size, config.width, embedding_init=normal, rngs=rngs)
+        self.low_embed = modules.Embed(config.low_codebook_size, config.width, embedding_init=normal, rngs=rngs)
         self.low_blocks = _stack(SelfBlock, dataclasses.replace(config, depth=config.low_depth), config.low_depth, rngs)
         self.low_norm = nnx.RMSNorm(config.width, rngs=rngs)
 
@@ -371,7 +374,7 @@ def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: 
 def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
     """Masked-token loss on batch: tokens int [B, N], text [B, S, text_width], text_mask bool [B, S]; for the
     super-resolution transformer low, int [B, n], too."""
-    model = nnx.merge(graphdef, params)
+    model = nnx.merge(graphdef, modules.cast(params, train.dtype))
     mask_key, drop_key = jax.random.split(key)
     tokens, low = batch["tokens"].astype(jnp.int32), batch.get("low")
     if low is not None and train.low_noise:

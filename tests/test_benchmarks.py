@@ -1,14 +1,15 @@
 """What the benchmarks count; how fast things are is never a test."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import superres
-from benchmarks.superres import looks
-from benchmarks.train_rate import forward_flops
-from minimuse.config import SuperresConfig, TransformerConfig
+from benchmarks import paper_sizes, superres
+from benchmarks.flops import condition_flops, forward_flops, looks, pass_flops
+from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig, paper_preset
 from minimuse.weights import init
 
 
@@ -45,3 +46,51 @@ def test_the_stages_of_one_picture_are_timed_apart(cascade, monkeypatch):
     found = superres.shares(cascade)
     assert list(found) == ["text encoder", "base, 12 steps", "superres, 8 steps", "decoder"]
     assert all(seconds > 0 for seconds in found.values())
+
+
+def test_flops_of_super_resolution_by_hand():
+    """2 x 2 fine and 1 coarse token, 3 text tokens, width 2: every product counted one by one."""
+    sizes = dict(codebook_size=5, grid=(2, 2), width=2, depth=1, heads=1, mlp_width=3, text_width=4, window=0)
+    config = SuperresConfig(**sizes, low_grid=(1, 1), low_depth=1)
+    token = 2 * 6 + 2 * 2 + 2 * (2 * 2) + 2 * (2 * 3)  # qkv, out, cross q and out, up and down
+    token += 2 * (4 * 2) + 2 * (4 * 2)  # four places, then 3 text tokens and 1 coarse: scores and sums
+    assert pass_flops(config, 3) == 2 * 4 * (token + 2 * 2 + 2 * 5)
+    text, low = 3 * (4 * 4 + 4 * 2 + 2 * 4), 2 * 6 + 2 * 2 + 2 * (2 * 3) + 2 * (1 * 2) + 2 * 4
+    assert condition_flops(config, 3) == 2 * (text + low)
+
+
+def test_paper_sizes_are_near_the_papers():
+    small, large = (paper_sizes.counts(name) for name in paper_sizes.PAPER)
+    assert abs(small["base"] - 632) < 20 and abs(small["superres"] - 268) < 40
+    assert 3000 < large["base"] < 3500
+
+
+def test_the_floor_of_a_stage_is_its_arithmetic_or_its_reading():
+    slow_sums, slow_memory = paper_sizes.floors("muse-3b", dict(a=(1e12, 1e30), b=(1e30, 1e12))).values()
+    assert slow_sums["base"] > 10 * slow_memory["base"] > 0
+    layers = 48 * (16 * 2048**2 + 3 * 2048)  # weights; 2 bytes each, read in each of 24 steps
+    assert slow_memory["base"] == pytest.approx(24 * 2 * layers / 1e12, rel=0.05)
+
+
+def test_paper_sizes_are_measured_alike_at_any_size(monkeypatch):
+    monkeypatch.setattr(paper_sizes, "ROUNDS", 1)
+    text = T5Config(vocab_size=10, d_model=4096, d_kv=4, d_ff=8, num_layers=1, num_heads=1)
+    monkeypatch.setattr(paper_sizes, "T5_XXL", text)
+    monkeypatch.setattr(paper_sizes, "peak_flops", lambda: 1e9)
+    tiny = dict(width=16, depth=1, heads=2, mlp_width=16)
+    preset = paper_preset("small", base=tiny, superres=tiny | dict(low_depth=1))
+    few = dict(codebook_size=64)
+    preset = dataclasses.replace(
+        preset,
+        base=dataclasses.replace(preset.base, **few),
+        superres=dataclasses.replace(preset.superres, **few, low_codebook_size=64),
+        tokenizer=VQGANConfig(256, 16, 64, 8, channels=(8,)),
+        superres_tokenizer=VQGANConfig(512, 8, 64, 8, channels=(8,)),
+    )
+    told = paper_sizes.measure(preset, 2, lambda *_: None)
+    stages = ["text encoder", "base, 24 steps", "pixels, 256 px", "superres, 8 steps", "pixels, 512 px"]
+    assert list(told["stages"]) == stages
+    text, base, small, superres_stage, large = (row["seconds"] for row in told["stages"].values())
+    assert told["seconds_a_picture"]["256 px"] == pytest.approx(text + base + small, rel=0.02)
+    assert told["seconds_a_picture"]["512 px"] == pytest.approx(text + base + superres_stage + large, rel=0.02)
+    assert told["training_step"]["batch"] == 2 and told["training_step"]["seconds"] > 0

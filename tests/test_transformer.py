@@ -11,7 +11,7 @@ from conftest import random_weights
 from flax import nnx
 
 from minimuse import masking, transformer, weights
-from minimuse.config import TrainConfig, TransformerConfig
+from minimuse.config import TrainConfig, TransformerConfig, get_preset
 
 SMALL = TransformerConfig(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
 
@@ -179,6 +179,31 @@ def test_ways_of_attention_agree_and_another_is_refused(model):
     np.testing.assert_allclose(plain, xla, atol=1e-5)
     with pytest.raises(ValueError, match="no attention 'flash'; there are plain, xla and cudnn"):
         transformer.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
+
+
+@pytest.mark.parametrize("stage", ["base", "superres"])
+def test_it_computes_in_the_type_of_its_weights(stage):
+    """bfloat16 weights: no matrix product in float32, the loss nearly the same, gradients for float32 weights."""
+    preset = get_preset("micro")
+    config, train = getattr(preset, stage), preset.train[stage]
+    graphdef, params = random_weights(stage, config)
+    n, rng = config.grid[0] * config.grid[1], np.random.default_rng(0)
+    batch = dict(tokens=rng.integers(0, 64, (2, n)), text_mask=np.ones((2, 5), bool))
+    batch |= dict(text=rng.normal(size=(2, 5, config.text_width)).astype(np.float16), low=rng.integers(0, 64, (2, 64)))
+    if stage == "base":
+        del batch["low"]
+
+    def loss(params, dtype):
+        one = dataclasses.replace(train, dtype=dtype)
+        return transformer.transformer_loss(graphdef, config, one, params, jax.random.key(0), batch)[0]
+
+    full, half = (float(loss(params, dtype)) for dtype in ("float32", "bfloat16"))
+    assert half == pytest.approx(full, rel=0.01) and half != full
+    gradients = jax.grad(loss)(params, "bfloat16")
+    assert {x.dtype for x in jax.tree.leaves(gradients)} == {np.dtype(np.float32)}
+    program = str(jax.make_jaxpr(loss, static_argnums=1)(params, "bfloat16"))
+    products = [line.split("=")[0] for line in program.splitlines() if "dot_general" in line]
+    assert products and not [line for line in products if "f32" in line]
 
 
 def test_the_start_knows_which_codes_look_alike_and_how_text_varies():
