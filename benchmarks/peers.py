@@ -1,0 +1,181 @@
+"""Our speed beside public packages': `make peers`, or `python -m benchmarks.peers` where they are installed.
+
+muse-maskgit-pytorch is the best known Muse in PyTorch, diffusers' aMUSEd the one in the best known library. All three
+have the same widths, depths, heads, text, image tokens, codebook and steps, random weights, and about as many of them.
+Each draws tokens and trains as its package does; peers run as they come ("eager") and compiled, and the faster of the
+two counts. Programs are compiled and warm beforehand; then they take turns in one process, and medians are compared.
+
+    --json           one JSON object instead of tables
+    --quick          the smallest grid and batch alone
+    --device cuda    where JAX and PyTorch both see a GPU
+    --torch MODE..   how peers run: eager, or a mode of torch.compile (default, reduce-overhead, max-autotune)
+    --tf32, --bf16   a GPU's shorter numbers, for all alike; bf16 is for decoding alone
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import os
+import time
+from typing import NamedTuple
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU for itself
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.decoding import compiled, prompts, race
+from minimuse import decoding, modules, training, transformer
+from minimuse.config import TrainConfig, TransformerConfig
+
+SIZES = dict(width=256, depth=6, heads=4, mlp_width=1024)
+SIDES, BATCHES, STEPS, GUIDANCE = (8, 16), (1, 16), 12, 0.5
+TRAIN = TrainConfig(steps=1000, batch=16, label_smoothing=0.0)
+PACKAGES = ("torch", "diffusers", "muse-maskgit-pytorch")
+OURS = "minimuse"
+
+
+class Contender(NamedTuple):
+    """One that takes part in a row."""
+
+    run: object  # draws or trains once, and has finished when it returns or when its arrays are waited for
+    parameters: int
+    first: float  # seconds to build it and run it once
+    megabytes: float | None = None  # most that it holds on a GPU: weights, inputs, what lies between
+
+
+def ours(task: str, config: TransformerConfig, batch: int, dtype) -> Contender:
+    begun = time.perf_counter()
+    graphdef, params = modules.init(transformer.BaseTransformer, config)
+    text, negative, keys = prompts(config, batch)
+    if task == "decode":
+        cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x)
+        sampling = dict(guidance=GUIDANCE, temperature=4.5, token_temperature=1.0, ramp=False)
+        static = dict(guided=True, order="confidence", steps=STEPS)
+        run = compiled(
+            decoding.sample_tokens, graphdef, cast(params), (cast(text), cast(negative), keys), sampling, **static
+        )
+        program = run.func
+    else:
+        tokens = jax.random.randint(
+            jax.random.key(2), (batch, config.grid[0] * config.grid[1]), 0, config.codebook_size
+        )
+        data = dict(tokens=tokens, text=text[0], text_mask=text[1])
+        loss = functools.partial(transformer.transformer_loss, graphdef, config, TRAIN)
+        state = training.init_state(params, TRAIN)
+        program = training.make_step(loss, TRAIN).lower(state, data).compile()
+
+        def run():
+            nonlocal state
+            state, metrics = program(state, data)
+            return state, metrics
+
+    jax.block_until_ready(run())
+    plan, first = program.memory_analysis(), time.perf_counter() - begun
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    return Contender(run, sum(x.size for x in jax.tree.leaves(params)), first, held / 2**20)
+
+
+def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: int, dtype, device: str) -> Contender:
+    import torch
+
+    from benchmarks import peer_models
+
+    begun, gpu = time.perf_counter(), device == "cuda"
+    before = torch.cuda.memory_allocated() if gpu else 0
+    if task == "decode":
+        numbers = dict(steps=STEPS, scale=1 + GUIDANCE, dtype=getattr(torch, jnp.dtype(dtype).name), device=device)
+        run, model = peer_models.decoding(peer, mode, config, batch, **numbers)
+    else:
+        run, model = peer_models.training(peer, mode, config, TRAIN, device)
+    run()
+    first = time.perf_counter() - begun
+    run()
+    held = None
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        held = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return Contender(run, sum(x.numel() for x in model.parameters()), first, held)
+
+
+def compare(contenders: dict[str, Contender], seconds: dict[str, float]) -> dict:
+    """What a row tells, of contenders and their median seconds, both by name: ours is OURS, a peer's "PEER, MODE".
+
+    times_ours   each peer's seconds over ours, in the mode in which it was the faster: above 1, ours is the faster
+    """
+    best = {}
+    for name in sorted(set(seconds) - {OURS}, key=seconds.get, reverse=True):
+        peer, mode = name.rsplit(", ", 1)
+        best[peer] = mode  # the last one, which is the fastest, stays
+    held = {name: round(one.megabytes) for name, one in contenders.items() if one.megabytes is not None}
+    return dict(
+        seconds={name: float(f"{value:.3g}") for name, value in seconds.items()},
+        best=dict(sorted(best.items())),
+        times_ours={peer: round(seconds[f"{peer}, {mode}"] / seconds[OURS], 2) for peer, mode in sorted(best.items())},
+        parameters={name: one.parameters for name, one in contenders.items()},
+        first_seconds={name: round(one.first, 1) for name, one in contenders.items()},
+        megabytes=held,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--torch", nargs="+", metavar="MODE", help="else eager and default; on a GPU reduce-overhead, too"
+    )
+    parser.add_argument("--tf32", action="store_true")
+    parser.add_argument("--bf16", action="store_true")
+    options = parser.parse_args()
+    modes = options.torch or ["eager", "default"] + ["reduce-overhead"] * (options.device == "cuda")
+    tell = (lambda *_: None) if options.json else functools.partial(print, flush=True)
+
+    import torch
+
+    from benchmarks.peer_models import PEERS
+
+    jax.config.update("jax_platforms", options.device)
+    if options.device == "cuda":  # else JAX takes TF32 and PyTorch does not
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if options.tf32 else "highest")
+    torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = options.tf32
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads)  # as many as XLA takes
+
+    sides, batches = (SIDES[:1], BATCHES[:1]) if options.quick else (SIDES, BATCHES)
+    cases = [("decode", side, batch) for side in sides for batch in batches]
+    cases += [("train", side, TRAIN.batch) for side in sides if not options.bf16]
+    dtype, rows = jnp.bfloat16 if options.bf16 else jnp.float32, []
+    for task, side, batch in cases:
+        torch._dynamo.reset()  # what an earlier row compiled; else some cases count as too many and are left eager
+        config = TransformerConfig(**SIZES, grid=(side, side))
+        contenders, missing = {OURS: ours(task, config, batch, dtype)}, {}
+        for peer in PEERS:
+            for mode in modes:
+                try:
+                    contenders[f"{peer}, {mode}"] = theirs(peer, mode, task, config, batch, dtype, options.device)
+                except Exception as error:  # torch.compile fails in many ways, and the others still run
+                    missing[f"{peer}, {mode}"] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+        row = compare(contenders, race({name: one.run for name, one in contenders.items()}))
+        rows.append(dict(task=task, tokens=[side, side], batch=batch) | row | dict(missing=missing))
+        tell(f"\n{task}, {side} x {side} tokens, batch {batch}")
+        for name, one in contenders.items():
+            held = "" if one.megabytes is None else f"{one.megabytes:6.0f} MB"
+            times = f"({row['seconds'][name] / row['seconds'][OURS]:.2f} times)"
+            tell(f"  {name:34} {row['seconds'][name]:8.3g} s {times:14} {one.parameters:,} parameters {held}")
+        for name, reason in missing.items():
+            tell(f"  {name:34} does not run: {reason}")
+    settings = dict(sizes=SIZES, steps=STEPS, numbers="bf16" if options.bf16 else "tf32" if options.tf32 else "float32")
+    if options.device == "cpu":
+        settings |= dict(threads=threads)
+    if options.json:
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        print(json.dumps(dict(rows=rows, settings=settings, peers=versions, machine=training.machine())))
+
+
+if __name__ == "__main__":
+    main()
