@@ -6,18 +6,28 @@ Each draws tokens and trains as its package does; peers run as they come ("eager
 two counts. Programs are compiled and warm beforehand; then they take turns in one process, and medians are compared.
 
     --json           one JSON object instead of tables
-    --quick          the smallest grid and batch alone
+    --quick          the smallest grid and batch alone, and no memory
     --device cuda    where JAX and PyTorch both see a GPU
     --torch MODE..   how peers run: eager, or a mode of torch.compile (default, reduce-overhead, max-autotune)
     --tf32, --bf16   a GPU's shorter numbers, for all alike; bf16 is for decoding alone
+
+Memory is weights, inputs and all that lies between. On a GPU it is the most that PyTorch holds, and for JAX the plan of
+its program, which is exact. A CPU has no such count: each contender runs once more, alone in a process, which tells by
+how much it grew (Linux only).
 """
 
 import argparse
+import ctypes
 import functools
 import importlib.metadata
 import json
 import os
+import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU for itself
@@ -25,7 +35,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX take
 import jax
 import jax.numpy as jnp
 
-from benchmarks.decoding import compiled, prompts, race
+from benchmarks.decoding import compiled, prompts
 from minimuse import decoding, modules, training, transformer
 from minimuse.config import TrainConfig, TransformerConfig
 
@@ -34,15 +44,16 @@ SIDES, BATCHES, STEPS, GUIDANCE = (8, 16), (1, 16), 12, 0.5
 TRAIN = TrainConfig(steps=1000, batch=16, label_smoothing=0.0)
 PACKAGES = ("torch", "diffusers", "muse-maskgit-pytorch")
 OURS = "minimuse"
+LEAST, MOST, ENOUGH = 3, 50, 20.0  # rounds, and seconds of one row after which no further round begins
 
 
 class Contender(NamedTuple):
     """One that takes part in a row."""
 
-    run: object  # draws or trains once, and has finished when it returns or when its arrays are waited for
+    run: Callable  # draws or trains once, and has finished when it returns or when its arrays are waited for
     parameters: int
-    first: float  # seconds to build it and run it once
-    megabytes: float | None = None  # most that it holds on a GPU: weights, inputs, what lies between
+    first: float  # seconds to build, compile and run it once
+    megabytes: float | None = None  # most that it holds on a GPU
 
 
 def ours(task: str, config: TransformerConfig, batch: int, dtype) -> Contender:
@@ -74,7 +85,8 @@ def ours(task: str, config: TransformerConfig, batch: int, dtype) -> Contender:
     jax.block_until_ready(run())
     plan, first = program.memory_analysis(), time.perf_counter() - begun
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
-    return Contender(run, sum(x.size for x in jax.tree.leaves(params)), first, held / 2**20)
+    on_gpu = jax.default_backend() != "cpu"
+    return Contender(run, sum(x.size for x in jax.tree.leaves(params)), first, held / 2**20 if on_gpu else None)
 
 
 def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: int, dtype, device: str) -> Contender:
@@ -98,6 +110,48 @@ def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: in
         run()
         held = (torch.cuda.max_memory_allocated() - before) / 2**20
     return Contender(run, sum(x.numel() for x in model.parameters()), first, held)
+
+
+def build(name: str, task: str, side: int, batch: int, dtype, device: str) -> Contender:
+    """The contender of that name, OURS or "PEER, MODE", ready to run."""
+    config = TransformerConfig(**SIZES, grid=(side, side))
+    if name == OURS:
+        return ours(task, config, batch, dtype)
+    return theirs(*name.rsplit(", ", 1), task, config, batch, dtype, device)
+
+
+def race(programs: dict[str, Callable]) -> dict[str, float]:
+    """Median seconds of each, in turns; every other round goes backwards."""
+    seconds = {name: [] for name in programs}
+    for turn in range(MOST):
+        for name in list(programs)[:: 1 if turn % 2 == 0 else -1]:
+            begun = time.perf_counter()
+            jax.block_until_ready(programs[name]())
+            seconds[name].append(time.perf_counter() - begun)
+        if turn + 1 >= LEAST and sum(map(sum, seconds.values())) > ENOUGH:
+            break
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def grown(name: str, task: str, side: int, batch: int) -> float:
+    """Megabytes by which this process grows to build a contender and run it.
+
+    What a compiler leaves behind counts, the most it needed meanwhile does not.
+    """
+    status = lambda field: int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024  # noqa: E731
+    before = status("VmRSS")
+    one = build(name, task, side, batch, jnp.float32, "cpu")
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    jax.block_until_ready(one.run())
+    return status("VmHWM") - before
+
+
+def alone(name: str, case: tuple) -> float | None:
+    """`grown` in a process of its own, or None where it cannot be told."""
+    command = [sys.executable, "-m", "benchmarks.peers", "--alone", name, *map(str, case)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
 def compare(contenders: dict[str, Contender], seconds: dict[str, float]) -> dict:
@@ -126,52 +180,60 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
-        "--torch", nargs="+", metavar="MODE", help="else eager and default; on a GPU reduce-overhead, too"
+        "--torch", nargs="+", metavar="MODE", help="else eager and default, and on a GPU reduce-overhead"
     )
     parser.add_argument("--tf32", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)  # for `alone`
     options = parser.parse_args()
-    modes = options.torch or ["eager", "default"] + ["reduce-overhead"] * (options.device == "cuda")
-    tell = (lambda *_: None) if options.json else functools.partial(print, flush=True)
 
     import torch
 
     from benchmarks.peer_models import PEERS
 
+    gpu = options.device == "cuda"
     jax.config.update("jax_platforms", options.device)
-    if options.device == "cuda":  # else JAX takes TF32 and PyTorch does not
+    if gpu:  # else JAX takes TF32 and PyTorch does not
         jax.config.update("jax_default_matmul_precision", "tensorfloat32" if options.tf32 else "highest")
     torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = options.tf32
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(threads)  # as many as XLA takes
+    if options.alone:
+        name, task, side, batch = options.alone
+        print(grown(name, task, int(side), int(batch)))
+        return
 
+    tell = (lambda *_: None) if options.json else functools.partial(print, flush=True)
+    modes = options.torch or ["eager", "default"] + ["reduce-overhead"] * gpu
     sides, batches = (SIDES[:1], BATCHES[:1]) if options.quick else (SIDES, BATCHES)
     cases = [("decode", side, batch) for side in sides for batch in batches]
     cases += [("train", side, TRAIN.batch) for side in sides if not options.bf16]
     dtype, rows = jnp.bfloat16 if options.bf16 else jnp.float32, []
-    for task, side, batch in cases:
+    for case in cases:
         torch._dynamo.reset()  # what an earlier row compiled; else some cases count as too many and are left eager
-        config = TransformerConfig(**SIZES, grid=(side, side))
-        contenders, missing = {OURS: ours(task, config, batch, dtype)}, {}
-        for peer in PEERS:
-            for mode in modes:
-                try:
-                    contenders[f"{peer}, {mode}"] = theirs(peer, mode, task, config, batch, dtype, options.device)
-                except Exception as error:  # torch.compile fails in many ways, and the others still run
-                    missing[f"{peer}, {mode}"] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+        contenders, missing = {}, {}
+        for name in [OURS] + [f"{peer}, {mode}" for peer in PEERS for mode in modes]:
+            try:
+                contenders[name] = build(name, *case, dtype, options.device)
+            except Exception as error:  # torch.compile fails in many ways; the others still run
+                if name == OURS:
+                    raise
+                missing[name] = f"{type(error).__name__}: {str(error).strip()[:300]}"
         row = compare(contenders, race({name: one.run for name, one in contenders.items()}))
+        if not gpu and not options.quick:
+            names = [OURS] + [f"{peer}, {mode}" for peer, mode in row["best"].items()]
+            row["megabytes"] = {name: held and round(held) for name in names for held in [alone(name, case)]}
+        task, side, batch = case
         rows.append(dict(task=task, tokens=[side, side], batch=batch) | row | dict(missing=missing))
         tell(f"\n{task}, {side} x {side} tokens, batch {batch}")
-        for name, one in contenders.items():
-            held = "" if one.megabytes is None else f"{one.megabytes:6.0f} MB"
-            times = f"({row['seconds'][name] / row['seconds'][OURS]:.2f} times)"
-            tell(f"  {name:34} {row['seconds'][name]:8.3g} s {times:14} {one.parameters:,} parameters {held}")
+        for name, seconds in row["seconds"].items():
+            held = f"{row['megabytes'][name]:>6} MB" if name in row["megabytes"] else ""
+            times = f"({seconds / row['seconds'][OURS]:.2f} times)"
+            tell(f"  {name:38} {seconds:8.3g} s {times:14} {row['parameters'][name]:,} parameters {held}")
         for name, reason in missing.items():
-            tell(f"  {name:34} does not run: {reason}")
-    settings = dict(sizes=SIZES, steps=STEPS, numbers="bf16" if options.bf16 else "tf32" if options.tf32 else "float32")
-    if options.device == "cpu":
-        settings |= dict(threads=threads)
+            tell(f"  {name:38} does not run: {reason}")
+    numbers = "bf16" if options.bf16 else "tf32" if options.tf32 else "float32"
+    settings = dict(sizes=SIZES, steps=STEPS, numbers=numbers, threads=None if gpu else threads)
     if options.json:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         print(json.dumps(dict(rows=rows, settings=settings, peers=versions, machine=training.machine())))
