@@ -26,13 +26,14 @@ KEY := $(CURDIR) $(shell cat pyproject.toml $(CONSTRAINTS) | cksum)
 # Empty while the environment is whole, was made for that, and its Python runs.
 STALE := $(shell [ "`cat "$(STAMP)" 2>/dev/null`" = "$(KEY)" ] && $(RUN) -c '' 2>/dev/null || echo again)
 
-.PHONY: help lab test test-colab demo clean install again
+.PHONY: help lab test test-colab demo peers clean install again
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
 	@echo "make demo        draw four pictures of a caption into demo.png (DEMO=\"a caption\")"
 	@echo "make test        check the code's form, then run all tests and all notebooks (PARITY=1: also against torch)"
 	@echo "make test-colab  the same with Colab's versions; needs Python 3.13"
+	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
 	@echo "make clean       delete the environments and caches; runs/ and pictures stay"
 	@echo
 	@echo "The first of these installs into $(VENV). PYTHON=python3.12 chooses the Python; it is used when $(VENV) is made."
@@ -74,8 +75,13 @@ test-colab:
 	exit 1; }
 	@$(MAKE) --no-print-directory test VENV=.venv-colab PYTHON="$(COLAB_PYTHON)" CONSTRAINTS=constraints/colab.txt
 
+# In an environment of its own: nothing else here needs torch or those packages.
+peers:
+	@$(MAKE) --no-print-directory .venv-peers/.peers VENV=.venv-peers
+	@.venv-peers/bin/python -m benchmarks.peers $(PEERS)
+
 clean:
-	rm -rf .venv .venv-colab .venv-teach .venv-ci .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +
 
@@ -103,7 +109,7 @@ $(STAMP): $(STALE)
 	if [ -n "$$clear" ]; then \
 	  echo "Making an environment in $(VENV) with `"$(PYTHON)" --version` ..."; \
 	  "$(PYTHON)" -m venv $$clear $(VENV) || { echo "$(PYTHON) could not make $(VENV); see above." >&2; exit 1; }; fi
-	@echo '*' > $(VENV)/.gitignore; rm -f $(VENV)/.installed* $(VENV)/.parity; touch $(VENV)/.unfinished
+	@echo '*' > $(VENV)/.gitignore; rm -f $(VENV)/.installed* $(VENV)/.parity $(VENV)/.peers; touch $(VENV)/.unfinished
 	@echo "Installing (about 1.5 GB, a minute or two) ..."
 	@$(RUN) -m pip install -qq --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[notebooks,test]' || { \
 	  echo "Installing failed; the lines above say why. It needs the network once. Then run the same command again." >&2; exit 1; }
@@ -113,4 +119,10 @@ $(VENV)/.parity: $(STAMP)
 	@echo "Installing '$(TORCH)', to compare with (gigabytes, unless it is a CPU build) ..."
 	@$(RUN) -m pip install -qq --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) '$(TORCH)' || { \
 	  echo "Installing torch failed; the lines above say why. Without it: make test" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.parity benchmarks/peers.txt
+	@echo "Installing the packages to race against ..."
+	@$(RUN) -m pip install -qq --disable-pip-version-check --no-deps -r benchmarks/peers.txt || { \
+	  echo "Installing benchmarks/peers.txt failed; the lines above say why." >&2; exit 1; }
 	@touch $@

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import paper_sizes, superres
+from benchmarks import paper_sizes, peers, superres
 from benchmarks.flops import condition_flops, forward_flops, looks, pass_flops
+from benchmarks.peers import OURS, Contender
 from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig, paper_preset
 from minimuse.weights import init
 
@@ -39,6 +40,50 @@ def test_places_that_a_place_looks_at():
     """By hand: 32 x 32 places in 16 windows of 64; half of the heads see 64 places, half 16."""
     assert looks(SuperresConfig()) == 40 and looks(SuperresConfig(window=0)) == 1024
     assert looks(SuperresConfig(grid=(64, 64))) == 64
+
+
+@pytest.mark.parametrize("enough, rounds", [(0, 3), (15, 3), (17, 4), (1e9, 50)])
+def test_contenders_take_turns(monkeypatch, enough, rounds):
+    """A round takes 1 + 3 = 4 seconds, the second 8: three take 16. None begins after more than `enough`."""
+    now, turns = [0.0], []
+
+    def program(name, seconds):
+        def run():
+            turns.append(name)
+            now[0] += 2 * seconds if len(turns) in (3, 4) else seconds
+
+        return run
+
+    monkeypatch.setattr(peers.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(peers, "ENOUGH", enough)
+    found = peers.race({"a": program("a", 1.0), "b": program("b", 3.0)})
+    assert found == {"a": 1.0, "b": 3.0}
+    assert "".join(turns) == ("abba" * rounds)[: 2 * rounds]
+
+
+def test_a_peer_counts_as_it_is_fastest():
+    """By hand: of 3 and 2 seconds the 2 count, 2 / 0.8 = 2.5; the other peer takes a quarter of our time."""
+    seconds = {"x, eager": 3.0, OURS: 0.8, "x, default": 2.0, "y, eager": 0.2}
+    contenders = {name: Contender(None, 7, 1.234) for name in seconds} | {OURS: Contender(None, 5, 1.0, 33.4)}
+    row = peers.compare(contenders, seconds)
+    assert row["best"] == {"x": "default", "y": "eager"} and row["times_ours"] == {"x": 2.5, "y": 0.25}
+    assert row["parameters"] == {"x, eager": 7, OURS: 5, "x, default": 7, "y, eager": 7}
+    assert row["megabytes"] == {OURS: 33} and row["first_seconds"]["x, eager"] == 1.2 and row["seconds"] == seconds
+
+
+@pytest.mark.parametrize("task", ["decode", "train"])
+def test_what_of_ours_is_raced(monkeypatch, task):
+    monkeypatch.setattr(peers, "SIZES", dict(codebook_size=16, width=16, depth=1, heads=2, mlp_width=32, text_width=8))
+    monkeypatch.setattr(peers, "STEPS", 2)
+    one = peers.build(OURS, task, 2, 3, jnp.float32, "cpu")
+    again = one.run()
+    if task == "decode":
+        tokens, trace = again
+        assert tokens.shape == (3, 4) and trace is None and 0 <= int(tokens.min()) and int(tokens.max()) < 16
+    else:
+        state, metrics = one.run()
+        assert int(state["step"]) == 3 and np.isfinite(metrics["loss"])
+        assert one.parameters == sum(x.size for x in jax.tree.leaves(state["params"]))
 
 
 def test_the_stages_of_one_picture_are_timed_apart(cascade, monkeypatch):

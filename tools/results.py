@@ -35,6 +35,10 @@ COMMANDS = {
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
+APART = {  # measured when they are named, with the Python of `make peers`; the tables of README.md do without them
+    "peers": "python -m benchmarks.peers --json",
+    "peers_gpu": "python -m benchmarks.peers --json --device cuda",
+}
 GRID = "notebooks/figures/first_pictures.png"
 CAPTIONS = (  # each drawn once, with seed 0: nothing is picked
     "a cat on a blue background",
@@ -75,16 +79,15 @@ def measure(name: str) -> dict:
     """Run one command and keep what it printed, with what is needed to run it again."""
     from minimuse import __version__, training
 
-    command = shlex.split(COMMANDS[name])
-    print(f"{name}: {COMMANDS[name]}", flush=True)
+    line = (COMMANDS | APART)[name]
+    command = shlex.split(line)
+    print(f"{name}: {line}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     about = training.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
     result.pop("machine", None)  # benchmarks tell it themselves
-    return dict(
-        command=COMMANDS[name], date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result
-    )
+    return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result)
 
 
 def time_chapters() -> dict:
@@ -209,7 +212,9 @@ def readme(root: Path = ROOT) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", nargs="*", choices=list(COMMANDS), metavar="NAME", help=", ".join(COMMANDS))
+    parser.add_argument(
+        "--measure", nargs="*", choices=[*COMMANDS, *APART], metavar="NAME", help=", ".join([*COMMANDS, *APART])
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if README.md differs")
     parser.add_argument("--time-chapters", action="store_true", help="print the seconds that each notebook takes")
     parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
