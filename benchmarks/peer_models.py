@@ -84,8 +84,11 @@ def compiled(model: torch.nn.Module, mode: str) -> None:
         model.forward = torch.compile(model.forward, mode=mode, dynamic=False)
 
 
-def decoding(peer: str, mode: str, config: TransformerConfig, batch: int, steps: int, scale: float, dtype, device: str):
+def decoding(
+    peer: str, mode: str, config: TransformerConfig, batch: int, steps: int, scale: float, dtype: str, device: str
+):
     """program, model: `batch` pictures' tokens, drawn in `steps` steps with guidance of `scale` = 1 + t."""
+    dtype = getattr(torch, dtype)
     text = torch.randn(batch, config.text_length, config.text_width, device=device, dtype=dtype)
     if peer == LUCID:
         whole, model = lucid(config, device)
@@ -141,7 +144,8 @@ def training(peer: str, mode: str, config: TransformerConfig, train: TrainConfig
     )
 
     def step():
-        found = loss()
+        with torch.autocast(device, torch.bfloat16, enabled=train.dtype == "bfloat16"):
+            found = loss()
         optimizer.zero_grad(set_to_none=True)
         found.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.clip)

@@ -9,7 +9,7 @@ two counts. Programs are compiled and warm beforehand; then they take turns in o
     --quick          the smallest grid and batch alone, and no memory
     --device cuda    where JAX and PyTorch both see a GPU
     --torch MODE..   how peers run: eager, or a mode of torch.compile (default, reduce-overhead, max-autotune)
-    --tf32, --bf16   a GPU's shorter numbers, for all alike; bf16 is for decoding alone
+    --tf32, --bf16   shorter numbers, for all alike; training in bf16 keeps its weights in float32
 
 Memory is weights, inputs and all that lies between. On a GPU it is the most that PyTorch holds, and for JAX the plan of
 its program, which is exact. A CPU has no such count: each contender runs once more, alone in a process, which tells by
@@ -18,6 +18,7 @@ how much it grew (Linux only).
 
 import argparse
 import ctypes
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -33,7 +34,6 @@ from typing import NamedTuple
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU for itself
 
 import jax
-import jax.numpy as jnp
 
 from benchmarks.decoding import compiled, prompts
 from minimuse import decoding, modules, training, transformer
@@ -56,26 +56,25 @@ class Contender(NamedTuple):
     megabytes: float | None = None  # most that it holds on a GPU
 
 
-def ours(task: str, config: TransformerConfig, batch: int, dtype) -> Contender:
+def ours(task: str, config: TransformerConfig, batch: int, dtype: str) -> Contender:
     begun = time.perf_counter()
     graphdef, params = modules.init(transformer.BaseTransformer, config)
     text, negative, keys = prompts(config, batch)
     if task == "decode":
-        cast = functools.partial(jax.tree.map, lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x)
         sampling = dict(guidance=GUIDANCE, temperature=4.5, token_temperature=1.0, ramp=False)
         static = dict(guided=True, order="confidence", steps=STEPS)
-        run = compiled(
-            decoding.sample_tokens, graphdef, cast(params), (cast(text), cast(negative), keys), sampling, **static
-        )
+        weights = modules.cast(params, dtype)
+        run = compiled(decoding.sample_tokens, graphdef, weights, (text, negative, keys), sampling, **static)
         program = run.func
     else:
         tokens = jax.random.randint(
             jax.random.key(2), (batch, config.grid[0] * config.grid[1]), 0, config.codebook_size
         )
         data = dict(tokens=tokens, text=text[0], text_mask=text[1])
-        loss = functools.partial(transformer.transformer_loss, graphdef, config, TRAIN)
-        state = training.init_state(params, TRAIN)
-        program = training.make_step(loss, TRAIN).lower(state, data).compile()
+        train = dataclasses.replace(TRAIN, dtype=dtype)
+        loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
+        state = training.init_state(params, train)
+        program = training.make_step(loss, train).lower(state, data).compile()
 
         def run():
             nonlocal state
@@ -89,7 +88,9 @@ def ours(task: str, config: TransformerConfig, batch: int, dtype) -> Contender:
     return Contender(run, sum(x.size for x in jax.tree.leaves(params)), first, held / 2**20 if on_gpu else None)
 
 
-def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: int, dtype, device: str) -> Contender:
+def theirs(
+    peer: str, mode: str, task: str, config: TransformerConfig, batch: int, dtype: str, device: str
+) -> Contender:
     import torch
 
     from benchmarks import peer_models
@@ -97,10 +98,9 @@ def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: in
     begun, gpu = time.perf_counter(), device == "cuda"
     before = torch.cuda.memory_allocated() if gpu else 0
     if task == "decode":
-        numbers = dict(steps=STEPS, scale=1 + GUIDANCE, dtype=getattr(torch, jnp.dtype(dtype).name), device=device)
-        run, model = peer_models.decoding(peer, mode, config, batch, **numbers)
+        run, model = peer_models.decoding(peer, mode, config, batch, STEPS, 1 + GUIDANCE, dtype, device)
     else:
-        run, model = peer_models.training(peer, mode, config, TRAIN, device)
+        run, model = peer_models.training(peer, mode, config, dataclasses.replace(TRAIN, dtype=dtype), device)
     run()
     first, held = time.perf_counter() - begun, None
     if gpu:
@@ -111,7 +111,7 @@ def theirs(peer: str, mode: str, task: str, config: TransformerConfig, batch: in
     return Contender(run, sum(x.numel() for x in model.parameters()), first, held)
 
 
-def build(name: str, task: str, side: int, batch: int, dtype, device: str) -> Contender:
+def build(name: str, task: str, side: int, batch: int, dtype: str, device: str) -> Contender:
     """The contender of that name, OURS or "PEER, MODE", ready to run."""
     config = TransformerConfig(**SIZES, grid=(side, side))
     if name == OURS:
@@ -139,7 +139,7 @@ def grown(name: str, task: str, side: int, batch: int) -> float:
     """
     status = lambda field: int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024  # noqa: E731
     before = status("VmRSS")
-    one = build(name, task, side, batch, jnp.float32, "cpu")
+    one = build(name, task, side, batch, "float32", "cpu")
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     jax.block_until_ready(one.run())
@@ -206,8 +206,8 @@ def main() -> None:
     modes = options.torch or ["eager", "default"] + ["reduce-overhead"] * gpu
     sides, batches = (SIDES[:1], BATCHES[:1]) if options.quick else (SIDES, BATCHES)
     cases = [("decode", side, batch) for side in sides for batch in batches]
-    cases += [("train", side, TRAIN.batch) for side in sides if not options.bf16]
-    dtype, rows = jnp.bfloat16 if options.bf16 else jnp.float32, []
+    cases += [("train", side, TRAIN.batch) for side in sides]
+    dtype, rows = "bfloat16" if options.bf16 else "float32", []
     for case in cases:
         torch._dynamo.reset()  # what an earlier row compiled; else some cases count as too many and are left eager
         contenders, missing = {}, {}
@@ -231,7 +231,7 @@ def main() -> None:
             tell(f"  {name:38} {seconds:8.3g} s {times:14} {row['parameters'][name]:,} parameters {held}")
         for name, reason in missing.items():
             tell(f"  {name:38} does not run: {reason}")
-    numbers = "bf16" if options.bf16 else "tf32" if options.tf32 else "float32"
+    numbers = "tf32" if options.tf32 and not options.bf16 else dtype
     settings = dict(sizes=SIZES, steps=STEPS, numbers=numbers, threads=None if gpu else threads)
     if options.json:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}

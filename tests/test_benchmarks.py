@@ -75,7 +75,7 @@ def test_a_peer_counts_as_it_is_fastest():
 def test_what_of_ours_is_raced(monkeypatch, task):
     monkeypatch.setattr(peers, "SIZES", dict(codebook_size=16, width=16, depth=1, heads=2, mlp_width=32, text_width=8))
     monkeypatch.setattr(peers, "STEPS", 2)
-    one = peers.build(OURS, task, 2, 3, jnp.float32, "cpu")
+    one = peers.build(OURS, task, 2, 3, "float32", "cpu")
     again = one.run()
     if task == "decode":
         tokens, trace = again
