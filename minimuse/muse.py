@@ -362,5 +362,10 @@ class Muse:
 
 @functools.partial(jax.jit, static_argnames="graphdef")
 def read_tokens(graphdef, params: dict, images: jax.Array) -> jax.Array:
-    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w]."""
-    return nnx.merge(graphdef, params).tokenize(to_float(images))
+    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w].
+
+    In full float32, whatever a GPU or TPU would rather multiply with: two codes of nearly one colour are told apart by
+    less than TF32 holds, and what was trained on the one would not know the other.
+    """
+    with jax.default_matmul_precision("highest"):
+        return nnx.merge(graphdef, params).tokenize(to_float(images))

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -236,6 +237,16 @@ def test_weights_survive_the_disk_in_float16(tmp_path):
     back = weights.load_weights(tmp_path / "w.safetensors", params)
     assert back["a"]["kernel"].tolist() == [[1.0, 0.5]] and back["b"].dtype == np.float32
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_tokens_are_read_in_full_precision(micro):
+    """TF32, which GPUs multiply with by default, reads another code for two of the eight backgrounds."""
+    from minimuse.muse import read_tokens
+
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    weights_of = micro.graphdefs["tokenizer"], micro.params["tokenizer"]
+    lines = str(jax.make_jaxpr(read_tokens, static_argnums=0)(*weights_of, images)).split("precision=")
+    assert len(lines) > 2 and all("HIGHEST" in line[:60] for line in lines[1:])
 
 
 def test_shipped_weights_draw_what_is_asked():
