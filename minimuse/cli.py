@@ -229,6 +229,8 @@ def train(
     *,
     preset: str = "tiny",
     out: Path = Path("runs/tiny"),
+    steps: int | None = None,
+    batch: int | None = None,
 ) -> None:
     """Train one stage, or all in order. The same command resumes what was stopped or killed.
 
@@ -241,16 +243,30 @@ def train(
             of Muse, without scorer and baselines.
         preset: Sizes and training settings, by name.
         out: The run folder; log.jsonl in each stage's folder holds the curves.
+        steps: Training steps of this stage; default the preset's. Not for all.
+        batch: Pictures a step; default the preset's. Not for all.
     """
     from minimuse import stages, training
     from minimuse.config import get_preset
 
     settings = get_preset(preset)
+    stages_asked = ALL if stage == "all" else (stage,)
+    if missing := [name for name in stages_asked if name not in settings.train]:
+        there = ", ".join(settings.train)
+        raise ValueError(f"Preset {preset} does not say how to train {missing[0]}; it does so for {there}.")
+    changes = {name: value for name, value in dict(steps=steps, batch=batch).items() if value is not None}
+    if changes and stage == "all":
+        raise ValueError("--steps and --batch are for one stage; every stage of all has its own.")
+    if wrong := [name for name, value in changes.items() if value < 1]:
+        raise ValueError(f"--{wrong[0]} must be 1 or more; it was {changes[wrong[0]]}.")
+    if changes:
+        own = dataclasses.replace(settings.train[stage], **changes)
+        settings = dataclasses.replace(settings, train=settings.train | {stage: own})
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        for name in ALL if stage == "all" else (stage,):
+        for name in stages_asked:
             stages.TRAIN[name](settings, out)
     except training.Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)

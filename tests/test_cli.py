@@ -47,6 +47,12 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["generate", "a cat", "--out", "nowhere/cat.png"], "There is no folder nowhere"),
         (["generate", "a cat", "--out", "cat.txt"], "must end in .png"),
         (["train", "tokenizer", "--preset", "huge"], "There is no preset 'huge'; the presets are tiny, micro"),
+        (
+            ["train", "tokenizer", "--preset", "muse-3b"],
+            "does not say how to train tokenizer; it does so for base, superres",
+        ),
+        (["train", "all", "--steps", "5"], "--steps and --batch are for one stage"),
+        (["train", "base", "--batch", "0"], "--batch must be 1 or more; it was 0"),
         (["train", "tokenizer", "--out", __file__], "is a file; --out names a folder"),
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
         (["evaluate", "tokenizer", "--split", "unseen_pairs"], "its options are --preset, --stage, --n, --json"),
@@ -106,6 +112,14 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
         kept = options[:4] if side == 64 else options
         assert run("generate", "a cat", "--out", picture, *kept, *extra) == 0
         assert Image.open(picture).size == (side, side)
+
+
+def test_steps_and_batch_take_the_place_of_the_presets(tmp_path):
+    options = ["--preset", "micro", "--out", tmp_path, "--steps", 2, "--batch", 4]
+    assert run("train", "tokenizer", *options) == 0
+    trained = json.loads((tmp_path / "config.json").read_text())["trained"]["tokenizer"]
+    assert (trained["steps"], trained["batch"]) == (2, 4)
+    assert (tmp_path / "tokenizer" / "log.jsonl").read_text().startswith('{"step": 2')
 
 
 def test_evaluate_measures_the_cascade(cascade_folder, capsys):
