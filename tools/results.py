@@ -35,6 +35,7 @@ COMMANDS = {
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
+ON_A_GPU = {"paper_sizes": "python -m benchmarks.paper_sizes --measure --json"}  # measured when they are named
 APART = {  # measured when they are named, with the Python of `make peers`; the tables of README.md do without them
     "peers": "python -m benchmarks.peers --json",
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
@@ -79,7 +80,7 @@ def measure(name: str) -> dict:
     """Run one command and keep what it printed, with what is needed to run it again."""
     from minimuse import __version__, training
 
-    line = (COMMANDS | APART)[name]
+    line = (COMMANDS | ON_A_GPU | APART)[name]
     command = shlex.split(line)
     print(f"{name}: {line}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
@@ -173,6 +174,8 @@ def tables(results: dict) -> str:
     table, rebuilt_rows = "\n".join(rows), "\n".join(rebuilt)
     edits = results["editing"]["result"]
     filled, free = edits["inpainting"], edits["mask_free"]
+    paper, gpu = results["paper_sizes"]["result"], results["paper_sizes"]["machine"].split(" x ")[1].split(",")[0]
+    sizes, waits = paper["weights"]["muse-3b"]["here"], paper["seconds_a_picture"]
     return f"""\
 Fidelity is the share of captions of which every asked fact is true in the picture, as the scene scorer reads it
 ({drawn["val"]["settings"]["n"]:,} captions a split, one picture of the base stage each).
@@ -189,6 +192,10 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
 - The base transformer trains at {trains["steps a second"]:.1f} steps of {trains["batch"]} pictures a second, which is
   {trains["image tokens a second"]:,} image tokens, and {percent(trains["share of the peak"])} of what one large matrix
   product reaches on the same machine ({trains["peak gigaflops a second"]:.0f} gigaflops a second).
+- At the paper's size (`muse-3b`, {sizes["base"] / 1000:.1f} and {sizes["superres"] / 1000:.1f} billion weights at
+  random, bfloat16) one picture takes {waits["256 px"]:.2f} s at 256 px and {waits["512 px"]:.2f} s at 512 px on one
+  {gpu}; the paper tells 0.5 s and 1.3 s on a TPUv4. A training step of its base makes use of
+  {percent(paper["training_step"]["share_of_peak"])} of what one large matrix product reaches there.
 
 1,024 held-out pictures, encoded and decoded (Fréchet distance on the scorer's features, which is no FID; facts that the
 scorer still reads; codes that occur):
@@ -203,7 +210,9 @@ scorer still reads; codes that occur):
 
 def readme(root: Path = ROOT) -> str:
     """README.md as it should be."""
-    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in COMMANDS}
+    results = {
+        name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in COMMANDS | ON_A_GPU
+    }
     text, fill = (root / "README.md").read_text(encoding="utf-8"), links().fill
     for name, content in (("grid", grid(results)), ("chapters", chapters(results)), ("results", tables(results))):
         text = fill(text, name, content, "README.md")
@@ -212,9 +221,8 @@ def readme(root: Path = ROOT) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--measure", nargs="*", choices=[*COMMANDS, *APART], metavar="NAME", help=", ".join([*COMMANDS, *APART])
-    )
+    named = [*COMMANDS, *ON_A_GPU, *APART]
+    parser.add_argument("--measure", nargs="*", choices=named, metavar="NAME", help=", ".join(named))
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if README.md differs")
     parser.add_argument("--time-chapters", action="store_true", help="print the seconds that each notebook takes")
     parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
