@@ -4,7 +4,7 @@ Without a flag: the weights of every stage beside the paper's, and what one pict
 paper: a stage cannot be faster than its arithmetic at the chip's peak, or than reading its weights once a step.
 
     --measure        also time it on this device, in bfloat16: one picture of 256 px and one of 512 px, every stage of
-                     them, and a training step of the base. muse-3b needs 16 GB to draw and 80 GB to train
+                     them, and a training step of the base; that of muse-3b held 72 GB on an H200
     --preset NAME    which to measure; default muse-3b
     --batch 32       pictures in the training step; 0: no training
     --json           one JSON object instead of tables
