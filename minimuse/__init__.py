@@ -2,7 +2,7 @@
 
     import minimuse as mm
     muse = mm.Muse.from_pretrained("tiny")
-    images = muse.generate("a cat left of a dog on a blue background", n=4, seed=0)   # uint8 [4, 64, 64, 3]
+    images = muse.generate("a cat left of a dog on a blue background", n=4, seed=0)   # uint8 [4, 128, 128, 3]
 
 Names are imported when they are first used, so that `import minimuse` itself is quick.
 """

@@ -179,7 +179,7 @@ def paper_preset(name: str, base: dict, superres: dict) -> Preset:
     )
 
 
-BASE = TrainConfig(steps=6000, batch=32, learning_rate=3e-3, muon=0.01, scenes=56_000, label_smoothing=0.0)
+BASE = TrainConfig(steps=10_000, batch=128, learning_rate=3e-3, muon=0.01, scenes=196_608, label_smoothing=0.0)
 
 PRESETS = {
     preset.name: preset
@@ -201,11 +201,11 @@ PRESETS = {
                 ),
                 **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
                 "superres": TrainConfig(
-                    steps=3000,
-                    batch=8,
+                    steps=4500,
+                    batch=32,
                     learning_rate=3e-3,
                     muon=0.01,
-                    scenes=24_000,
+                    scenes=49_152,
                     label_smoothing=0.0,
                     low_noise=0.2,
                 ),
