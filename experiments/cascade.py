@@ -5,38 +5,47 @@ cascade, no noise  the second stage trained on true low-resolution tokens alone
 direct             one transformer for 32 x 32 tokens, of the second stage's width and depth
 direct, deep       the same with as many weights as both stages of the cascade
 
-All with about the same training time: STEPS were chosen so, and every row tells the seconds that it took. Names of arms
-after the command run these alone: two processes, each pinned to a core, can share the work.
+All with the same training time, reckoned as steps times MILLISECONDS, so that several can be trained side by side.
+`--time` measures those of this machine. Names of arms after the command run these alone: processes can share the work.
+A GPU needs some minutes for it, two cores a night.
 """
 
 import dataclasses
+import functools
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from experiments.small import RUNS, SMALL, TRAIN, experiment, measured
-from minimuse import stages, training
+from minimuse import stages, training, transformer
 from minimuse.config import Preset, SuperresConfig, TransformerConfig, get_preset
+from minimuse.data import TokenCache
 from minimuse.muse import Muse
-from minimuse.weights import abstract, find_checkpoint, load_weights, read_config
+from minimuse.weights import abstract, find_checkpoint, init, load_weights, read_config
 
 SUPERRES = SuperresConfig()
 SIZE = dict(grid=SUPERRES.grid, window=SUPERRES.window, width=SUPERRES.width, heads=SUPERRES.heads)
 DIRECT = TransformerConfig(**SIZE, depth=SUPERRES.depth, mlp_width=SUPERRES.mlp_width)
-SECOND = dataclasses.replace(TRAIN, steps=400, batch=8, scenes=4000, low_noise=0.2)
-ARMS = ("cascade", "direct", "direct, deep", "cascade, no noise")
-STEPS = {"direct": 620, "direct, deep": 240}  # of a batch of 8
+FIRST_STAGE = dataclasses.replace(TRAIN, steps=2000, batch=32, scenes=24_000)
+SECOND = dataclasses.replace(FIRST_STAGE, steps=1000, low_noise=0.2)
 DEEP = dataclasses.replace(DIRECT, depth=11)
-FIRST, CAPTIONS = 10_000, 128
+ARMS = ("cascade", "direct", "direct, deep", "cascade, no noise")
+# A training step of 32 pictures on an H200 that does nothing else: what `--time` printed there.
+MILLISECONDS = {"base": 2.03, "superres": 10.3, "direct": 7.68, "direct, deep": 18.4}
+SPENT = FIRST_STAGE.steps * MILLISECONDS["base"] + SECOND.steps * MILLISECONDS["superres"]
+STEPS = {arm: round(SPENT / MILLISECONDS[arm]) for arm in ("direct", "direct, deep")}
+FIRST, CAPTIONS, SEEDS = 10_000, 128, (0, 1)
 
 
 def train_cascade(run: Path, noise: float, seed: int) -> Preset:
     """Both small stages; the first is the same whatever the second is trained on."""
     tiny = get_preset("tiny")
-    base = dataclasses.replace(TRAIN, seed=seed)
+    base = dataclasses.replace(FIRST_STAGE, seed=seed)
     second = dataclasses.replace(SECOND, seed=seed, low_noise=noise)
     preset = dataclasses.replace(
         tiny, base=SMALL, superres=SUPERRES, train=tiny.train | dict(base=base, superres=second)
@@ -50,19 +59,23 @@ def train_cascade(run: Path, noise: float, seed: int) -> Preset:
     return preset
 
 
-def train_direct(run: Path, config: TransformerConfig, steps: int, seed: int) -> Preset:
-    """One transformer for the fine grid. The tokenizer it draws into is the super-resolution stage's."""
+def direct_preset(run: Path, config: TransformerConfig, steps: int, seed: int) -> Preset:
+    """One transformer for the fine grid; `run` is given the tokenizer that it draws into, the super-resolution one."""
     tiny, name = get_preset("tiny"), "superres_tokenizer"
     train = dataclasses.replace(SECOND, seed=seed, steps=steps, low_noise=0.0)
-    preset = dataclasses.replace(
-        tiny, tokenizer=tiny.superres_tokenizer, base=config, train=tiny.train | dict(base=train)
-    )
     run.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(find_checkpoint("tiny") / f"{name}.safetensors", run / "tokenizer.safetensors")
     if not (run / "config.json").is_file():
         shipped = read_config(find_checkpoint("tiny"))
         values = dict(format=shipped["format"], preset=tiny.name, tokenizer=shipped[name])
         (run / "config.json").write_text(json.dumps(values))
+    return dataclasses.replace(
+        tiny, tokenizer=tiny.superres_tokenizer, base=config, train=tiny.train | dict(base=train)
+    )
+
+
+def train_direct(run: Path, config: TransformerConfig, steps: int, seed: int) -> Preset:
+    preset = direct_preset(run, config, steps, seed)
     if not (run / "base.safetensors").is_file():
         stages.train_base(preset, run, RUNS)
     return preset
@@ -80,29 +93,47 @@ def muse_of(run: Path, preset: Preset, names: tuple[str, ...]) -> Muse:
     return Muse(shipped.text, configs, params, shipped.sampling, shipped.text_name)
 
 
-def seconds_of(folder: Path) -> float:
-    return float(training.read_log(folder / "log.jsonl")["seconds"][-1])
+def milliseconds(config: TransformerConfig, rounds: int = 100) -> float:
+    """Of a training step of such a transformer, on tokens and texts at random."""
+    name, rng = "superres" if isinstance(config, SuperresConfig) else "base", np.random.default_rng(0)
+    n, words = 2 * SECOND.batch, 12
+    tokens, low = (rng.integers(0, config.codebook_size, (n, *grid)) for grid in (config.grid, SUPERRES.low_grid))
+    text = rng.normal(size=(n * words, config.text_width)).astype(np.float16)
+    ends = np.arange(1, n + 1) * words
+    cache = TokenCache(tokens.astype(np.uint16), text, ends, low.astype(np.uint16) if name == "superres" else None)
+    graphdef, params = init(name, config)
+    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, SECOND), SECOND)
+    state, begun = training.init_state(params, SECOND), 0.0
+    for i in range(-3, rounds):
+        if not i:
+            jax.block_until_ready(state)
+            begun = time.perf_counter()
+        state, _ = step(state, cache.batch(np.arange(SECOND.batch) + (i % 2) * SECOND.batch))
+    jax.block_until_ready(state)
+    return float(f"{1000 * (time.perf_counter() - begun) / rounds:.3g}")
 
 
 def run(arm: str, seed: int) -> dict:
     folder = RUNS / "cascade" / f"{arm}-{seed}".replace(", ", "-").replace(" ", "-")
     if arm in STEPS:
         preset = train_direct(folder, DEEP if "deep" in arm else DIRECT, STEPS[arm], seed)
-        names, spent = ("base",), seconds_of(folder / "base")
+        names, spent = ("base",), STEPS[arm] * MILLISECONDS[arm]
     else:
         preset = train_cascade(folder, 0.0 if "no noise" in arm else SECOND.low_noise, seed)
-        names = ("base", "superres")
-        spent = seconds_of(RUNS / "cascade" / f"base-{seed}" / "base") + seconds_of(folder / "superres")
+        names, spent = ("base", "superres"), SPENT
     muse = muse_of(folder, preset, names)
     weights = sum(x.size for name in names for x in jax.tree.leaves(muse.params[name]))
     # 24 and 8 steps, as in the paper. Noise that suits 64 tokens need not suit 1,024: direct gets the better of two.
     ways = [dict(temperature=value, steps=24) for value in (0.0, 4.5)] if arm in STEPS else [dict(steps=(24, 8))]
     found = [dict(options=way) | measured(muse, CAPTIONS, first=FIRST, **way) for way in ways]
-    return dict(seconds=spent, weights=weights) | max(found, key=lambda row: row["overall"])
+    return dict(seconds=round(spent / 1000, 1), weights=weights) | max(found, key=lambda row: row["overall"])
 
 
 if __name__ == "__main__":
-    about = dict(base=TRAIN, second=SECOND, small=SMALL, superres=SUPERRES, direct=DIRECT, deep=DEEP)
+    if "--time" in sys.argv:
+        models = {"base": SMALL, "superres": SUPERRES, "direct": DIRECT, "direct, deep": DEEP}
+        sys.exit(print(json.dumps({name: milliseconds(config) for name, config in models.items()})))
+    about = dict(base=FIRST_STAGE, second=SECOND, small=SMALL, superres=SUPERRES, direct=DIRECT, deep=DEEP)
     settings = {name: dataclasses.asdict(values) for name, values in about.items()}
-    settings |= dict(steps=STEPS, captions=CAPTIONS, first=FIRST)
-    experiment("cascade", list(ARMS), run, settings, seeds=(0, 1), only=sys.argv[1:])
+    settings |= dict(steps=STEPS, milliseconds=MILLISECONDS, captions=CAPTIONS, first=FIRST)
+    experiment("cascade", list(ARMS), run, settings, seeds=SEEDS, only=sys.argv[1:])

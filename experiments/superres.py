@@ -1,8 +1,9 @@
 """The shipped super-resolution stage and fine-tuned decoder (chapters 09 and 10): `python -m experiments.superres`.
 
-One setting at a time is changed, of the checkpoint's own, on the same captions and seeds, so on the same base pictures:
-steps, guidance, both temperatures, the decoder; and the base pictures enlarged by bicubic interpolation. The captions
-are not those that README.md's fidelity is measured on. Names of arms after the command run these alone.
+Steps or decoder are changed, of the checkpoint's own, on the same captions and seeds, so on the same base pictures; and
+the base pictures are enlarged by bicubic interpolation. The last two arms begin at the base tokens of true pictures, so
+that nothing but the detail differs. The captions are not those that README.md's fidelity is measured on. Names of arms
+after the command run these alone.
 """
 
 import sys
@@ -11,7 +12,11 @@ import numpy as np
 from PIL import Image
 
 from experiments.small import experiment, measured
+from minimuse import scenes
+from minimuse.evaluation import fidelity, frechet
 from minimuse.muse import Muse
+from minimuse.scorer import shipped_scorer
+from minimuse.vqgan import psnr, to_float
 
 ARMS = {
     "bicubic": None,
@@ -19,11 +24,9 @@ ARMS = {
     "24 steps": dict(steps=(None, 24)),
     "small decoder": dict(finetuned=False),
     **{f"{steps} steps": dict(steps=(None, steps)) for steps in (1, 2, 4)},
-    **{f"temperature {value:g}": dict(temperature=(None, value)) for value in (0.0, 20.0)},
-    **{f"token temperature {value:g}": dict(token_temperature=(None, value)) for value in (0.01, 1.0)},
-    **{f"t {t:g}": dict(guidance=(None, t)) for t in (0.5, 2.0)},
 }
-FIRST, CAPTIONS = 10_000, 128
+TRUE = ("true tokens, bicubic", "true tokens")  # the second stage alone: from base tokens of true pictures
+FIRST, CAPTIONS = 10_000, 64
 
 
 def enlarge(images: np.ndarray, times: int = 2) -> np.ndarray:
@@ -43,8 +46,33 @@ class Bicubic:
         return enlarge(self.muse.generate(*args, superres=False, **options))
 
 
+def raised(muse: Muse, pairs: list[tuple], bicubic: bool, seed: int) -> np.ndarray:
+    """Pictures uint8 [B, 128, 128, 3] from the true base tokens of scenes with captions."""
+    size = muse.configs["tokenizer"].image_size
+    low = muse.tokenize(scenes.render_batch([scene for scene, _ in pairs], size))
+    if bicubic:
+        return enlarge(np.asarray(muse.detokenize(low)))
+    plan, prompts = muse.plan(), muse.prompts([caption for _, caption in pairs], 1, seed, None)
+    tokens, _ = muse.sample(plan, "superres", prompts, low=low)
+    ids = np.asarray(tokens).reshape(-1, *muse.configs["superres"].grid)
+    return np.asarray(muse.detokenize(ids, "superres", finetuned=plan.finetuned))
+
+
+def from_true(muse: Muse, bicubic: bool, seed: int) -> dict:
+    """Fidelity, distance and PSNR of pictures that are raised from true tokens."""
+    pairs = [scenes.example("val", FIRST + i) for i in range(CAPTIONS)]
+    images, scorer = raised(muse, pairs, bicubic, seed), shipped_scorer()
+    true = scenes.render_batch([scene for scene, _ in pairs], images.shape[1])
+    far = frechet(scorer.features(images), scorer.features(true))
+    near = float(psnr(to_float(images), to_float(true)))
+    return fidelity(pairs, images, scorer) | dict(frechet=round(far, 4), psnr=round(near, 1))
+
+
 def run(arm: str, seed: int) -> dict:
-    muse, changes = Muse.from_pretrained("tiny"), ARMS[arm]
+    muse = Muse.from_pretrained("tiny")
+    if arm in TRUE:
+        return from_true(muse, "bicubic" in arm, seed)
+    changes = ARMS[arm]
     if changes is None:
         return measured(Bicubic(muse), CAPTIONS, first=FIRST, seed=seed)
     return dict(options=changes) | measured(muse, CAPTIONS, first=FIRST, seed=seed, **changes)
@@ -52,4 +80,4 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(captions=CAPTIONS, first=FIRST, own=Muse.from_pretrained("tiny").defaults)
-    experiment("superres", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:])
+    experiment("superres", [*ARMS, *TRUE], run, settings, seeds=(0,), only=sys.argv[1:])

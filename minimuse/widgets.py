@@ -506,7 +506,7 @@ def mask_free_editor(muse, image, caption: str = "a dog on a blue background", i
     pixels = editing.square(image, "The editor takes")
     before = editing.read(muse, ("base",), pixels).tokens["base"]
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the picture as it shall be")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", 4.0, min=0.0, max=10.0, step=0.5)
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.EDIT["guidance"], min=0.0, max=10.0, step=0.5)
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
     picture, made = ipywidgets.Output(), {}

@@ -12,6 +12,7 @@ from experiments import (
     discriminator,
     first_transformer,
     guidance,
+    mask_free,
     mask_rates,
     negatives,
     race,
@@ -119,7 +120,9 @@ def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
         DIRECT=TransformerConfig(**least, grid=(32, 32), window=8),
         DEEP=TransformerConfig(**least | dict(depth=2), grid=(32, 32), window=8),
     )
-    settings = dict(SMALL=LEAST, RUNS=tiny_runs / "runs", TRAIN=train, SECOND=dataclasses.replace(train, low_noise=0.2))
+    settings = dict(
+        SMALL=LEAST, RUNS=tiny_runs / "runs", FIRST_STAGE=train, SECOND=dataclasses.replace(train, low_noise=0.2)
+    )
     for name, value in (sizes | settings | dict(STEPS=dict.fromkeys(cascade.STEPS, 1), CAPTIONS=2)).items():
         monkeypatch.setattr(cascade, name, value)
     rows = {arm: cascade.run(arm, 0) for arm in cascade.ARMS}
@@ -132,6 +135,20 @@ def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
         for path in (tiny_runs / "runs" / "cascade").glob(f"{arm}-0/superres/settings.json")
     }
     assert told == {"cascade": 0.2, "cascade-no-noise": 0.0}
+    assert all(cascade.milliseconds(config, rounds=1) > 0 for config in (cascade.SMALL, cascade.SUPERRES))
+
+
+def test_all_arms_of_the_cascade_have_the_same_training_time():
+    for arm, steps in cascade.STEPS.items():
+        assert steps * cascade.MILLISECONDS[arm] == pytest.approx(cascade.SPENT, rel=0.01)
+
+
+def test_editing_without_a_mask(micro, monkeypatch):
+    monkeypatch.setattr(mask_free.Muse, "from_pretrained", lambda name, superres: micro)
+    monkeypatch.setattr(mask_free, "EDITS", 2)
+    monkeypatch.setitem(mask_free.ARMS, "t 4", dict(guidance=4.0, iterations=5))
+    row = mask_free.run("t 4", 0)
+    assert row["settings"]["guidance"] == 4 and row["curve"]["iteration"] == [0, 5] and 0 <= row["success"] <= 1
 
 
 def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):
@@ -139,6 +156,9 @@ def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):
     monkeypatch.setattr(superres.Muse, "from_pretrained", lambda name: muse)
     monkeypatch.setattr(superres, "CAPTIONS", 2)
     rows = {arm: superres.run(arm, 0) for arm in ("bicubic", "the checkpoint's own", "small decoder", "2 steps")}
+    for arm in superres.TRUE:
+        row = superres.run(arm, 0)
+        assert row["psnr"] > 0 and 0 <= row["overall"] <= 1
     assert len({row["frechet"] for row in rows.values()}) == 4
     assert rows["2 steps"]["options"] == dict(steps=(None, 2))
 

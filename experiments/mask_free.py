@@ -1,0 +1,25 @@
+"""Editing without a mask (chapter 11): `python -m experiments.mask_free`.
+
+The guidance alone is changed, of editing.EDIT. The edits are not those of `python -m minimuse evaluate editing`. Names
+of arms after the command run these alone.
+"""
+
+import sys
+
+from experiments.small import experiment
+from minimuse.editing import EDIT
+from minimuse.edits import evaluate_mask_free
+from minimuse.muse import Muse
+
+ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)}
+EDITS, SEED = 60, 1
+
+
+def run(arm: str, seed: int) -> dict:
+    muse = Muse.from_pretrained("tiny", superres=False)
+    return evaluate_mask_free(muse, n=EDITS, batch=EDITS, seed=SEED + seed, **ARMS[arm])
+
+
+if __name__ == "__main__":
+    settings = dict(edits=EDITS, first_seed=SEED, own=EDIT)
+    experiment("mask_free", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:])
