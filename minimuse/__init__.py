@@ -45,6 +45,6 @@ def enable_compilation_cache(folder: str | os.PathLike | None = None) -> str:
     default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/minimuse/jax")
     folder = os.fspath(folder or default)
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # small ones, too: there are dozens
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder

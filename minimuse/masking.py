@@ -66,6 +66,9 @@ def mask_rate(u, law: str = "cosine", tokens: int = 64) -> jax.Array:
     return jnp.clip(_law(law).rate(jnp.asarray(u, jnp.float32), max(tokens, 2)), 0.0, 1.0)
 
 
+_mask_rate = jax.jit(mask_rate, static_argnums=(1, 2))  # one program; a fresh process compiles the fewer
+
+
 def density(r, law: str = "cosine", tokens: int = 64) -> jax.Array:
     """p(r) at mask rates r in (0, 1), of the same shape: how often training draws a rate near r."""
     return _law(law).density(jnp.asarray(r, jnp.float32), max(tokens, 2))
@@ -100,7 +103,7 @@ def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
     if not 1 <= steps <= tokens:
         raise ValueError(f"{steps} decoding steps for {tokens} tokens; choose from 1 to {tokens}.")
     with jax.ensure_compile_time_eval():  # numbers, also when a program that decodes is being traced
-        rates = np.asarray(mask_rate(np.arange(1, steps + 1) / steps, law, tokens))
+        rates = np.asarray(_mask_rate(np.arange(1, steps + 1) / steps, law, tokens))
     hidden, left = tokens, []
     for s, r in enumerate(rates):
         # At least one now, and at least one for every step to come.

@@ -45,6 +45,11 @@ def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array)
     return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
 
 
+# Compiled as one: operation by operation, a fresh process compiles a program for each.
+_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B]
+_another = jax.jit(jax.vmap(jax.random.fold_in, (0, None)), static_argnums=1)  # keys [B] and one number -> keys [B]
+
+
 class Generation(NamedTuple):
     """What `Muse.generate(..., trace=True)` returns."""
 
@@ -168,11 +173,11 @@ class Muse:
             return values
         return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
 
-    def _encode(self, captions: list[str]) -> tuple[jax.Array, jax.Array]:
+    def _encode(self, captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
         embeddings, mask = self.text.encode(captions, length=self.sampling.text_length)
         given = np.array([bool(caption.strip()) for caption in captions])[:, None]
-        return jnp.asarray(embeddings), jnp.asarray(np.asarray(mask) & given)
+        return np.asarray(embeddings), np.asarray(mask) & given
 
     def prompts(self, captions: str | list[str], n: int, seed: int, negative: str | list[str] | None) -> tuple:
         """What a sampler reads, every caption n times: text and negative, each (embeddings [B, S, width], mask bool
@@ -185,8 +190,8 @@ class Muse:
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
         negatives = negatives * (len(captions) // len(negatives))
-        repeat = functools.partial(jax.tree.map, lambda x: jnp.repeat(x, n, axis=0))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(len(captions) * n))
+        repeat = functools.partial(jax.tree.map, lambda x: jax.device_put(np.repeat(x, n, axis=0)))
+        keys = _numbered(jax.random.key(seed), np.arange(len(captions) * n))
         return repeat(self._encode(captions)), repeat(self._encode(negatives)), keys
 
     def generate(
@@ -295,7 +300,7 @@ class Muse:
         """
         (text, negative, keys), (numbers, static) = prompts, plan.stages[stage]
         if stage == "superres":  # each stage draws of its own, whatever the other does
-            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31)
+            keys = _another(keys, 2**31)
         low, start = (None if x is None else jnp.asarray(x).reshape(len(keys), -1) for x in (low, start))
         weights = self.graphdefs[stage], self.params[stage]
         return sample_tokens(*weights, text, negative, keys, numbers, low, start, trace=bool(trace), **static)

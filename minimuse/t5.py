@@ -287,15 +287,15 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
     for path, leaf in shapes.items():
         key, transposed = _hf_name(("encoder", *path)), path[-1] == "kernel"
         if "{}" not in key:
-            params[path] = jnp.asarray(read(key, leaf.shape, transposed))
+            params[path] = read(key, leaf.shape, transposed)
             continue
         stack = np.empty(leaf.shape, dtype)
         for i in range(config.num_layers):
             stack[i] = read(key.format(i), leaf.shape[1:], transposed)
-        params[path] = jnp.asarray(stack)
+        params[path] = stack
     if (more := f"encoder.block.{config.num_layers}.layer.0.layer_norm.weight") in files:
         raise ValueError(f"{folder}: its config.json says {config.num_layers} layers, its weights have more ({more}).")
-    return config, traverse_util.unflatten_dict(params)
+    return config, jax.device_put(traverse_util.unflatten_dict(params))
 
 
 def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx, traverse_util
 
@@ -72,7 +72,8 @@ def load_weights(path: Path | str, like: dict) -> dict:
             f"{wanted.get(key, 'no such weight')} ({len(wrong)} of {len(wanted)} weights differ). Was a size changed?"
         )
     paths = {".".join(map(str, path)): path for path in traverse_util.flatten_dict(like)}
-    return traverse_util.unflatten_dict({paths[k]: jnp.asarray(v, jnp.float32) for k, v in arrays.items()})
+    # By numpy and device_put: jnp.asarray would compile a program for every shape.
+    return jax.device_put(traverse_util.unflatten_dict({paths[k]: v.astype(np.float32) for k, v in arrays.items()}))
 
 
 def find_checkpoint(name: str | os.PathLike) -> Path:
