@@ -1,7 +1,7 @@
 """Editing without a mask (chapter 11): `python -m experiments.mask_free`.
 
-The guidance alone is changed, of editing.EDIT. The edits are not those of `python -m minimuse evaluate editing`. Names
-of arms after the command run these alone.
+Guidance, or how many tokens an iteration hides, is changed, of editing.EDIT. The edits are not those of `python -m
+minimuse evaluate editing`. Names of arms after the command run these alone.
 """
 
 import sys
@@ -11,7 +11,7 @@ from minimuse.editing import EDIT
 from minimuse.edits import evaluate_mask_free
 from minimuse.muse import Muse
 
-ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)}
+ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)} | {"half of the tokens": dict(fraction=0.5)}
 EDITS, SEED = 60, 1
 
 

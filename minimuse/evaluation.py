@@ -144,7 +144,7 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     FID is this on an Inception network's features. On other features the numbers are no FID and compare only among
     themselves. The estimate is too large for few vectors: compare sets of one size, of many more vectors than features.
     """
-    cov_x, cov_y = (np.cov(np.asarray(v, np.float64), rowvar=False) for v in (x, y))
+    cov_x, cov_y = (np.atleast_2d(np.cov(np.asarray(v, np.float64), rowvar=False)) for v in (x, y))
     values, vectors = np.linalg.eigh(cov_x)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     # The eigenvalues of cov_x cov_y are those of root cov_y root, which is symmetric.

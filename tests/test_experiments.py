@@ -9,6 +9,7 @@ from conftest import random_tree
 
 from experiments import (
     cascade,
+    claims,
     discriminator,
     first_transformer,
     guidance,
@@ -149,6 +150,23 @@ def test_editing_without_a_mask(micro, monkeypatch):
     monkeypatch.setitem(mask_free.ARMS, "t 4", dict(guidance=4.0, iterations=5))
     row = mask_free.run("t 4", 0)
     assert row["settings"]["guidance"] == 4 and row["curve"]["iteration"] == [0, 5] and 0 <= row["success"] <= 1
+
+
+def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch):
+    monkeypatch.setattr(claims.Muse, "from_pretrained", lambda name, superres: micro)
+    monkeypatch.setattr(claims.Twin, "from_pretrained", lambda name, preset, muse: muse)
+    monkeypatch.setattr(claims.negatives, "run", lambda arm, seed: dict(unwanted=arm, seed=seed))
+    for name, measure in dict(evaluate_inpainting="inpainted", evaluate_mask_free="edited").items():
+        told = lambda muse, n, seed, measure=measure: dict(measure=measure, seed=seed)  # noqa: E731
+        monkeypatch.setattr(claims.edits, name, told)
+    monkeypatch.setattr(claims, "measured", lambda muse, n, **options: options)
+    rows = {arm: [claims.run(arm, seed) for seed in (0, 1)] for arm in claims.ARMS}
+    assert rows["12 steps"] == [dict(options={}, first=20_000, seed=0), dict(options={}, first=20_128, seed=1)]
+    assert rows["24 steps"][1] == dict(options=dict(steps=24), first=20_128, seed=1, steps=24)
+    assert rows["inpainting"] == [dict(measure="inpainted", seed=2), dict(measure="inpainted", seed=3)]
+    assert rows["mask-free"][0] == dict(measure="edited", seed=2)
+    assert all(rows[words] == [dict(unwanted=words, seed=1), dict(unwanted=words, seed=2)] for words in claims.WORDS)
+    assert all(words in negatives.ARMS for words in claims.WORDS)
 
 
 def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):

@@ -126,6 +126,23 @@ def test_readme_tells_what_was_measured():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
+def test_every_experiment_can_be_made_anew_and_the_old_one_is_kept(tmp_path, monkeypatch):
+    modules = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "small"}
+    assert set(results.EXPERIMENTS) == modules
+    (tmp_path / "data" / "experiments").mkdir(parents=True)
+    (tmp_path / "data" / "experiments" / "race.json").write_text("old")
+    (tmp_path / "runs" / "experiments" / "race" / "run").mkdir(parents=True)
+    commands = []
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results.subprocess, "run", lambda command, **options: commands.append(command[1:]))
+    results.repeat("race")
+    results.repeat("claims")  # nothing was there
+    assert commands == [["-m", "experiments.race"], ["-m", "experiments.claims"]]
+    (away,) = (tmp_path / "runs" / "before").iterdir()
+    assert (away / "race.json").read_text() == "old" and (away / "race" / "run").is_dir()
+    assert not (tmp_path / "data" / "experiments" / "race.json").exists()
+
+
 @pytest.mark.parametrize("address", ["https://github.com/OWNER/minimuse", "https://github.com/someone/a.fork"])
 def test_bootstrap_is_short_and_keeps_jax(address):
     source = links.bootstrap(address)

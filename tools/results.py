@@ -2,6 +2,8 @@
 
     python tools/results.py --measure              all of it, some minutes on two cores
     python tools/results.py --measure tokenizer    one of it
+    python tools/results.py --experiments          the experiments that notebooks show, too: a night, or some on a GPU
+    python tools/results.py --experiments race     one of these
 
 Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
 and what it printed; the tables of README.md are made from these files alone.
@@ -28,10 +30,12 @@ COMMANDS = {
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
+    "cascade": "python -m minimuse evaluate generation --stage superres --split val --n 300 --json",
     "editing": "python -m minimuse evaluate editing --json",
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
     "decoding": "python -m benchmarks.decoding --json",
+    "superres_cost": "python -m benchmarks.superres --json",
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
@@ -40,6 +44,10 @@ APART = {  # measured when they are named, with the Python of `make peers`; the 
     "peers": "python -m benchmarks.peers --json",
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
 }
+EXPERIMENTS = (  # in data/experiments, or data/curves; the last five train models of their own
+    *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "claims"),
+    *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade"),
+)
 GRID = "notebooks/figures/first_pictures.png"
 CAPTIONS = (  # each drawn once, with seed 0: nothing is picked
     "a cat on a blue background",
@@ -91,17 +99,33 @@ def measure(name: str) -> dict:
     return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result)
 
 
-def time_chapters() -> dict:
-    """Seconds that each notebook takes from top to bottom, its kernel's start included."""
-    seconds = {}
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+def repeat(name: str) -> None:
+    """Make one experiment anew. What was stored is moved away first: experiments go on where they find rows."""
+    away = ROOT / "runs" / "before" / time.strftime("%Y-%m-%d-%H-%M-%S")
+    for old in (ROOT / "data" / "experiments" / f"{name}.json", ROOT / "runs" / "experiments" / name):
+        if old.exists():
+            away.mkdir(parents=True, exist_ok=True)
+            old.rename(away / old.name)
+    print(f"{name}: python -m experiments.{name}; if it is stopped, that command goes on", flush=True)
+    subprocess.run([sys.executable, "-m", f"experiments.{name}"], cwd=ROOT, check=True)
+
+
+def time_chapters(only: list[str]) -> dict:
+    """Seconds that each notebook takes from top to bottom, its kernel's start included.
+
+    only    numbers of chapters that are timed, the others keep what is stored; none: all
+    """
+    stored = ROOT / "data" / "results" / "chapters.json"
+    seconds = json.loads(stored.read_text())["result"] if only else {}
+    paths = [path for path in (ROOT / "notebooks").glob("*.ipynb") if not only or path.stem[:2] in only]
+    for path in sorted(paths):
         # As `make test` runs it. nbconvert waits for ever now and then, where a cell fills an Output widget
         # (https://github.com/jupyter/nbclient/issues/312).
         command = ["-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", str(path)]
         begun = time.perf_counter()
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
         seconds[path.stem] = round(time.perf_counter() - begun)
-    return seconds
+    return dict(sorted(seconds.items()))
 
 
 def draw_grid() -> dict:
@@ -172,7 +196,7 @@ def tables(results: dict) -> str:
         )
     ]
     table, rebuilt_rows = "\n".join(rows), "\n".join(rebuilt)
-    edits = results["editing"]["result"]
+    large, edits, cost = (results[name]["result"] for name in ("cascade", "editing", "superres_cost"))
     filled, free = edits["inpainting"], edits["mask_free"]
     paper, gpu = results["paper_sizes"]["result"], results["paper_sizes"]["machine"].split(" x ")[1].split(",")[0]
     sizes, waits = paper["weights"]["muse-3b"]["here"], paper["seconds_a_picture"]
@@ -182,6 +206,9 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
 
 {table}
 
+- At 128 px, drawn by the whole cascade, {percent(large["overall"])} of {large["settings"]["n"]} captions of `val`. One
+  such picture takes {sum(cost["stages"].values()):.1f} s in a running process, and
+  {cost["fresh process, warm cache"]:.1f} s from the command line with a warm compilation cache.
 - Edits by rule ({edits["settings"]["n"]}): inpainting does what was asked in {percent(filled["success"])} and keeps
   {percent(filled["preservation"])} of the other facts; editing without a mask {percent(free["success"])} and
   {percent(free["preservation"])}, after {free["iteration"]} iterations.
@@ -223,18 +250,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     named = [*COMMANDS, *ON_A_GPU, *APART]
     parser.add_argument("--measure", nargs="*", choices=named, metavar="NAME", help=", ".join(named))
+    parser.add_argument("--experiments", nargs="*", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if README.md differs")
-    parser.add_argument("--time-chapters", action="store_true", help="print the seconds that each notebook takes")
+    parser.add_argument(
+        "--time-chapters",
+        nargs="*",
+        metavar="NN",
+        help="print the seconds that each notebook takes; numbers time these anew and take the others as stored",
+    )
     parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
     options = parser.parse_args()
-    if options.time_chapters or options.draw_grid:
-        print(json.dumps(draw_grid() if options.draw_grid else time_chapters()))
+    if options.time_chapters is not None or options.draw_grid:
+        print(json.dumps(draw_grid() if options.draw_grid else time_chapters(options.time_chapters)))
         return
     folder = ROOT / "data" / "results"
     folder.mkdir(exist_ok=True)
     if options.measure is not None:
         for name in options.measure or COMMANDS:
             write_text(folder / f"{name}.json", json.dumps(measure(name), indent=1) + "\n")
+    if options.experiments is not None:
+        for name in options.experiments or EXPERIMENTS:
+            repeat(name)
     text = readme()
     if text == (ROOT / "README.md").read_text(encoding="utf-8"):
         print("README.md says what was measured.")
