@@ -6,6 +6,7 @@ that knows its objects almost perfectly).
 
 import functools
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -141,8 +142,9 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     """Fréchet distance of two sets of feature vectors [M, F] as if each were Gaussian (Heusel et al., 2017):
     |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)).
 
-    FID is this on an Inception network's features. On other features the numbers are no FID and compare only among
-    themselves. The estimate is too large for few vectors: compare sets of one size, of many more vectors than features.
+    FID is this on an Inception network's features, as in `judges.Inception`. On other features the numbers are no FID
+    and compare only among themselves. The estimate is too large for few vectors: compare sets of one size, of many
+    more vectors than features.
     """
     cov_x, cov_y = (np.atleast_2d(np.cov(np.asarray(v, np.float64), rowvar=False)) for v in (x, y))
     values, vectors = np.linalg.eigh(cov_x)
@@ -223,15 +225,17 @@ def evaluate_generation(
     batch: int = 64,
     first: int = 0,
     scorer: Scorer | None = None,
+    judges: Sequence = (),
     **options,
 ) -> dict:
     """Fidelity of one picture of each of n captions of a split, from number `first` on.
 
     muse       a Muse, or whatever has its `generate`, such as a twin of baselines.py
+    judges     further opinions, such as a `judges.Inception()`: whatever has measure(images, captions, true) -> dict
     options    for `muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
     -> overall, tasks, facts as `fidelity` · frechet: to the true pictures of the same captions, on the scorer's
-    features, no FID; only for n > 1 · seconds: of drawing alone, the first batch's compilation included ·
-    settings: with what it was drawn
+    features, no FID; only for n > 1 · what the judges measure · seconds: of drawing alone, the first batch's
+    compilation included · settings: with what it was drawn
     """
     from tqdm.auto import tqdm
 
@@ -250,9 +254,11 @@ def evaluate_generation(
     used = getattr(muse, "defaults", {}) | {key: value for key, value in options.items() if value is not None}
     images = np.concatenate(images)
     result = fidelity(prompts, images, scorer)
+    true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
     if n > 1:
-        true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
         result["frechet"] = round(frechet(scorer.features(images), scorer.features(true)), 4)
+    for judge in judges:
+        result |= judge.measure(images, [caption for _, caption in prompts], true)
     return result | dict(
         seconds=round(seconds, 2), settings=dict(split=split, n=n, first=first, seed=seed, batch=batch, **used)
     )
