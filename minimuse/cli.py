@@ -275,6 +275,17 @@ def train(
     print(f"Stage {stage} of preset {preset} -> {out}")
 
 
+def _panel(names: tuple[str, ...], clip: str | None) -> tuple[list, dict]:
+    """The judges of these names, and what to tell of them in the settings."""
+    if not names:
+        return [], {}
+    from minimuse.judges import CLIP, Clip, Inception
+
+    clip = clip or CLIP
+    panel = [Inception() if name == "inception" else Clip.from_pretrained(clip) for name in names]
+    return panel, dict(judges=names) | (dict(clip=clip) if "clip" in names else {})
+
+
 def evaluate(
     what: Positional[Literal["generation", "autoregressive", "diffusion", "editing", "tokenizer", "scorer"]],
     /,
@@ -285,6 +296,8 @@ def evaluate(
     n: int | None = None,
     seed: int = 0,
     finetuned: bool = True,
+    judges: tuple[Literal["inception", "clip"], ...] = (),
+    clip: str | None = None,
     sampling: Options = Sampling(),
     json_only: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -301,6 +314,9 @@ def evaluate(
         n: Captions, scenes (tokenizer, scorer) or edits; if it is not given 256, and 200 edits.
         seed: Of the sampling.
         finetuned: With the fine-tuned decoder of the stage superres, where there is one.
+        judges: For generation, what the paper measures: inception adds fid, for thousands of pictures; clip adds the
+            CLIP score. They need PyTorch and download their networks; Colab has it.
+        clip: The judge's CLIP model: a Hub name or a folder; if it is not given openai/clip-vit-base-patch32.
         sampling: How pictures are drawn.
         json_only: Print the JSON object on one line, without indents.
     """
@@ -317,6 +333,10 @@ def evaluate(
         )
     if what not in ("tokenizer", "generation", "editing") and stage != "base":
         raise ValueError(f"evaluate {what} has no --stage; evaluate tokenizer, generation and editing do.")
+    if judges and what != "generation":
+        raise ValueError(f"evaluate {what} has no --judges; evaluate generation does.")
+    if clip is not None and "clip" not in judges:
+        raise ValueError("--clip names the model of --judges clip; give both.")
     from minimuse import baselines, edits, evaluation, scorer
     from minimuse.muse import Muse
 
@@ -338,13 +358,14 @@ def evaluate(
         )
     else:
         superres = stage == "superres"
+        panel, about = _panel(judges, clip)  # before the work, so that a missing one is known at once
         muse = Muse.from_pretrained(preset, superres=superres)
         drawer = baselines.Twin.from_pretrained(what, preset, muse) if what in baselines.TWINS else muse
         options = sampling.options(drawer.defaults)
         if superres:
             options |= dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs)
-        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, **options)
-        result["settings"] = dict(preset=preset) | result["settings"]
+        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, judges=panel, **options)
+        result["settings"] = dict(preset=preset) | result["settings"] | about
     print(json.dumps(result, indent=None if json_only else 2))
 
 
@@ -395,7 +416,8 @@ def main(arguments: list[str] | None = None) -> None:
         enable_compilation_cache()
     try:
         tyro.extras.subcommand_cli_from_dict(commands, prog="minimuse", args=arguments)
-    except (ValueError, OSError) as error:  # OSError: no such file, no permission, no space
+    # OSError: no such file, no permission, no space. ImportError: no PyTorch, which only judges need.
+    except (ValueError, OSError, ImportError) as error:
         print(f"minimuse: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

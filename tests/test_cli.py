@@ -58,6 +58,8 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["evaluate", "tokenizer", "--split", "unseen_pairs"], "its options are --preset, --stage, --n, --json"),
         (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
         (["evaluate", "editing", "--steps", "3"], "draws with the defaults"),
+        (["evaluate", "tokenizer", "--judges", "clip"], "evaluate tokenizer has no --judges; evaluate generation does"),
+        (["evaluate", "generation", "--clip", "a/b"], "--clip names the model of --judges clip; give both"),
         (["edit", __file__, "a cat"], "cannot identify image file"),
         (["edit", "nowhere.png", "a cat"], "nowhere.png"),
         (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "give one of both"),
