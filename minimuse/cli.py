@@ -7,6 +7,7 @@ sentence, with exit code 2; Ctrl-C in training saves first.
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -286,8 +287,17 @@ def _panel(names: tuple[str, ...], clip: str | None) -> tuple[list, dict]:
     return panel, dict(judges=names) | (dict(clip=clip) if "clip" in names else {})
 
 
+def _evaluate_all(preset: str) -> None:
+    from minimuse.config import data_dir
+
+    tool = data_dir().parent / "tools" / "results.py"
+    if preset != "tiny" or not tool.is_file():
+        raise ValueError("evaluate all measures the preset tiny anew, in a clone of the repository; it takes no other.")
+    sys.exit(subprocess.call([sys.executable, str(tool), "--measure", "--experiments"]))
+
+
 def evaluate(
-    what: Positional[Literal["generation", "autoregressive", "diffusion", "editing", "tokenizer", "scorer"]],
+    what: Positional[Literal["generation", "autoregressive", "diffusion", "editing", "tokenizer", "scorer", "all"]],
     /,
     *,
     preset: str = "tiny",
@@ -307,7 +317,9 @@ def evaluate(
         what: generation: the share of captions whose every asked fact the scorer sees in the picture; autoregressive
             and diffusion: the same of the baselines; editing: of rule-made edits, inpainted and without a mask, the
             asked facts that are true afterwards, and the others that still are; and the seam of pictures drawn on, of a
-            quarter as many; tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders.
+            quarter as many; tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders; all:
+            every number that README.md and the notebooks print, into data/results and data/experiments of a clone. That
+            trains the experiments' models, too: a night on two cores. tools/results.py does parts of it.
         preset: A shipped preset's name, or a checkpoint folder.
         stage: Whose pictures are measured, or whose tokenizer.
         split: Where the captions come from.
@@ -320,6 +332,9 @@ def evaluate(
         sampling: How pictures are drawn.
         json_only: Print the JSON object on one line, without indents.
     """
+    if what == "all":
+        _evaluate_all(preset)
+        return
     n = (200 if what == "editing" else 256) if n is None else n
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,6 +157,16 @@ def test_edit_inpaints_outpaints_and_edits(micro_folder, tmp_path):
     assert Image.open(out).size == (80, 64)
     assert run("edit", picture, "a cat", *options, "--iterations", 2, "--n", 3, "--guidance", 1.0) == 0
     assert Image.open(out).size == (3 * 64, 64)
+
+
+def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr("minimuse.cli.subprocess.call", lambda command: calls.append(command[1:]) or 0)
+    assert run("evaluate", "all") == 0
+    assert [Path(calls[0][0]).name, *calls[0][1:]] == ["results.py", "--measure", "--experiments"]
+    assert Path(calls[0][0]).is_file()
+    assert run("evaluate", "all", "--preset", "micro") == 2
+    assert "in a clone of the repository" in capsys.readouterr().err and len(calls) == 1
 
 
 def test_evaluate_editing_has_both_ways(micro_folder, capsys):
