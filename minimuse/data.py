@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from minimuse import scenes
-from minimuse.files import whole
+from minimuse.files import write_arrays
 
 FILES = (".parquet", ".jsonl", ".json", ".csv", ".zip", ".tar", ".txt")  # no Hub name ends so
 
@@ -159,10 +159,7 @@ class TokenCache:
 
     def save(self, path: Path | str) -> None:
         """One safetensors file, written whole or not at all."""
-        from safetensors.numpy import save_file
-
-        with whole(path) as partial:
-            save_file({name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}, partial)
+        write_arrays(path, {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)})
 
     @classmethod
     def load(cls, path: Path | str) -> "TokenCache":

@@ -4,6 +4,7 @@ A checkpoint folder holds config.json and one float16 safetensors file a stage: 
 cascade superres_tokenizer, superres and superres_decoder. Nothing is ever unpickled.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -21,7 +22,7 @@ from flax import nnx
 from minimuse import editing, modules
 from minimuse.config import SampleConfig, VQGANConfig, from_dict
 from minimuse.decoding import ORDERS, Trace, checked, is_whole, sample_tokens, whole_number
-from minimuse.files import whole, write_text
+from minimuse.files import whole
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
 from minimuse.vqgan import Decoder, to_float, to_uint8, unit
@@ -147,23 +148,26 @@ class Muse:
     def save(self, folder: str | os.PathLike, **about) -> None:
         """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made).
 
-        A text encoder that is a folder of its own, as in a run, is copied to its subfolder `text`.
+        All of it or nothing: a checkpoint that is there already stays as it was until all files are written. A text
+        encoder that is a folder of its own, as in a run, is copied to its subfolder `text`.
         """
         folder, text_name = Path(folder), self.text_name
         folder.mkdir(parents=True, exist_ok=True)
+        copied = []
         if Path(text_name).is_absolute():
-            for file in Path(text_name).iterdir():
-                if file.suffix in (".json", ".safetensors"):
-                    (folder / "text").mkdir(exist_ok=True)
-                    with whole(folder / "text" / file.name) as partial:
-                        shutil.copyfile(file, partial)
+            copied = [file for file in Path(text_name).iterdir() if file.suffix in (".json", ".safetensors")]
+            (folder / "text").mkdir(exist_ok=True)
             text_name = "text"
-        for stage, params in self.params.items():
-            save_weights(folder / f"{stage}.safetensors", params)
         configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
         sampling = dataclasses.asdict(self.sampling)
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
-        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+        with contextlib.ExitStack() as stack:  # files take their names at its end, config.json the last of them
+            partial = lambda path: stack.enter_context(whole(path))  # noqa: E731
+            partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            for file in copied:
+                shutil.copyfile(file, partial(folder / "text" / file.name))
+            for stage, params in self.params.items():
+                save_weights(partial(folder / f"{stage}.safetensors"), params)
 
     @property
     def defaults(self) -> dict:

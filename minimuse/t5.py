@@ -20,7 +20,7 @@ from flax import nnx, traverse_util
 
 from minimuse import modules
 from minimuse.config import T5Config, data_dir
-from minimuse.files import whole, write_text
+from minimuse.files import write_arrays, write_text
 
 # What T5's config.json leaves out means this; v1.0 folders leave out most of it.
 DEFAULTS = dict(
@@ -303,8 +303,6 @@ def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
 
     Weights are stored in float16; a file is written whole or not at all.
     """
-    from safetensors.numpy import save_file
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
@@ -316,8 +314,7 @@ def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
         arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
     about = dict(architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
     about |= dict(dtype="float32", pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)
-    with whole(folder / "model.safetensors") as partial:
-        save_file(arrays, partial, {"format": "pt"})
+    write_arrays(folder / "model.safetensors", arrays, {"format": "pt"})
     write_text(folder / "config.json", json.dumps(about | dataclasses.asdict(config), indent=1) + "\n")
 
 

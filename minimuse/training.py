@@ -5,6 +5,7 @@ step, and what a stage adds. Batches and random keys are pure functions of the s
 resumed does exactly what one that was not would have done.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -12,9 +13,11 @@ import json
 import logging
 import os
 import platform
+import shutil
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -185,69 +188,167 @@ def mean_metrics(metrics: list[dict]) -> dict[str, float]:
     return {k: float(f"{np.mean(values):.5g}") for k, values in columns.items() if values}
 
 
+class Checkpoints:
+    """The last two checkpoints of a run, by orbax, in `out`/checkpoints; each is whole or not there. Used as a context.
+
+    Beside them since.json: a line of the log is a mean over steps, of which a checkpoint may lie in the midst.
+    """
+
+    def __init__(self, out: Path):
+        import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells every save, and an error many times
+        self.args, self.folder, self.since_path = ocp.args, out / "checkpoints", out / "since.json"
+        self._clear()
+        # With the handler named it need not guess from what it finds, where something is missing.
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            item_handlers=ocp.StandardCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=2),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        # After an error orbax closes its event loop; each answer of tensorstore that comes later prints a traceback.
+        hook = self.hook = sys.unraisablehook
+        sys.unraisablehook = lambda told: "Event loop is closed" in str(told.exc_value) or hook(told)
+        return self
+
+    def __exit__(self, *error) -> None:
+        try:
+            with self._writing():
+                self.manager.wait_until_finished()
+        finally:
+            self.manager.close()
+            sys.unraisablehook = self.hook
+
+    def _clear(self) -> None:
+        """Delete what a kill or a full disk left of a checkpoint that was being written."""
+        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Where a checkpoint cannot be written, an OSError says so, and no part of it stays."""
+        try:
+            yield
+        except Exception as error:  # tensorstore's for a full disk is a ValueError of many lines
+            self._clear()
+            reason = "no space left on device" if "No space left" in str(error) else _short(error)
+            raise OSError(
+                f"A checkpoint could not be written to {self.folder}: {reason}. The one before it is whole; once there "
+                "is room, the same command goes on from there."
+            ) from None
+
+    def save(self, number: int, state: dict, since: list[dict]) -> None:
+        """Begin to write the state after step `number`; since are the metrics of the steps since the last line."""
+        rows = [{name: float(value) for name, value in row.items()} for row in jax.device_get(since)]
+        with self._writing():
+            self.manager.wait_until_finished()  # for the save before this one
+            kept = {n: rows for n, rows in self._since().items() if int(n) in self.manager.all_steps()}
+            write_text(self.since_path, json.dumps(kept | {str(number): rows}))
+            self.manager.save(number, args=self.args.StandardSave(state))
+
+    def _since(self) -> dict[str, list[dict]]:
+        return json.loads(self.since_path.read_text()) if self.since_path.is_file() else {}
+
+    def restore(self, state: dict) -> tuple[int, dict, list[dict]]:
+        """What was given to the last `save` whose checkpoint is whole; 0, `state` and [] before the first.
+
+        One that is damaged or has other sizes than `state` is told, passed over, and deleted: it would be in the way.
+        ValueError if that leaves none.
+        """
+        like, refused = jax.tree.map(np.asarray, state), {}
+        for number in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                found = self._restore(number, like)
+            except MemoryError:  # says nothing of the checkpoint
+                raise
+            except Exception as error:  # orbax, tensorstore and JSON have a class of their own for every damage
+                refused[number] = _short(error)
+                continue
+            for bad, reason in refused.items():
+                told = f"The checkpoint of step {bad} in {self.folder} is damaged or of another run: {reason}."
+                print(f"{told} It is deleted; training goes on from that of step {number}.", file=sys.stderr)
+                self.manager.delete(bad)
+            return number, jax.tree.map(jnp.asarray, found), self._since().get(str(number), [])
+        if refused:
+            bad, reason = next(iter(refused.items()))
+            raise ValueError(
+                f"No checkpoint in {self.folder} can be used; that of step {bad} is damaged or of another run: "
+                f"{reason}. Delete the folder {self.folder.parent} to begin anew, or choose another --out."
+            )
+        return 0, state, []
+
+    def _restore(self, number: int, like: dict) -> dict:
+        found = self.manager.restore(number, args=self.args.StandardRestore(like))
+        # orbax itself gives back whatever shape it finds.
+        for (path, wanted), given in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(found), strict=True):
+            if wanted.shape != given.shape:
+                name = jax.tree_util.keystr(path)
+                raise ValueError(f"state{name} has shape {given.shape}, expected {wanted.shape}")
+        if found["step"] != number:
+            raise ValueError(f"it was written after step {found['step']}")
+        return found
+
+
+def _short(error: Exception) -> str:
+    """The beginning of an error's message, as one line without a full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")
+
+
 def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config: TrainConfig, **settings) -> dict:
     """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
 
-    out        folder for checkpoints/, log.jsonl, settings.json and machine.json
+    out        folder for checkpoints/, since.json, log.jsonl, settings.json and machine.json
     step       from make_step
     batch_at   step number -> dict of arrays [B, ...], a pure function
     settings   what else must be the same when the run is resumed (model sizes, say)
 
-    Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped).
+    Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped). A checkpoint that is damaged
+    is told and passed over (ValueError if there is no other); OSError if one cannot be written.
     """
-    import orbax.checkpoint as ocp
     from tqdm.auto import tqdm
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every save
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
     write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
-    # A save is atomic (orbax renames the finished folder), and the one before it is kept.
-    manager = ocp.CheckpointManager(out / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2))
-    start = manager.latest_step() or 0
-    if start:
-        state = manager.restore(start, args=ocp.args.StandardRestore(jax.tree.map(np.asarray, state)))
-        state = jax.tree.map(jnp.asarray, state)
-
-    log_path = out / "log.jsonl"
-    written = log_path.read_text().splitlines(True) if start and log_path.is_file() else []
-    lines = [line for line in written if line.endswith("}\n")]
-    lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
-    write_text(log_path, "".join(lines))
-    seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
-
     asked_to_stop = []
-    handlers = {}
-    for name in (signal.SIGINT, signal.SIGTERM):
-        try:
-            handlers[name] = signal.signal(name, lambda number, frame: asked_to_stop.append(number))
-        except ValueError:  # not in the main thread, a notebook's executor for instance
-            break
-    saved, begun = time.monotonic(), time.monotonic() - seconds
+    with contextlib.ExitStack() as stack:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            try:
+                handler = signal.signal(name, lambda number, frame: asked_to_stop.append(number))
+            except ValueError:  # not in the main thread, a notebook's executor for instance
+                break
+            stack.callback(signal.signal, name, handler)
+        checkpoints = stack.enter_context(Checkpoints(out))
+        start, state, since = checkpoints.restore(state)  # since: metrics of the steps since the log's last line
 
-    try:
-        with open(log_path, "a") as log, tqdm(total=config.steps, initial=start, unit="step", desc=out.name) as bar:
-            since = []  # metrics of the steps since the last line
-            for i in range(start, config.steps):
-                state, metrics = step(state, batch_at(i))
-                since.append(metrics)
-                if (i + 1) % LOG_EVERY == 0 or i + 1 == config.steps:
-                    values, since = mean_metrics(jax.device_get(since)), []
-                    row = dict(step=i + 1, seconds=round(time.monotonic() - begun, 1)) | values
-                    log.write(json.dumps(row) + "\n")
-                    log.flush()
-                    bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
-                bar.update()
-                due = time.monotonic() - saved > SAVE_SECONDS
-                if due or asked_to_stop or i + 1 == config.steps:
-                    manager.save(i + 1, args=ocp.args.StandardSave(state))
-                    saved = time.monotonic()
-                if asked_to_stop:
-                    raise Stopped(f"Stopped at step {i + 1} of {config.steps}, saved; the same command resumes.")
-    finally:
-        manager.wait_until_finished()
-        manager.close()
-        for name, handler in handlers.items():
-            signal.signal(name, handler)
+        log_path = out / "log.jsonl"
+        written = log_path.read_text().splitlines(True) if start and log_path.is_file() else []
+        lines = [line for line in written if line.endswith("}\n")]
+        lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
+        write_text(log_path, "".join(lines))
+        seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
+        log = stack.enter_context(open(log_path, "a"))
+        bar = stack.enter_context(tqdm(total=config.steps, initial=start, unit="step", desc=out.name))
+        saved, begun = time.monotonic(), time.monotonic() - seconds
+
+        for i in range(start, config.steps):
+            state, metrics = step(state, batch_at(i))
+            since.append(metrics)
+            if (i + 1) % LOG_EVERY == 0 or i + 1 == config.steps:
+                values, since = mean_metrics(jax.device_get(since)), []
+                row = dict(step=i + 1, seconds=round(time.monotonic() - begun, 1)) | values
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
+            bar.update()
+            due = time.monotonic() - saved > SAVE_SECONDS
+            if due or asked_to_stop or i + 1 == config.steps:
+                checkpoints.save(i + 1, state, since)
+                saved = time.monotonic()
+            if asked_to_stop:
+                raise Stopped(f"Stopped at step {i + 1} of {config.steps}, saved; the same command resumes.")
     return state

@@ -10,7 +10,7 @@ from flax import nnx, traverse_util
 
 from minimuse import modules
 from minimuse.config import SuperresConfig, TransformerConfig, VQGANConfig, data_dir
-from minimuse.files import whole
+from minimuse.files import write_arrays
 from minimuse.transformer import BaseTransformer, SuperresTransformer
 from minimuse.vqgan import VQGAN, Decoder
 
@@ -44,11 +44,8 @@ def _flat(params: dict) -> dict:
 
 def save_weights(path: Path | str, params: dict, metadata: dict | None = None) -> None:
     """A nested dict of arrays as float16 safetensors, with dotted keys; written whole or not at all."""
-    from safetensors.numpy import save_file
-
     arrays = {key: np.asarray(value, np.float16) for key, value in _flat(params).items()}
-    with whole(path) as partial:
-        save_file(arrays, partial, {k: str(v) for k, v in (metadata or {}).items()})
+    write_arrays(path, arrays, {k: str(v) for k, v in (metadata or {}).items()})
 
 
 def load_weights(path: Path | str, like: dict) -> dict:

@@ -65,6 +65,8 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
     parts = training.fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
     assert seen == list(range(6, 12))
     assert same(whole, parts)  # bit for bit
+    logs = [training.read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
+    assert logs[0]["loss"].tolist() == logs[1]["loss"].tolist()  # a mean over the steps before the stop, too
 
 
 def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, monkeypatch):
