@@ -73,6 +73,20 @@ def _writable(out: Path) -> Path:
     return out
 
 
+def _picture(path: Path):
+    """The whole picture of a file, as a PIL image."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError:  # says it in a sentence: no such file, no picture, cut short
+        raise
+    except Exception as error:  # a picture too large, and what Pillow's decoders trip over in damaged files
+        raise ValueError(f"{path} is no whole picture: {error}") from None
+    return image
+
+
 def save_picture(images, out: Path, columns: int, scale: int = 1) -> None:
     """uint8 [B, H, W, 3] as one picture, `columns` side by side, each pixel `scale` wide; whole or not at all."""
     import numpy as np
@@ -187,9 +201,7 @@ def edit(
     free = not mask and not any(past.values())  # mask-free editing
     if not free and iterations is not None:
         raise ValueError("--iterations is for editing without a mask and past no border.")
-    from PIL import Image
-
-    picture, masked = Image.open(image), mask and Image.open(mask)
+    picture, masked = _picture(image), mask and _picture(mask)
     from minimuse.muse import Muse
 
     muse = Muse.from_pretrained(checkpoint, superres=superres)
@@ -438,3 +450,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("minimuse: stopped.", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # NumPy's and JAX's
+            raise
+        print(f"minimuse: This takes more memory than there is ({str(error).splitlines()[0]}).", file=sys.stderr)
+        sys.exit(2)

@@ -6,6 +6,8 @@ t guidance scale, H and W pixels, f pixels a token, h = H / f and w = W / f toke
 
 import dataclasses
 import os
+import types
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -273,10 +275,32 @@ def data_dir() -> Path:
     )
 
 
+def _fits(value, kind) -> bool:
+    """Whether a value is what an annotation of a config says."""
+    parts = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if parts:  # a tuple
+        parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
 def from_dict(cls, values: dict):
-    """Build a config dataclass from the parsed JSON of `dataclasses.asdict`; lists become tuples again."""
+    """Build a config dataclass from the parsed JSON of `dataclasses.asdict`; lists become tuples again.
+
+    ValueError for a field that there is not, that is missing, or whose value is of another type.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} is built from a dictionary of its fields; this is {values!r}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; it has {', '.join(fields)}.")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if unknown := [str(name) for name in values if name not in fields]:
+        raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(fields)}.")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, field_ in fields.items():
+        if name in values and not _fits(values[name], field_.type):
+            kind = getattr(field_.type, "__name__", "") if not typing.get_args(field_.type) else str(field_.type)
+            raise ValueError(f"The field {name} of {cls.__name__} is of type {kind}; it was {values[name]!r}.")
+        if name not in values and field_.default is field_.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{cls.__name__} needs the field {name}.")
+    return cls(**values)

@@ -5,7 +5,6 @@ image has a key of its own, so it comes out the same in any batch. `sample_token
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from flax import nnx
 from minimuse.masking import decode_schedule
 
 ORDERS = ("confidence", "halton", "random")  # in which places are revealed
+MOST = 1e6  # guidance and temperatures; logits must stay finite in float32
 
 
 # --- what is given ----------------------------------------------------------------------------------------------------
@@ -27,14 +27,26 @@ def is_whole(value) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def number(name: str, value) -> float:
+    """`value` as a float, or a ValueError that says what is wrong."""
+    try:
+        if isinstance(value, (str, bytes)):  # which float would read
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number; it was {value!r}.") from None
+
+
 def checked(numbers: dict) -> dict[str, float]:
     """Guidance and temperatures as floats, or a ValueError that says what is wrong."""
-    numbers = {name: float(value) for name, value in numbers.items()}
-    if not all(0 <= value < math.inf for value in numbers.values()):  # false for nan, too
+    numbers = {name: number(name, value) for name, value in numbers.items()}
+    if not all(0 <= value <= MOST for value in numbers.values()):  # false for nan, too
         told = ", ".join(f"{name} was {value}" for name, value in numbers.items())
-        raise ValueError(f"guidance and temperatures must be finite and cannot be negative; {told}.")
-    if numbers.get("token_temperature") == 0:
-        raise ValueError("token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same.")
+        raise ValueError(f"guidance and temperatures must be finite and cannot be negative or above {MOST:g}; {told}.")
+    if (low := numbers.get("token_temperature", 1)) < 1 / MOST:
+        raise ValueError(
+            f"token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same. It was {low:g}."
+        )
     return numbers
 
 

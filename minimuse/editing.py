@@ -16,11 +16,12 @@ from flax import nnx
 from PIL import Image
 
 from minimuse.data import to_rgb
-from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, whole_number
+from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, number, whole_number
 
 # What `edit` does when it is not told otherwise: the paper's own numbers, but for its guidance of 4, which tears what
 # is to stay (`python -m experiments.mask_free`).
 EDIT = dict(iterations=100, fraction=0.08, top_k=3, guidance=1.0, token_temperature=1.0)
+LARGEST = 2**14  # pixels that outpainting adds to a side at most
 
 # --- pictures and masks as they come --------------------------------------------------------------------------------
 
@@ -35,7 +36,9 @@ def to_pixels(image) -> np.ndarray:
                 f"An image is a PIL image or uint8 [H, W, 3]; this is {array.dtype} {list(array.shape)}. "
                 "Pictures in [0, 1] become uint8 by (255 * image).round().astype('uint8')."
             )
-        image = Image.fromarray(array)
+        image = array if 0 in array.shape else Image.fromarray(array)
+    if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
+        raise ValueError("An image has at least one pixel; this one has none.")
     return np.asarray(to_rgb(image))
 
 
@@ -65,6 +68,8 @@ def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
     if array.dtype == bool:
         return array
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"A mask holds bools, 0 to 255, or floats from 0 to 1; this one is of type {array.dtype}.")
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     floats = np.issubdtype(array.dtype, np.floating)
     if not (np.isfinite(array).all() and low >= 0 and high <= (1 if floats else 255)):
@@ -278,9 +283,11 @@ def outpaint(
     amounts = dict(left=left, right=right, top=top, bottom=bottom)
     plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
     cell = max(muse.tokenizer_config(stage).image_size for stage in plan.stages) // muse.configs["base"].grid[0]
-    if not all(is_whole(v) and v >= 0 and v % cell == 0 for v in amounts.values()):
-        told = ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if value)
-        raise ValueError(f"Each side grows by a multiple of {cell} pixels, what a base token covers; {told}.")
+    fits = lambda value: is_whole(value) and 0 <= value <= LARGEST and value % cell == 0  # noqa: E731
+    if told := ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if not fits(value)):
+        raise ValueError(
+            f"Each side grows by a multiple of {cell} pixels, what a base token covers, {LARGEST} at most; {told}."
+        )
     canvas = read(muse, plan.stages, image, canvas)
     left, right, top, bottom = (value // cell for value in amounts.values())  # in base tokens from here on
     around = lambda times: ((times * top, times * bottom), (times * left, times * right))  # noqa: E731
@@ -364,7 +371,7 @@ def edit(
 def checked_edit(muse, settings: dict) -> dict:
     """The settings of mask-free editing, the keys of EDIT, or a ValueError that says what is wrong."""
     numbers = checked({name: settings[name] for name in ("guidance", "token_temperature")})
-    if not 0 < settings["fraction"] <= 1:
+    if not 0 < number("fraction", settings["fraction"]) <= 1:
         raise ValueError(f"fraction lies above 0 and at most at 1; it was {settings['fraction']!r}.")
     return numbers | dict(
         iterations=whole_number("iterations", settings["iterations"], 0, 10_000),
@@ -424,7 +431,7 @@ def vary(
 ) -> np.ndarray | Edited:
     """Pictures like this square one: a share `strength` of its base tokens, at random places, is drawn anew. 0 gives it
     back as its tokens decode, 1 is a new picture. The rest as for `inpaint`."""
-    if not 0 <= strength <= 1:
+    if not 0 <= number("strength", strength) <= 1:
         raise ValueError(f"strength lies from 0 to 1; it was {strength!r}.")
     plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
     canvas = read(muse, plan.stages, square(image, "Variations are made of"))

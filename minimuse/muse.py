@@ -139,6 +139,10 @@ class Muse:
             stage: load_weights(folder / f"{stage}.safetensors", abstract(stage, config)[1])
             for stage, config in configs.items()
         }
+        if not isinstance(values["text"], str):
+            raise ValueError(
+                f"text is the name or the folder of a text encoder; it was {values['text']!r} in {folder}."
+            )
         # A run folder keeps its own text encoder beside the weights.
         beside = folder / values["text"]
         text = TextEncoder.from_pretrained(str(beside) if beside.is_dir() else values["text"])
@@ -187,8 +191,8 @@ class Muse:
         """What a sampler reads, every caption n times: text and negative, each (embeddings [B, S, width], mask bool
         [B, S]), and a random key an image [B]. ValueError for what `generate` does not take."""
         captions = _strings(captions, "A caption")
-        if not is_whole(n) or n < 1:
-            raise ValueError(f"n is the number of images of each caption, 1 or more; it was {n!r}.")
+        if not is_whole(n) or not 1 <= n <= 2**16:
+            raise ValueError(f"n is the number of images of each caption, from 1 to {2**16}; it was {n!r}.")
         seed = whole_number("seed", seed, 0, 2**32 - 1)
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
@@ -281,9 +285,9 @@ class Muse:
         pairs = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
         pairs = {name: self._pair(name, value) for name, value in pairs.items()}
         own = self.sampling
-        order, law = order or own.order, law or own.law
+        order, law = own.order if order is None else order, own.law if law is None else law
         for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
         stages = {}
         for i, stage in enumerate(("base", "superres") if superres else ("base",)):

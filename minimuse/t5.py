@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx, traverse_util
 
 from minimuse import modules
-from minimuse.config import T5Config, data_dir
+from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import write_arrays, write_text
 
 # What T5's config.json leaves out means this; v1.0 folders leave out most of it.
@@ -199,9 +199,12 @@ def read_t5_config(folder: Path) -> T5Config:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no config.json; a T5 folder holds one beside model.safetensors.")
     try:
-        values = DEFAULTS | json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        values = json.loads(path.read_text())
+    except ValueError as error:  # JSON's, or of bytes that are no text
         raise ValueError(f"{path} is no JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no JSON object.")
+    values = DEFAULTS | values
     if values.get("model_type", "t5") not in ("t5", "mt5"):
         raise ValueError(f"{path} describes a model of type {values['model_type']!r}; the text encoder is a T5.")
     if values["feed_forward_proj"] not in MLPS:
@@ -210,7 +213,7 @@ def read_t5_config(folder: Path) -> T5Config:
     names = [field.name for field in dataclasses.fields(T5Config)]
     if missing := [name for name in names if name not in values]:
         raise ValueError(f"{path} has no {', '.join(missing)}; is it a T5's config.json?")
-    return T5Config(**{name: values[name] for name in names})
+    return from_dict(T5Config, {name: values[name] for name in names})
 
 
 def _weight_files(folder: Path) -> dict[str, Path]:
@@ -348,11 +351,19 @@ class TextEncoder:
 
     def tokenize(self, captions: list[str], length: int = 32) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 [B, length] and mask bool [B, length]: cut or padded to `length`, the last id is always </s>."""
-        if isinstance(captions, str):
-            raise ValueError(f"captions must be a list of strings; it was the string {captions!r}.")
-        ids = np.zeros((len(captions), length), np.int32)
-        mask = np.zeros((len(captions), length), bool)
-        for row, encoding in enumerate(self.tokenizer.encode_batch(list(captions))):
+        given = [] if isinstance(captions, str) else list(captions)
+        if not given or not all(isinstance(caption, str) for caption in given):
+            raise ValueError(f"captions must be a list of at least one string; it was {captions!r}.")
+        if length < 1:
+            raise ValueError(f"A caption takes at least one place, of its end; length was {length}.")
+        for caption in given:
+            try:
+                caption.encode()
+            except UnicodeEncodeError:  # a lone surrogate, as of an argument that is not UTF-8
+                raise ValueError(f"This caption holds half a character, which is no text: {caption!r}.") from None
+        ids = np.zeros((len(given), length), np.int32)
+        mask = np.zeros((len(given), length), bool)
+        for row, encoding in enumerate(self.tokenizer.encode_batch(given)):
             own = encoding.ids if len(encoding.ids) <= length else encoding.ids[: length - 1] + encoding.ids[-1:]
             ids[row, : len(own)], mask[row, : len(own)] = own, True
         return ids, mask

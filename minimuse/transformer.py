@@ -65,6 +65,8 @@ class SelfBlock(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         d, self.heads, self.attention = config.width, config.heads, config.attention
+        if self.heads < 1 or d % self.heads:
+            raise ValueError(f"a width of {d} does not part into {self.heads} heads")
         self.out_scale = 1 / (self.branches * config.depth)  # all branches of all layers add up; start them small
         self.norm1, self.norm3 = (nnx.RMSNorm(d, rngs=rngs) for _ in range(2))
         self.qkv = _linear(d, 3 * d, rngs)

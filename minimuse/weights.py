@@ -29,7 +29,10 @@ TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose to
 
 def abstract(stage: str, config) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and the nested dict of shapes of a stage's model, without making any weights."""
-    return modules.abstract(STAGES[stage][1], config)
+    try:
+        return modules.abstract(STAGES[stage][1], config)
+    except Exception as error:  # no heads, a width below 0, and what else a config.json may say
+        raise ValueError(f"No {stage} can be built of {config}: {error}") from error
 
 
 def init(stage: str, config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
@@ -91,8 +94,10 @@ def read_config(folder: Path) -> dict:
     """The parsed config.json of a checkpoint folder."""
     try:
         config = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # JSON's, or of bytes that are no text
         raise ValueError(f"{folder / 'config.json'} is no JSON: {error}.") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'} holds no JSON object.")
     if config.get("format") != FORMAT:
         raise ValueError(f"{folder} has checkpoint format {config.get('format')}; this minimuse reads {FORMAT}.")
     return config

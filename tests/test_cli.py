@@ -41,8 +41,10 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
     "arguments, message",
     [
         (["generate"], "Give at least one caption in quotes"),
-        (["generate", "a cat", "--n", "0"], "1 or more; it was 0"),
+        (["generate", "a cat", "--n", "0"], "from 1 to 65536; it was 0"),
         (["generate", "a cat", "--scale", "0"], "--scale must be 1 or more"),
+        (["generate", "a cat", "--steps", "1", "--scale", "99999999"], "This takes more memory than there is"),
+        (["generate", "a cat \udcff"], "This caption holds half a character"),
         (["generate", "a cat", "--steps", "99"], "from 1 to 64; it was 99"),
         (["generate", "a cat", "--checkpoint", "huge"], "No checkpoint 'huge'"),
         (["generate", "a cat", "--out", "nowhere/cat.png"], "There is no folder nowhere"),
@@ -79,6 +81,22 @@ def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and "Traceback" not in error
     assert not list(tmp_path.glob("*.p*"))  # nothing half-written
+
+
+def test_damaged_and_huge_pictures_are_refused(micro_folder, tmp_path, capsys, monkeypatch):
+    picture = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
+    whole = picture.read_bytes()
+    arguments = ["edit", picture, "a cat", "--checkpoint", micro_folder, "--out", tmp_path / "out.png"]
+    for place in (len(whole) // 2, 40):  # cut in the pixels; a chunk of no known length
+        picture.write_bytes(whole[:place] + (b"" if place > 40 else bytes(range(200, 255))))
+        assert run(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("minimuse: ") and error.count("\n") == 1
+    picture.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert run(*arguments) == 2
+    assert f"{picture} is no whole picture: Image size (4096 pixels) exceeds" in capsys.readouterr().err
 
 
 def test_unknown_commands_and_options_exit_with_2(capsys):

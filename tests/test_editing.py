@@ -71,6 +71,9 @@ def test_masks_of_every_kind_say_the_same():
         (np.full((2, 2), 2.0), "values from 2.0 to 2.0"),
         (np.full((2, 2), -1), "values from -1"),
         (np.full((2, 2), 256), "to 256"),
+        (np.full((2, 2), None), "this one is of type object"),
+        (np.full((2, 2), "a"), "this one is of type <U1"),
+        (np.zeros((2, 2), complex), "this one is of type complex128"),
     ],
 )
 def test_other_masks_are_refused(mask, message):
@@ -114,6 +117,12 @@ def test_pictures_of_every_mode_come_in():
 )
 def test_other_arrays_are_refused(image):
     with pytest.raises(ValueError, match=r"An image is a PIL image or uint8 \[H, W, 3\]; this is"):
+        editing.to_pixels(image)
+
+
+@pytest.mark.parametrize("image", [np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5), np.uint8), Image.new("L", (0, 0))])
+def test_pictures_without_pixels_are_refused(image):
+    with pytest.raises(ValueError, match="An image has at least one pixel; this one has none"):
         editing.to_pixels(image)
 
 
@@ -266,6 +275,8 @@ def test_outpainting_by_part_of_a_token_is_refused(cascade, micro, picture):
         cascade.outpaint(picture, "a cat", right=20)
     with pytest.raises(ValueError, match="grows by a multiple of 8 pixels.*top was -8"):
         micro.outpaint(picture, "a cat", top=-8)
+    with pytest.raises(ValueError, match="16384 at most; right was 8000000000000000000000, bottom was None"):
+        micro.outpaint(picture, "a cat", right=8 * 10**21, left=8, bottom=None)
     assert (micro.outpaint(picture, "a cat")[0] == np.asarray(Image.fromarray(picture).resize((64, 64), 1))).all()
 
 
@@ -338,6 +349,7 @@ def test_the_cascade_raises_only_what_has_changed(cascade, picture):
         (dict(iterations=-1), "iterations must be a whole number from 0 to 10000; it was -1"),
         (dict(fraction=0), "fraction lies above 0"),
         (dict(fraction=1.5), "fraction lies above 0"),
+        (dict(fraction="a"), "fraction must be a number; it was 'a'"),
         (dict(guidance=-1.0), "cannot be negative"),
         (dict(top_k=100), "top_k must be a whole number from 0 to 64"),
     ],
@@ -361,6 +373,8 @@ def test_variations_redraw_their_share(cascade, picture):
         assert all((result.superres_tokens[i][places[i]] == fine[places[i]]).all() for i in range(2))
     drawn = cascade.generate("a cat", n=2, trace=True, **FAST)
     assert (result.tokens == drawn.tokens).all()  # strength 1
+    with pytest.raises(ValueError, match="strength must be a number; it was None"):
+        cascade.vary(picture, "a cat", strength=None)
     with pytest.raises(ValueError, match="strength lies from 0 to 1; it was 2"):
         cascade.vary(picture, "a cat", strength=2)
 

@@ -1,8 +1,11 @@
 """Files are written whole or not at all."""
 
+import errno
+
+import numpy as np
 import pytest
 
-from minimuse.files import whole, write_text
+from minimuse.files import whole, write_arrays, write_text
 
 
 def test_the_file_appears_at_the_end(tmp_path):
@@ -19,3 +22,12 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         partial.write_text("ne")
         raise OSError("disk full")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: .*a.json"), whole(tmp_path / "a.json") as partial:
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="a.safetensors could not be written: "):
+        write_arrays(tmp_path / "no folder" / "a.safetensors", dict(a=np.zeros(2)))

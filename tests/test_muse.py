@@ -93,8 +93,19 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
         (([],), {}, "A caption must be a string or a list of at least one string; it was"),
         ((["a cat", 3],), {}, "A caption must be"),
         ((None,), {}, "A caption must be"),
-        (("a cat",), dict(n=0), "n is the number of images of each caption, 1 or more; it was 0"),
+        (("a cat",), dict(n=0), "n is the number of images of each caption, from 1 to 65536; it was 0"),
         (("a cat",), dict(n=1.5), "n is the number"),
+        (("a cat",), dict(n=10**20), "n is the number"),
+        (("a cat \udcff",), {}, r"holds half a character, which is no text: 'a cat \\udcff'"),
+        (("a cat",), dict(negative="\ud83d"), "holds half a character"),
+        (("a cat",), dict(guidance="a"), "guidance must be a number; it was 'a'"),
+        (("a cat",), dict(temperature="1"), "temperature must be a number; it was '1'"),
+        (("a cat",), dict(guidance={}), "guidance must be a number"),
+        (("a cat",), dict(guidance=10**400), "guidance must be a number"),
+        (("a cat",), dict(guidance=1e39), r"cannot be negative or above 1e\+06; guidance was 1e\+39"),  # no float32
+        (("a cat",), dict(token_temperature=1e-300), "a small one, 0.01, does the same. It was 1e-300"),
+        (("a cat",), dict(law={}), "no law {}; there are cosine"),
+        (("a cat",), dict(order=np.array(["halton", "random"])), "no order array.*; there are confidence"),
         (("a cat",), dict(seed=1.5), "seed must be a whole number from 0 to 4294967295; it was 1.5"),
         (("a cat",), dict(seed=2**32), "seed must be"),
         (("a cat",), dict(seed=-1), "seed must be"),
@@ -215,6 +226,37 @@ def test_a_config_with_an_unknown_field_or_without_a_stage_is_explained(copy):
     (copy / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="has no base: are all stages trained"):
         mm.Muse.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (dict(tokenizer=dict(image_size="big")), "The field image_size of VQGANConfig is of type int; it was 'big'"),
+        (dict(base=dict(grid=[8])), r"The field grid of TransformerConfig is of type tuple\[int, int\]; it was \(8,\)"),
+        (dict(base=dict(heads=True)), "The field heads of TransformerConfig is of type int; it was True"),
+        (dict(base=dict(depth=-1)), "No base can be built of TransformerConfig"),
+        (dict(base=dict(heads=0)), "No base can be built of .*: a width of 192 does not part into 0 heads"),
+        (dict(base=None), "TransformerConfig is built from a dictionary of its fields; this is None"),
+        (dict(sampling=dict(steps=5)), "The field steps of SampleConfig is of type"),
+        (dict(text=5), "text is the name or the folder of a text encoder; it was 5"),
+    ],
+)
+def test_values_of_another_type_in_a_config_are_explained(copy, values, message):
+    edit(copy, **values)
+    with pytest.raises(ValueError, match=message):
+        mm.Muse.from_pretrained(copy)
+
+
+def test_a_config_that_is_no_object_is_explained(copy):
+    for text, message in (("[1]", "holds no JSON object"), ("\xff", "is no JSON")):
+        (copy / "config.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match=message):
+            mm.Muse.from_pretrained(copy)
+
+
+def test_a_config_without_a_field_that_has_no_default_is_explained():
+    with pytest.raises(ValueError, match="TrainConfig needs the field batch"):
+        mm.config.from_dict(mm.config.TrainConfig, dict(steps=3))
 
 
 def test_a_text_encoder_of_another_width_is_refused(micro):

@@ -399,3 +399,17 @@ def test_stage_makes_a_folder_that_loads(tmp_path, shipped):
     assert 0 < held_out["loss"] < 20
     encoder = t5.TextEncoder.from_pretrained(tmp_path / "text")
     assert encoder.encode(["a cat"])[0].shape == (1, 32, 16)
+
+
+def test_what_is_no_list_of_texts_is_refused():
+    encoder = t5.TextEncoder.from_pretrained("t5-scenes")
+    for captions, message in (
+        ([], "captions must be a list of at least one string; it was \\[\\]"),
+        ("a cat", "it was 'a cat'"),
+        ([None], "it was \\[None\\]"),
+        (["a \ud83d"], "half a character, which is no text: 'a \\\\ud83d'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encoder.encode(captions)
+    with pytest.raises(ValueError, match="A caption takes at least one place, of its end; length was 0"):
+        encoder.encode(["a cat"], length=0)
