@@ -63,24 +63,27 @@ def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
     undisturbed = context.Process(target=life, args=(whole, tmp_path / "all"))
     undisturbed.start()
 
-    rng, torn = random.Random(0), 0
-    half_written = lambda: list((killed / "checkpoints").glob("*.orbax-checkpoint-tmp*"))  # noqa: E731
+    rng, torn, checkpoints = random.Random(0), 0, killed / "checkpoints"
+    saved = lambda: max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)  # noqa: E731
+    half_written = lambda: list(checkpoints.glob("*.orbax-checkpoint-tmp*"))  # noqa: E731
     for number in range(LIVES):
-        finished = [int(path.name) for path in (killed / "checkpoints").glob("*") if path.name.isdigit()]
+        begun_from, last = saved(), number == LIVES - 1
         seen.write_text("")
-        last = number == LIVES - 1
         process = context.Process(target=life, args=(killed, seen, None if last else STEPS_A_LIFE))
         process.start()
         wait_for(seen.read_text, process)
-        assert int(seen.read_text().split()[0]) == max(finished, default=0)  # goes on from the last save
+        assert int(seen.read_text().split()[0]) == begun_from  # goes on from the last save
         if last:
             process.join()
-            assert process.exitcode == 0
+            assert process.exitcode == 0 and begun_from > LIVES / 2
             break
-        if number % 3:
-            time.sleep(rng.uniform(0, 0.6))
+        more = rng.randrange(STEPS_A_LIFE)
+        wait_for(lambda wanted=begun_from + more: saved() >= wanted, process)
+        if number % 2:
+            time.sleep(rng.uniform(0, 0.3))
         else:
-            wait_for(half_written, process)  # in the midst of a save
+            # In the midst of a save, if there is one left.
+            wait_for(lambda full=begun_from + STEPS_A_LIFE: half_written() or saved() == full, process)
         process.kill()
         process.join()
         torn += bool(half_written())
