@@ -4,6 +4,8 @@ They work with ipywidgets 7.7 and 8. Every control has a label and is reached by
 take a typed number.
 """
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -11,6 +13,25 @@ from minimuse import decoding, editing, masking, plots, scenes, transformer
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
+# What ipywidgets leaves out, in the page. The handles of its sliders have no name for a screen reader: each gets its
+# label, as soon as it is there. And JupyterLab takes plain keys on menus, sliders and buttons for its own: an arrow
+# would go to the next cell, an x would cut this one. It does not where it finds the attribute.
+_ACCESSIBLE = """
+{
+  const nameSliders = (times) => {
+    for (const slider of document.querySelectorAll(".widget-slider"))
+      slider.querySelectorAll("[role=slider]").forEach((handle, i, all) => handle.setAttribute(
+        "aria-label", slider.querySelector("label").textContent + (all.length > 1 ? [" from", " to"][i] : "")));
+    if (times > 0) setTimeout(nameSliders, 500, times - 1);
+  };
+  nameSliders(10);
+  if (!window.minimuseKeys) window.addEventListener("keydown", window.minimuseKeys = (event) => {
+    const control = event.target.closest?.(".jupyter-widgets :is(select, [role=slider]), button.jupyter-widgets");
+    const shortcut = event.ctrlKey || event.metaKey || event.altKey || event.shiftKey;
+    if (control) control.toggleAttribute("data-lm-suppress-shortcuts", !shortcut);
+  }, true);
+}
+"""
 
 
 def _control(kind, description: str, value, **options):
@@ -25,14 +46,15 @@ def _control(kind, description: str, value, **options):
 
 def _show(output, images, words: str, titles=None) -> None:
     """Put pictures [B, H, W, 3] (or a Figure, or None) and a sentence in place of what an Output shows."""
-    from IPython.display import clear_output
+    from IPython.display import Javascript, clear_output, display
 
     with output:
         clear_output(wait=True)
         if images is not None:
             figure = images if isinstance(images, Figure) else plots.image_grid(images, titles)
             plots.with_alt(figure, f"What is shown: {words}", dpi=120)
-        print(words)
+        print(textwrap.fill(words, 96))  # JupyterLab would break the line within a word
+        display(Javascript(_ACCESSIBLE))
 
 
 def _explorer(controls: list, draw, picture):
@@ -448,7 +470,8 @@ def editing_desk(muse, image, caption: str = "a cat on a blue background"):
         chosen.clear()
         chosen.update(cells)
         for cell, button in places.items():
-            button.description = "x" if cell in chosen else ""
+            # Without any text a button keeps the old one, and for a screen reader it has no name.
+            button.description = "x" if cell in chosen else "\N{NO-BREAK SPACE}"
 
     def show(words: str) -> None:
         now = drawn[-1]
@@ -456,6 +479,7 @@ def editing_desk(muse, image, caption: str = "a cat on a blue background"):
         for (row, column), button in places.items():
             colour = now[row * f : (row + 1) * f, column * f : (column + 1) * f].reshape(-1, 3).mean(0).astype(int)
             button.style.button_color = "#{:02x}{:02x}{:02x}".format(*colour)
+            button.style.text_color = "black" if colour @ (0.3, 0.6, 0.1) > 128 else "white"  # in dark themes, too
         _show(picture, [now], words)
 
     def draw(_button):
