@@ -26,13 +26,14 @@ KEY := $(CURDIR) $(shell cat pyproject.toml $(CONSTRAINTS) | cksum)
 # Empty while the environment is whole, was made for that, and its Python runs.
 STALE := $(shell [ "`cat "$(STAMP)" 2>/dev/null`" = "$(KEY)" ] && $(RUN) -c '' 2>/dev/null || echo again)
 
-.PHONY: help lab test test-colab demo peers clean install again
+.PHONY: help lab test test-colab browser demo peers clean install again
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
 	@echo "make demo        draw four pictures of a caption into demo.png (DEMO=\"a caption\")"
 	@echo "make test        check the code's form, then run all tests and all notebooks (PARITY=1: also against torch)"
 	@echo "make test-colab  the same with Colab's versions; needs Python 3.13"
+	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
 	@echo "make clean       delete the environments and caches; runs/ and pictures stay"
 	@echo
@@ -75,6 +76,12 @@ test-colab:
 	exit 1; }
 	@$(MAKE) --no-print-directory test VENV=.venv-colab PYTHON="$(COLAB_PYTHON)" CONSTRAINTS=constraints/colab.txt
 
+browser: export HF_HUB_OFFLINE = 1
+browser: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
+browser: $(STAMP) $(VENV)/.browser
+	@mkdir -p .cache/jax && echo '*' > .cache/.gitignore
+	@$(RUN) tests/check_browser.py
+
 # In an environment of its own: nothing else here needs torch or those packages.
 peers:
 	@$(MAKE) --no-print-directory .venv-peers/.peers VENV=.venv-peers
@@ -109,7 +116,7 @@ $(STAMP): $(STALE)
 	if [ -n "$$clear" ]; then \
 	  echo "Making an environment in $(VENV) with `"$(PYTHON)" --version` ..."; \
 	  "$(PYTHON)" -m venv $$clear $(VENV) || { echo "$(PYTHON) could not make $(VENV); see above." >&2; exit 1; }; fi
-	@echo '*' > $(VENV)/.gitignore; rm -f $(VENV)/.installed* $(VENV)/.parity $(VENV)/.peers; touch $(VENV)/.unfinished
+	@echo '*' > $(VENV)/.gitignore; rm -f $(VENV)/.installed* $(VENV)/.parity $(VENV)/.browser $(VENV)/.peers; touch $(VENV)/.unfinished
 	@echo "Installing (about 1.5 GB, a minute or two) ..."
 	@$(RUN) -m pip install -qq --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e '.[notebooks,test]' || { \
 	  echo "Installing failed; the lines above say why. It needs the network once. Then run the same command again." >&2; exit 1; }
@@ -119,6 +126,12 @@ $(VENV)/.parity: $(STAMP)
 	@echo "Installing '$(TORCH)', to compare with (gigabytes, unless it is a CPU build) ..."
 	@$(RUN) -m pip install -qq --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) '$(TORCH)' || { \
 	  echo "Installing torch failed; the lines above say why. Without it: make test" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.browser: $(STAMP)
+	@echo "Installing playwright, which steers Chromium ..."
+	@$(RUN) -m pip install -qq --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) playwright || { \
+	  echo "Installing playwright failed; the lines above say why." >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.peers: $(VENV)/.parity benchmarks/peers.txt
