@@ -26,11 +26,11 @@ LIVES, STEPS_A_LIFE = 21, 3
 CONFIG = TrainConfig(steps=LIVES * STEPS_A_LIFE, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
 
 
-def life(out, seen, most=None):
-    """One process of a training run that saves at every step. It tells `seen` each step that it begins, and after
-    `most` of them waits to be killed."""
+def life(out, seen, most=None, save=-1):
+    """One process of a training run that saves every `save` seconds, or at every step. It tells `seen` each step that
+    it begins, and after `most` of them waits to be killed."""
     minimuse.enable_compilation_cache()
-    training.SAVE_SECONDS, training.LOG_EVERY = -1, 7
+    training.SAVE_SECONDS, training.LOG_EVERY = save, 7
     begun = []
 
     def told(number):
@@ -60,7 +60,7 @@ def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
     whole, killed, seen = tmp_path / "whole", tmp_path / "killed", tmp_path / "seen"
     for out in (whole, killed):
         out.mkdir()
-    undisturbed = context.Process(target=life, args=(whole, tmp_path / "all"))
+    undisturbed = context.Process(target=life, args=(whole, tmp_path / "all", None, 3600))
     undisturbed.start()
 
     rng, torn, checkpoints = random.Random(0), 0, killed / "checkpoints"
