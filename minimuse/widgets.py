@@ -464,7 +464,7 @@ def editing_desk(muse, image, caption: str = "a cat on a blue background"):
     grid = ipywidgets.GridBox(
         list(places.values()), layout=ipywidgets.Layout(grid_template_columns=f"repeat({w}, 2.5em)")
     )
-    picture = ipywidgets.Output()
+    picture = ipywidgets.Output(layout=ipywidgets.Layout(flex="1 1 16em"))  # beside the grid, or below if it is narrow
 
     def choose(cells) -> None:
         chosen.clear()
@@ -504,7 +504,8 @@ def editing_desk(muse, image, caption: str = "a cat on a blue background"):
         buttons[name].on_click(action)
     choose(())
     show("Choose places, say what the whole picture shall show, and draw.")
-    return ipywidgets.VBox([text, seed, rows, columns, ipywidgets.HBox(list(buttons.values())), grid, picture])
+    beside = ipywidgets.HBox([grid, picture], layout=ipywidgets.Layout(flex_flow="row wrap"))
+    return ipywidgets.VBox([text, seed, rows, columns, ipywidgets.HBox(list(buttons.values())), beside])
 
 
 def _span(slider) -> range:
