@@ -108,8 +108,9 @@ class Chapter:
         assert target.evaluate(FOCUSED), f"the focus went elsewhere after {kind} {label}"
 
     def picture(self) -> str:
-        images = self.box.locator("img")
-        return images.get_attribute("src") if images.count() == 1 else ""
+        # At one go: between two questions the picture may be replaced.
+        shown = self.box.locator("img").evaluate_all("images => images.map(image => image.src)")
+        return shown[0] if len(shown) == 1 else ""
 
     def tab_to(self, target) -> None:
         """Go there as one without a mouse does, from the explorer's first control."""
