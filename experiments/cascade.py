@@ -7,7 +7,7 @@ direct, deep       the same with as many weights as both stages of the cascade
 
 All with the same training time, reckoned as steps times MILLISECONDS, so that several can be trained side by side.
 `--time` measures those of this machine. Names of arms after the command run these alone: processes can share the work.
-A GPU needs some minutes for it, two cores a night.
+A GPU needs some minutes for it, two cores many hours.
 """
 
 import dataclasses

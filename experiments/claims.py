@@ -20,7 +20,7 @@ BASE = {
     "no guidance": dict(guidance=0.0),
     "guidance 4": dict(guidance=4.0, ramp=False),
 }
-TWINS = {"autoregressive": {}, "diffusion": {}}
+TWINS = ("autoregressive", "diffusion")
 WORDS = ("not mentioned, constant, t 2", "ruled out in words, ramp, t 2", "negative: the caption with it, ramp, t 2")
 ARMS = (*BASE, *TWINS, "128 px", *WORDS, "inpainting", "mask-free")
 FIRST, CAPTIONS, EDITS = 20_000, 128, 50
@@ -36,7 +36,7 @@ def run(arm: str, seed: int) -> dict:
         return edits.evaluate_mask_free(muse, EDITS, 2 + seed)
     if arm in TWINS:
         muse = Twin.from_pretrained(arm, "tiny", muse)
-    options = (BASE | TWINS).get(arm, {})
+    options = BASE.get(arm, {})
     return dict(options=options) | measured(muse, CAPTIONS, first=FIRST + seed * CAPTIONS, seed=seed, **options)
 
 

@@ -19,7 +19,7 @@ from flax import nnx
 
 from minimuse import modules, transformer
 from minimuse.config import DiffusionConfig, Preset, TransformerConfig, from_dict
-from minimuse.decoding import both_halves, checked, draw_tokens, guide, whole_number
+from minimuse.decoding import both_halves, checked, draw_tokens, guide, other_keys, whole_number
 from minimuse.muse import Muse
 from minimuse.transformer import BaseTransformer, Block, attend
 from minimuse.vqgan import nearest_code
@@ -102,7 +102,7 @@ def sample_autoregressive(graphdef, params, text, negative, keys, options, *, gu
         logits, past = model.step(both, i, past, keys_values, text_mask)
         if guided:
             logits = guide(logits[:batch], logits[batch:], options["guidance"])
-        here = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        here = other_keys(keys, i)
         drawn, _ = draw_tokens(here, logits[:, None], options["token_temperature"], top_k)
         return (drawn[:, 0], past), drawn[:, 0]
 

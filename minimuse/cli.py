@@ -258,7 +258,7 @@ def train(
         out: The run folder; log.jsonl in each stage's folder holds the curves.
         steps: Training steps of this stage; default the preset's. Not for all.
         batch: Pictures a step; default the preset's. Not for all. With --steps 6000 --batch 32 the stage base takes
-            an hour and a half on two cores.
+            an hour and a quarter on two cores.
     """
     from minimuse import stages, training
     from minimuse.config import get_preset
@@ -331,7 +331,7 @@ def evaluate(
             asked facts that are true afterwards, and the others that still are; and the seam of pictures drawn on, of a
             quarter as many; tokenizer: reconstruction of held-out scenes; scorer: how well it reads real renders; all:
             every number that README.md and the notebooks print, into data/results and data/experiments of a clone. That
-            trains the experiments' models, too: a night on two cores. tools/results.py does parts of it.
+            trains the experiments' models, too, which takes many hours on two cores. tools/results.py does parts of it.
         preset: A shipped preset's name, or a checkpoint folder.
         stage: Whose pictures are measured, or whose tokenizer.
         split: Where the captions come from.

@@ -73,6 +73,12 @@ def guide(conditional: jax.Array, unconditional: jax.Array, t: jax.Array) -> jax
     return (1 + t) * conditional - t * unconditional
 
 
+@jax.jit  # one program; operation by operation, a fresh process compiles several
+def other_keys(keys: jax.Array, number) -> jax.Array:
+    """Random keys [B] for another use than `keys` [B]: each folded with the same number, from 0 to 2^32 - 1."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, jnp.asarray(number).astype(jnp.uint32))
+
+
 def both_halves(guided, unguided):
     """Two trees of arrays [B, ...] as one of [2 B, ...]: one batch for the two answers that `guide` takes."""
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), guided, unguided)

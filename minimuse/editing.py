@@ -16,7 +16,7 @@ from flax import nnx
 from PIL import Image
 
 from minimuse.data import to_rgb
-from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, number, whole_number
+from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, number, other_keys, whole_number
 
 # What `edit` does when it is not told otherwise: the paper's own numbers, but for its guidance of 4, which tears what
 # is to stay (`python -m experiments.mask_free`).
@@ -145,7 +145,7 @@ def fill(muse, plan, stage: str, tokens: np.ndarray, prompts: tuple, low: np.nda
     times = h // config.low_grid[0] if stage == "superres" else 1  # fine places a coarse one, along a side
     hidden = tokens[0] == config.codebook_size
     for i, (y, x) in enumerate(windows(hidden, config.grid, max(1, h // times // 2) * times)):
-        own = jax.vmap(jax.random.fold_in, (0, None))(keys, 2**30 + i) if i else keys
+        own = other_keys(keys, 2**30 + i) if i else keys
         part = np.s_[:, y : y + h, x : x + w]
         below = None if low is None else low[:, y // times : (y + h) // times, x // times : (x + w) // times]
         drawn, _ = muse.sample(plan, stage, (text, negative, own), low=below, start=tokens[part])

@@ -21,7 +21,7 @@ from flax import nnx
 
 from minimuse import editing, modules
 from minimuse.config import SampleConfig, VQGANConfig, from_dict
-from minimuse.decoding import ORDERS, Trace, checked, is_whole, sample_tokens, whole_number
+from minimuse.decoding import ORDERS, Trace, checked, is_whole, other_keys, sample_tokens, whole_number
 from minimuse.files import whole
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
@@ -46,9 +46,7 @@ def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array)
     return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
 
 
-# Compiled as one: operation by operation, a fresh process compiles a program for each.
-_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B]
-_another = jax.jit(jax.vmap(jax.random.fold_in, (0, None)), static_argnums=1)  # keys [B] and one number -> keys [B]
+_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
 
 
 class Generation(NamedTuple):
@@ -308,7 +306,7 @@ class Muse:
         """
         (text, negative, keys), (numbers, static) = prompts, plan.stages[stage]
         if stage == "superres":  # each stage draws of its own, whatever the other does
-            keys = _another(keys, 2**31)
+            keys = other_keys(keys, np.uint32(2**31))
         low, start = (None if x is None else jnp.asarray(x).reshape(len(keys), -1) for x in (low, start))
         weights = self.graphdefs[stage], self.params[stage]
         return sample_tokens(*weights, text, negative, keys, numbers, low, start, trace=bool(trace), **static)

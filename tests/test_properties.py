@@ -320,7 +320,11 @@ def test_a_damaged_config_json_is_explained(micro_folder, tmp_path_factory, name
     place = values[inside[0]] if inside else values
     place[last] = value
     (folder / "config.json").write_text(json.dumps(values if name else value))
-    refused(lambda: muse.Muse.from_pretrained(folder), ValueError, FileNotFoundError)
+    made, told = refused(lambda: muse.Muse.from_pretrained(folder), ValueError, FileNotFoundError)
+    if told is None:
+        assert made.generate("a cat", steps=1).dtype == np.uint8  # what is taken is not found out later
+    if not name or (isinstance(value, str) and name != "text"):
+        assert told is not None
 
 
 # --- command lines ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
     python tools/results.py --measure              all of it, some minutes on two cores
     python tools/results.py --measure tokenizer    one of it
-    python tools/results.py --experiments          the experiments that notebooks show, too: a night, or some on a GPU
+    python tools/results.py --experiments          the experiments that notebooks show, too; hours, as some train
     python tools/results.py --experiments race     one of these
 
 Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
