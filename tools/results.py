@@ -216,7 +216,7 @@ Fidelity is the share of captions of which every asked fact is true in the pictu
   {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
 - `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
   compilation cache.
-- The base transformer trains at {trains["steps a second"]:.1f} steps of {trains["batch"]} pictures a second, which is
+- The base transformer trains at {trains["steps a second"]:.2g} steps of {trains["batch"]} pictures a second, which is
   {trains["image tokens a second"]:,} image tokens, and {percent(trains["share of the peak"])} of what one large matrix
   product reaches on the same machine ({trains["peak gigaflops a second"]:.0f} gigaflops a second).
 - At the paper's size (`muse-3b`, {sizes["base"] / 1000:.1f} and {sizes["superres"] / 1000:.1f} billion weights at
