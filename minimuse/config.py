@@ -59,6 +59,7 @@ class TransformerConfig:
     text_width: int = 192  # width of the text encoder's output
     text_length: int = 32  # S at most, text tokens
     attention: str = "plain"  # how it is computed: "plain", "xla" or "cudnn", see transformer.attend
+    remat: str = "dots"  # what of a layer is computed again in the backward pass, a name in transformer.REMAT
     window: int = 0  # places a side of a window of multi-axis attention; 0: every token attends to all
 
 

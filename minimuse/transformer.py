@@ -20,6 +20,14 @@ from minimuse.config import SuperresConfig, TransformerConfig
 # all but drowns them (tests/test_transformer.py compares the two).
 START = 0.5
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss apart
+# What of a layer is kept for its backward pass; the rest is computed again. Keeping what the matrix products gave needs
+# less memory than keeping all, and on a CPU it is faster than either keeping all (too much to write) or nothing (too
+# much to compute again).
+REMAT = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> modules.Linear:
@@ -174,6 +182,9 @@ class BaseTransformer(nnx.Module):
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         d, (h, w) = config.width, config.grid
         self.grid, self.mask_id, self.window = config.grid, config.codebook_size, config.window
+        self.remat = config.remat
+        if config.remat not in REMAT:
+            raise ValueError(f"There is no remat {config.remat!r}; there are {', '.join(REMAT)}.")
         if config.window and (h % config.window or w % config.window or config.heads % 2):
             raise ValueError(
                 f"Multi-axis attention parts {h} x {w} tokens into windows of {config.window} x {config.window}, and "
@@ -226,9 +237,7 @@ class BaseTransformer(nnx.Module):
     def through_blocks(self, x: jax.Array, keys_values: tuple, text_mask: jax.Array) -> jax.Array:
         """x [B, N, D] through every layer, [B, N, D]."""
 
-        # Keep what the matrix products gave, recompute the rest: less memory than storing all, and faster on a CPU
-        # than either storing all (too much to write) or nothing (too much to compute again).
-        @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+        @functools.partial(jax.checkpoint, policy=REMAT[self.remat])
         def layer(x, inputs):
             block, (keys, values) = inputs
             return block(x, keys, values, text_mask), None

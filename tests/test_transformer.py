@@ -181,6 +181,25 @@ def test_ways_of_attention_agree_and_another_is_refused(model):
         transformer.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
 
 
+def test_remat_changes_memory_and_not_gradients():
+    config, found = dataclasses.replace(SMALL, depth=8), {}
+    params = random_weights("base", config)[1]
+    train = TrainConfig(steps=1, batch=3)
+    batch = dict(zip(("tokens", "text", "text_mask"), inputs()))
+    for remat in transformer.REMAT:
+        own = dataclasses.replace(config, remat=remat)
+        loss = functools.partial(transformer.transformer_loss, weights.abstract("base", own)[0], own, train)
+        program = jax.jit(jax.grad(loss, has_aux=True)).lower(params, jax.random.key(0), batch).compile()
+        grads = program(params, jax.random.key(0), batch)[0]
+        found[remat] = program.memory_analysis().temp_size_in_bytes, grads
+    assert found["none"][0] > found["dots"][0] > found["full"][0]
+    for remat in ("none", "full"):
+        for one, other in zip(*(jax.tree.leaves(found[name][1]) for name in (remat, "dots"))):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    with pytest.raises(ValueError, match="no remat 'some'; there are none, dots, full"):
+        weights.abstract("base", dataclasses.replace(SMALL, remat="some"))
+
+
 @pytest.mark.parametrize("stage", ["base", "superres"])
 def test_it_computes_in_the_type_of_its_weights(stage):
     """bfloat16 weights: no matrix product in float32, the loss nearly the same, gradients for float32 weights."""
