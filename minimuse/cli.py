@@ -244,6 +244,8 @@ def train(
     out: Path = Path("runs/tiny"),
     steps: int | None = None,
     batch: int | None = None,
+    mesh: tuple[int, int] | None = None,
+    processes: str | None = None,
 ) -> None:
     """Train one stage, or all in order. The same command resumes what was stopped or killed.
 
@@ -259,9 +261,14 @@ def train(
         steps: Training steps of this stage; default the preset's. Not for all.
         batch: Pictures a step; default the preset's. Not for all. With --steps 6000 --batch 32 the stage base takes
             an hour and a quarter on two cores.
+        mesh: Devices along data (each its part of the batch) and along fsdp (each its part of the weights, too); 0: all
+            that are left. Default the preset's, for most 0 1. A run may be resumed on another mesh.
+        processes: For several hosts, with the same command on each: auto on TPU pods and under Slurm, else
+            ADDRESS:PORT,COUNT,INDEX with the address of process 0. All must see one folder --out.
     """
-    from minimuse import stages, training
     from minimuse.config import get_preset
+    from minimuse.mesh import make_mesh
+    from minimuse.processes import start, wait_for_all
 
     settings = get_preset(preset)
     stages_asked = ALL if stage == "all" else (stage,)
@@ -276,12 +283,23 @@ def train(
     if changes:
         own = dataclasses.replace(settings.train[stage], **changes)
         settings = dataclasses.replace(settings, train=settings.train | {stage: own})
+    if mesh:
+        settings = dataclasses.replace(settings, mesh=mesh)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
+    if processes:
+        start(processes)
+    for name in stages_asked:  # what does not fit is told now, not when the stages before it are done
+        for phase in (name, f"{name}_adversarial"):
+            if phase in settings.train:
+                make_mesh(settings.mesh, settings.train[phase])
+    from minimuse import stages, training
+
     out.mkdir(parents=True, exist_ok=True)
     try:
         for name in stages_asked:
             stages.TRAIN[name](settings, out)
+            wait_for_all()  # the next stage reads what the first process has written
     except training.Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)

@@ -151,6 +151,7 @@ class Preset:
     superres: SuperresConfig = SuperresConfig()
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
+    mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp in training, 0: all that are left; see mesh.py
 
 
 PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
@@ -179,6 +180,7 @@ def paper_preset(name: str, base: dict, superres: dict) -> Preset:
         superres=SuperresConfig(**LARGE, **fine, **superres),
         sampling=SampleConfig(steps=(24, 8), text_length=77),
         train=dict(base=PAPER, superres=PAPER),
+        mesh=(1, 0),  # training holds 16 bytes a weight or more, too much for most single devices
     )
 
 

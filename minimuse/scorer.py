@@ -234,11 +234,13 @@ def training_picture(index: int) -> tuple[np.ndarray, Scene | None, tuple]:
     return np.asarray(canvas), scene.background, kept
 
 
-def training_batch(step: int, batch: int) -> dict:
-    """images uint8 [B, 64, 64, 3] · classes int [B, 8, 8] · centres [B, 8, 8, 2] · background int [B], -1: any."""
+def training_batch(step: int, batch: int, rows: slice = slice(None)) -> dict:
+    """images uint8 [B, 64, 64, 3] · classes int [B, 8, 8] · centres [B, 8, 8, 2] · background int [B], -1: any; the
+    rows of these that are asked for."""
     names = {name: i for i, name in enumerate(sprites())}
-    pictures = [training_picture(i) for i in range(step * batch, (step + 1) * batch)]
-    classes, centres = np.full((batch, GRID, GRID), len(names)), np.zeros((batch, GRID, GRID, 2), np.float32)
+    pictures = [training_picture(i) for i in range(step * batch, (step + 1) * batch)[rows]]
+    classes = np.full((len(pictures), GRID, GRID), len(names))
+    centres = np.zeros((len(pictures), GRID, GRID, 2), np.float32)
     for b, (_, _, items) in enumerate(pictures):
         for item in items:
             x, y = (v / CELL for v in item.centre)

@@ -19,6 +19,8 @@ from minimuse import adversarial, modules, scenes, training, transformer, vqgan
 from minimuse.config import AdversarialConfig, Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
+from minimuse.mesh import make_mesh, place
+from minimuse.processes import first_alone, is_first, to_host
 from minimuse.t5 import TextEncoder
 from minimuse.weights import (
     FORMAT,
@@ -39,12 +41,14 @@ def fingerprint(*trees) -> str:
     """A few letters that tell these weights (or settings) from others."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(trees):
-        found.update(leaf.encode() if isinstance(leaf, str) else np.asarray(leaf).tobytes())
+        found.update(leaf.encode() if isinstance(leaf, str) else to_host(leaf).tobytes())
     return found.hexdigest()[:12]
 
 
 def describe(out: Path, preset: Preset, stage: str, config) -> None:
     """Add a finished stage to the run folder's config.json."""
+    if not is_first():
+        return
     path = out / "config.json"
     values = json.loads(path.read_text()) if path.is_file() else dict(format=FORMAT, preset=preset.name)
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
@@ -76,21 +80,21 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
     config, train, second = getattr(preset, stage), preset.train[stage], preset.train.get(f"{stage}_adversarial")
     graphdef, params = init(stage, config, train.seed)
 
-    def batch_at(step):
-        drawn = tokenizer_scenes(range(step * train.batch, (step + 1) * train.batch), train.seed)
+    def batch_at(step, rows=slice(None)):
+        drawn = tokenizer_scenes(range(step * train.batch, (step + 1) * train.batch)[rows], train.seed)
         images = scenes.render_batch(drawn, config.image_size)
-        return dict(images=images, quantize=np.full(train.batch, step >= train.quantize_start))
+        return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
 
     update = functools.partial(vqgan.update_codes, config)
     step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
     state = training.init_state(params, train, **vqgan.codebook_state(config))
-    state = training.fit(out / stage, step, state, batch_at, train, model=dataclasses.asdict(config))
+    state = training.fit(out / stage, step, state, batch_at, train, preset.mesh, model=dataclasses.asdict(config))
     params = state["ema"]
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
         codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
         begun = train.steps * train.batch  # the scenes before this one were the first phase's
-        params = adversarial_phase(config, second, begun, params, codes, out / f"{stage}_adversarial")
+        params = adversarial_phase(config, second, begun, params, codes, out / f"{stage}_adversarial", preset.mesh)
     save_weights(out / f"{stage}.safetensors", params)
     describe(out, preset, stage, config)
 
@@ -107,7 +111,15 @@ def piece_around(scene: scenes.Scene, image: np.ndarray, size: int, step: int, r
     return image[y : y + size, x : x + size]
 
 
-def adversarial_phase(config: VQGANConfig, second: AdversarialConfig, first: int, params: dict, codes: dict, out: Path):
+def adversarial_phase(
+    config: VQGANConfig,
+    second: AdversarialConfig,
+    first: int,
+    params: dict,
+    codes: dict,
+    out: Path,
+    mesh: tuple[int, int] = (0, 1),
+) -> dict:
     """Train a tokenizer's weights on, against a discriminator, with checkpoints in `out`; returns the new weights.
 
     first  number of the first scene
@@ -115,14 +127,14 @@ def adversarial_phase(config: VQGANConfig, second: AdversarialConfig, first: int
     """
     from minimuse.scorer import shipped_scorer
 
-    def batch_at(step):
-        drawn = tokenizer_scenes(range(first + step * second.batch, first + (step + 1) * second.batch), second.seed)
-        images = scenes.render_batch(drawn, config.image_size)
-        if second.crop:
-            rng = random.Random(f"crop/{second.seed}/{step}")
-            pairs = zip(drawn, images)
-            images = np.stack([piece_around(*pair, second.crop, config.factor, rng) for pair in pairs])
-        return dict(images=images)
+    def batch_at(step, rows=slice(None)):
+        numbers = range(first + step * second.batch, first + (step + 1) * second.batch)
+        if not second.crop:
+            return dict(images=scenes.render_batch(tokenizer_scenes(numbers[rows], second.seed), config.image_size))
+        drawn, rng = tokenizer_scenes(numbers, second.seed), random.Random(f"crop/{second.seed}/{step}")
+        pairs = zip(drawn, scenes.render_batch(drawn, config.image_size))
+        # One generator for the whole batch, so all of it is cut, whoever asks.
+        return dict(images=np.stack([piece_around(*pair, second.crop, config.factor, rng) for pair in pairs])[rows])
 
     update = functools.partial(vqgan.update_codes, config) if codes else None
     graphdef = modules.abstract(vqgan.VQGAN, config)[0]
@@ -130,7 +142,7 @@ def adversarial_phase(config: VQGANConfig, second: AdversarialConfig, first: int
     state = adversarial.init_state(params, second, **codes)
     # A second phase goes with the first phase that it was begun from, and with no other.
     about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
-    return adversarial.weights(training.fit(out, step, state, batch_at, second, **about))
+    return adversarial.weights(training.fit(out, step, state, batch_at, second, mesh, **about))
 
 
 def train_decoder(preset: Preset, out: Path) -> None:
@@ -145,7 +157,7 @@ def train_decoder(preset: Preset, out: Path) -> None:
     print(f"The decoder has grown; its layers {', '.join(map(str, new))} are new and add nothing yet.")
     phases = [preset.train[name] for name in (first, f"{first}_adversarial") if name in preset.train]
     begun = sum(phase.steps * phase.batch for phase in phases)  # the scenes before this one were the tokenizer's
-    params = adversarial_phase(config, train, begun, params | dict(decoder=decoder), {}, out / stage)
+    params = adversarial_phase(config, train, begun, params | dict(decoder=decoder), {}, out / stage, preset.mesh)
     save_weights(out / f"{stage}.safetensors", params["decoder"])
     describe(out, preset, stage, config)
 
@@ -249,19 +261,22 @@ def train_twin(preset: Preset, out: Path, name: str) -> None:
 def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> None:
     """start(codebook [K, code_dim]) -> fresh params; loss(params, key, batch) as for training.make_step."""
     train, drawn = preset.train[stage], stage if stage in TOKENIZERS else "base"
-    cache, made_from = token_cache(preset, out, caches or out, drawn)
+    with first_alone():  # makes them, and the others load them
+        cache, made_from = token_cache(preset, out, caches or out, drawn)
     params = start(np.asarray(load_tokenizer(preset, out, TOKENIZERS[drawn])[1]["codebook"]))
     params = transformer.start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
 
-    def batch_at(step):
-        return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))
+    def batch_at(step, rows=slice(None)):
+        return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed))[rows])
 
     state = training.fit(
         out / stage,
         training.make_step(loss, train),
-        training.init_state(params, train),
+        # Placed before averages and sums are made, as these are too much for one device where weights are many.
+        training.init_state(place(params, make_mesh(preset.mesh, train)), train),
         batch_at,
         train,
+        preset.mesh,
         model=dataclasses.asdict(config),
         cache=made_from,  # tokens of another tokenizer mean something else: such a run must not be resumed
     )
@@ -288,11 +303,14 @@ def train_scorer(preset: Preset, out: Path) -> None:
         training.init_state(params, train),
         functools.partial(scorer.training_batch, batch=train.batch),
         train,
+        preset.mesh,
         model=dataclasses.asdict(config),
     )
     folder = out / "scorer-weights"
     folder.mkdir(exist_ok=True)
     save_weights(folder / "scorer.safetensors", state["ema"])
+    if not is_first():
+        return
     values = dict(format=FORMAT, scorer=dataclasses.asdict(config), trained=dataclasses.asdict(train))
     write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
     values["reads"] = evaluation.evaluate_scorer(scorer.Scorer.from_pretrained(folder), n=min(1200, train.steps))

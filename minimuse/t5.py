@@ -21,6 +21,7 @@ from flax import nnx, traverse_util
 from minimuse import modules
 from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import write_arrays, write_text
+from minimuse.processes import is_first, to_host
 
 # What T5's config.json leaves out means this; v1.0 folders leave out most of it.
 DEFAULTS = dict(
@@ -304,17 +305,19 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
 def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
     """Write a whole T5 (params of `text_training.T5`) as `transformers.T5ForConditionalGeneration` reads it.
 
-    Weights are stored in float16; a file is written whole or not at all.
+    Weights are stored in float16; a file is written whole or not at all, and by the first of several processes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
     for path, value in traverse_util.flatten_dict(params).items():
-        key, value = _hf_name(path), np.asarray(value, np.float16)
+        key, value = _hf_name(path), to_host(value).astype(np.float16)
         if path[-1] == "kernel":
             value = value.swapaxes(-1, -2)
         pairs = [(key.format(i), v) for i, v in enumerate(value)] if "{}" in key else [(key, value)]
         arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
+    if not is_first():
+        return
     about = dict(architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
     about |= dict(dtype="float32", pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, dropout_rate=0.0)
     write_arrays(folder / "model.safetensors", arrays, {"format": "pt"})

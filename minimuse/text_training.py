@@ -26,6 +26,7 @@ from flax import nnx
 from minimuse import corpus, modules, training
 from minimuse.config import Preset, T5Config, TrainConfig
 from minimuse.files import write_text
+from minimuse.processes import first_alone, is_first
 from minimuse.scenes import fill_frame, sprites
 from minimuse.t5 import Stack, T5Encoder, save_t5
 
@@ -229,20 +230,24 @@ def stage(preset: Preset, train: TrainConfig, out: Path | str, model: T5Config =
     The T5 is the same for every preset; they differ in `train` alone. Run again after an interruption, it goes on
     where it was.
     """
-    del preset
     from tokenizers import Tokenizer
 
     folder = Path(out) / "text"
-    if not (folder / "tokenizer.json").is_file():
-        save_tokenizer(folder, make_tokenizer())
+    with first_alone():
+        if not (folder / "tokenizer.json").is_file():
+            save_tokenizer(folder, make_tokenizer())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = dataclasses.replace(model, vocab_size=tokenizer.get_vocab_size())
     graphdef, state = nnx.split(T5(config, rngs=nnx.Rngs(train.seed)))
     step = training.make_step(functools.partial(pretrain_loss, graphdef), train)
     state = training.init_state(nnx.to_pure_dict(state), train)
-    batch_at = lambda i: text_batch(tokenizer, i, train)  # noqa: E731
-    state = training.fit(folder, step, state, batch_at, train, model=dataclasses.asdict(config))
+
+    def batch_at(i, rows=slice(None)):  # one generator draws a whole batch; it is quick
+        return {name: value[rows] for name, value in text_batch(tokenizer, i, train).items()}
+
+    state = training.fit(folder, step, state, batch_at, train, preset.mesh, model=dataclasses.asdict(config))
     save_t5(folder, config, state["ema"])
     held_out = held_out_loss(graphdef, state["ema"], tokenizer, train)
-    write_text(folder / "held_out.json", json.dumps(held_out) + "\n")
+    if is_first():
+        write_text(folder / "held_out.json", json.dumps(held_out) + "\n")
     return held_out

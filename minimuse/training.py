@@ -27,6 +27,8 @@ import optax
 
 from minimuse.config import TrainConfig
 from minimuse.files import write_text
+from minimuse.mesh import like, make_mesh, spread
+from minimuse.processes import any_process, first_alone, is_first
 
 SAVE_SECONDS = 40  # a kill loses at most this much work, and the time of one save
 LOG_EVERY = 20  # steps a line of the log
@@ -102,7 +104,8 @@ def gradients(loss_fn: Callable, parts: int, params: dict, key: jax.Array, batch
         return of(batch, key)
     if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % parts}):
         raise ValueError(f"A batch of {wrong[0]} does not part into {parts} of one size.")
-    batch = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    # A part is every `parts`-th row: on a mesh each device then computes rows of its own in every part.
+    batch = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
     keys = jax.random.split(key, parts)
     like = jax.eval_shape(of, jax.tree.map(lambda x: x[0], batch), keys[0])
     if any(value.ndim for value in like[1].values()):
@@ -199,7 +202,8 @@ class Checkpoints:
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells every save, and an error many times
         self.args, self.folder, self.since_path = ocp.args, out / "checkpoints", out / "since.json"
-        self._clear()
+        if is_first():
+            self._clear()
         # With the handler named it need not guess from what it finds, where something is missing.
         self.manager = ocp.CheckpointManager(
             self.folder,
@@ -245,7 +249,8 @@ class Checkpoints:
         with self._writing():
             self.manager.wait_until_finished()  # for the save before this one
             kept = {n: rows for n, rows in self._since().items() if int(n) in self.manager.all_steps()}
-            write_text(self.since_path, json.dumps(kept | {str(number): rows}))
+            if is_first():
+                write_text(self.since_path, json.dumps(kept | {str(number): rows}))
             self.manager.save(number, args=self.args.StandardSave(state))
 
     def _since(self) -> dict[str, list[dict]]:
@@ -257,10 +262,10 @@ class Checkpoints:
         One that is damaged or has other sizes than `state` is told, passed over, and deleted: it would be in the way.
         ValueError if that leaves none.
         """
-        like, refused = jax.tree.map(np.asarray, state), {}
+        wanted, refused = jax.tree.map(like, state), {}
         for number in sorted(self.manager.all_steps(), reverse=True):
             try:
-                found = self._restore(number, like)
+                found = self._restore(number, wanted)
             except MemoryError:  # says nothing of the checkpoint
                 raise
             except Exception as error:  # orbax, tensorstore and JSON have a class of their own for every damage
@@ -279,13 +284,13 @@ class Checkpoints:
             )
         return 0, state, []
 
-    def _restore(self, number: int, like: dict) -> dict:
-        found = self.manager.restore(number, args=self.args.StandardRestore(like))
+    def _restore(self, number: int, wanted: dict) -> dict:
+        found = self.manager.restore(number, args=self.args.StandardRestore(wanted))
         # orbax itself gives back whatever shape it finds.
-        for (path, wanted), given in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(found), strict=True):
-            if wanted.shape != given.shape:
+        for (path, leaf), given in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
+            if leaf.shape != given.shape:
                 name = jax.tree_util.keystr(path)
-                raise ValueError(f"state{name} has shape {given.shape}, expected {wanted.shape}")
+                raise ValueError(f"state{name} has shape {given.shape}, expected {leaf.shape}")
         if found["step"] != number:
             raise ValueError(f"it was written after step {found['step']}")
         return found
@@ -297,23 +302,38 @@ def _short(error: Exception) -> str:
     return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")
 
 
-def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config: TrainConfig, **settings) -> dict:
+def fit(
+    out: Path | str,
+    step: Callable,
+    state: dict,
+    batch_at: Callable,
+    config: TrainConfig,
+    mesh: tuple[int, int] = (0, 1),
+    **settings,
+) -> dict:
     """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
 
     out        folder for checkpoints/, since.json, log.jsonl, settings.json and machine.json
     step       from make_step
-    batch_at   step number -> dict of arrays [B, ...], a pure function
+    batch_at   step number -> dict of arrays [B, ...], a pure function; of several processes each asks for its rows
+               alone, batch_at(step, rows=slice)
+    mesh       devices along data and along fsdp, see mesh.py
     settings   what else must be the same when the run is resumed (model sizes, say)
 
     Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped). A checkpoint that is damaged
-    is told and passed over (ValueError if there is no other); OSError if one cannot be written.
+    is told and passed over (ValueError if there is no other); OSError if one cannot be written. A run may be resumed on
+    another mesh. Of several processes the first writes; all must see the same `out`.
     """
     from tqdm.auto import tqdm
 
+    step, state, batch_at = spread(make_mesh(mesh, config), step, state, batch_at, config.batch)
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
-    write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
+    with first_alone():
+        _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
+    writes = is_first()
+    if writes:
+        write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
     asked_to_stop = []
     with contextlib.ExitStack() as stack:
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -329,10 +349,12 @@ def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config
         written = log_path.read_text().splitlines(True) if start and log_path.is_file() else []
         lines = [line for line in written if line.endswith("}\n")]
         lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
-        write_text(log_path, "".join(lines))
+        if writes:
+            write_text(log_path, "".join(lines))
         seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
-        log = stack.enter_context(open(log_path, "a"))
-        bar = stack.enter_context(tqdm(total=config.steps, initial=start, unit="step", desc=out.name))
+        log = stack.enter_context(open(log_path if writes else os.devnull, "a"))
+        bar = tqdm(total=config.steps, initial=start, unit="step", desc=out.name, disable=not writes)
+        stack.enter_context(bar)
         saved, begun = time.monotonic(), time.monotonic() - seconds
 
         for i in range(start, config.steps):
@@ -345,10 +367,12 @@ def fit(out: Path | str, step: Callable, state: dict, batch_at: Callable, config
                 log.flush()
                 bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
             bar.update()
-            due = time.monotonic() - saved > SAVE_SECONDS
-            if due or asked_to_stop or i + 1 == config.steps:
+            due, stop = time.monotonic() - saved > SAVE_SECONDS, bool(asked_to_stop)
+            if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so it is done now and then
+                due, stop = any_process(due, stop) if (i + 1) % LOG_EVERY == 0 else (False, False)
+            if due or stop or i + 1 == config.steps:
                 checkpoints.save(i + 1, state, since)
                 saved = time.monotonic()
-            if asked_to_stop:
+            if stop:
                 raise Stopped(f"Stopped at step {i + 1} of {config.steps}, saved; the same command resumes.")
     return state

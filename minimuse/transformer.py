@@ -15,6 +15,7 @@ from flax import nnx
 
 from minimuse import masking, modules
 from minimuse.config import SuperresConfig, TransformerConfig
+from minimuse.mesh import rows_apart
 
 # Size of token and position vectors before training. The usual 0.02 is a tenth of what a fresh layer adds to it, which
 # all but drowns them (tests/test_transformer.py compares the two).
@@ -240,7 +241,7 @@ class BaseTransformer(nnx.Module):
         @functools.partial(jax.checkpoint, policy=REMAT[self.remat])
         def layer(x, inputs):
             block, (keys, values) = inputs
-            return block(x, keys, values, text_mask), None
+            return rows_apart(block(rows_apart(x), keys, values, text_mask)), None
 
         if self.window:
             x = to_windows(x, self.grid, self.window)
@@ -286,7 +287,7 @@ class SuperresTransformer(BaseTransformer):
         if low.shape[1] != h * w:
             raise ValueError(f"This transformer was made for {h} x {w} low-resolution tokens; it got {low.shape[1]}.")
         x = self.low_embed(low) + self.low_positions()
-        x, _ = jax.lax.scan(lambda x, block: (block(x), None), x, self.low_blocks)
+        x, _ = jax.lax.scan(lambda x, block: (rows_apart(block(rows_apart(x))), None), x, self.low_blocks)
         return self.low_norm(x) + self.low_positions()
 
     def condition(self, text: tuple[jax.Array, jax.Array], low: jax.Array | None = None) -> tuple[tuple, jax.Array]:

@@ -11,6 +11,7 @@ from flax import nnx, traverse_util
 from minimuse import modules
 from minimuse.config import SuperresConfig, TransformerConfig, VQGANConfig, data_dir
 from minimuse.files import write_arrays
+from minimuse.processes import is_first, to_host
 from minimuse.transformer import BaseTransformer, SuperresTransformer
 from minimuse.vqgan import VQGAN, Decoder
 
@@ -46,9 +47,13 @@ def _flat(params: dict) -> dict:
 
 
 def save_weights(path: Path | str, params: dict, metadata: dict | None = None) -> None:
-    """A nested dict of arrays as float16 safetensors, with dotted keys; written whole or not at all."""
-    arrays = {key: np.asarray(value, np.float16) for key, value in _flat(params).items()}
-    write_arrays(path, arrays, {k: str(v) for k, v in (metadata or {}).items()})
+    """A nested dict of arrays as float16 safetensors, with dotted keys; written whole or not at all.
+
+    Of several processes all must call it; the first writes.
+    """
+    arrays = {key: to_host(value).astype(np.float16) for key, value in _flat(params).items()}
+    if is_first():
+        write_arrays(path, arrays, {k: str(v) for k, v in (metadata or {}).items()})
 
 
 def load_weights(path: Path | str, like: dict) -> dict:

@@ -67,6 +67,8 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["edit", "nowhere.png", "a cat"], "nowhere.png"),
         (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "give one of both"),
         (["generate", "a cat", "--superres-steps", "4"], "--superres-steps is for a checkpoint with super-resolution"),
+        (["train", "base", "--preset", "micro", "--mesh", "3", "1"], "A mesh of 3 x 1 devices does not fit the 1"),
+        (["train", "base", "--preset", "micro", "--processes", "a:1,2,2"], "Of 2 processes the last has the index 1"),
         (["train", "base", "--preset", "micro"], "Train it first: python -m minimuse train tokenizer --preset micro"),
         (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
     ],

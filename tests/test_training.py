@@ -178,8 +178,8 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     whole, parts = (training.gradients(mean_loss, n, params, key, batch) for n in (1, 2))
     np.testing.assert_allclose(parts[0]["a"]["kernel"], whole[0]["a"]["kernel"], rtol=1e-6)
     np.testing.assert_allclose(parts[1]["loss"], whole[1]["loss"], rtol=1e-6)
-    halves = batch["x"].reshape(2, -1).max(-1)
-    np.testing.assert_allclose(parts[1]["most"], halves.mean(), rtol=1e-6)  # metrics are the mean over the parts
+    halves = [batch["x"][i::2].max() for i in range(2)]
+    np.testing.assert_allclose(parts[1]["most"], np.mean(halves), rtol=1e-6)  # metrics are the mean over the parts
     with pytest.raises(ValueError, match="A batch of 4 does not part into 3"):
         training.gradients(mean_loss, 3, params, key, batch)
     with pytest.raises(ValueError, match="set accumulate to 1"):
