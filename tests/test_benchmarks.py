@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import paper_sizes, peers, superres
+from benchmarks import mesh, paper_sizes, peers, superres
 from benchmarks.flops import condition_flops, forward_flops, looks, pass_flops
 from benchmarks.peers import OURS, Contender
 from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig, paper_preset
@@ -102,6 +102,11 @@ def test_flops_of_super_resolution_by_hand():
     assert pass_flops(config, 3) == 2 * 4 * (token + 2 * 2 + 2 * 5)
     text, low = 3 * (4 * 4 + 4 * 2 + 2 * 4), 2 * 6 + 2 * 2 + 2 * (2 * 3) + 2 * (1 * 2) + 2 * 4
     assert condition_flops(config, 3) == 2 * (text + low)
+
+
+def test_meshes_that_are_timed():
+    assert mesh.shapes(1) == [(1, 1)]
+    assert mesh.shapes(4) == mesh.shapes(6) == [(1, 1), (2, 1), (1, 2), (4, 1), (1, 4), (2, 2)]
 
 
 def test_paper_sizes_are_near_the_papers():
