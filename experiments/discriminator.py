@@ -30,7 +30,8 @@ def run(arm: str, seed: int) -> dict:
             control = dataclasses.replace(SECOND, adversarial=0.0, seed=seed)
             folder = RUNS / "discriminator" / f"control-{seed}"
             config, first = getattr(PRESET, STAGE), PRESET.train[STAGE]
-            params = stages.adversarial_phase(config, control, first.steps * first.batch, params, {}, folder)
+            begun = first.steps * first.batch
+            params = stages.adversarial_phase(PRESET, config, control, begun, params, {}, folder)
         muse = Muse(muse.text, muse.configs, muse.params | {STAGE: params}, muse.sampling, muse.text_name)
     return evaluate_tokenizer(muse, "superres", n=PICTURES)
 

@@ -222,6 +222,7 @@ def edit(
 
 
 ALL = ("text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder")
+TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")
 Stage = Literal[
     "text",
     "scorer",
@@ -236,15 +237,50 @@ Stage = Literal[
 ]
 
 
+def _to_train(preset, stage: Stage, given: dict) -> tuple:
+    """The preset with the options that were given in the place of its own, and the names of the stages to train."""
+    names, needed = (stage,), (stage,)
+    if stage == "all":
+        # A T5 trained here knows the words of the scenes alone; for other pictures it is the preset's.
+        without = ("text",) if given.keys() & {"data", "text"} else ()
+        names = tuple(name for name in ALL if name in preset.train and name not in without)
+        needed = ("tokenizer", "base")
+    if missing := [name for name in needed if name not in preset.train]:
+        there = ", ".join(preset.train)
+        raise ValueError(f"Preset {preset.name} does not say how to train {missing[0]}; it does so for {there}.")
+    if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
+        raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
+    if wrong := [name for name in ("steps", "batch", "accumulate") if given.get(name, 1) < 1]:
+        raise ValueError(f"--{wrong[0]} must be 1 or more; it was {given[wrong[0]]}.")
+    of_stage, computing, run = (
+        {name: given[name] for name in group if name in given}
+        for group in (("steps", "batch"), ("dtype", "accumulate"), ("mesh", "save_seconds"))
+    )
+    if of_stage and stage == "all":
+        raise ValueError("--steps and --batch are for one stage; every stage of all has its own.")
+    if computing and not set(names) & set(TRANSFORMERS):
+        raise ValueError(f"--dtype and --accumulate are for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
+    changes = {name: of_stage | (computing if name in TRANSFORMERS else {}) for name in names}
+    train = {name: dataclasses.replace(preset.train[name], **values) for name, values in changes.items()}
+    run = dataclasses.replace(preset.run, **run)
+    data = given.get("data", preset.data)
+    return dataclasses.replace(preset, train=preset.train | train, run=run, data=data), names
+
+
 def train(
     stage: Positional[Stage],
     /,
     *,
     preset: str = "tiny",
     out: Path = Path("runs/tiny"),
+    data: str | None = None,
+    text: str | None = None,
     steps: int | None = None,
     batch: int | None = None,
+    dtype: Literal["float32", "bfloat16"] | None = None,
+    accumulate: int | None = None,
     mesh: tuple[int, int] | None = None,
+    save_seconds: float | None = None,
     processes: str | None = None,
 ) -> None:
     """Train one stage, or all in order. The same command resumes what was stopped or killed.
@@ -255,14 +291,22 @@ def train(
         stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
             superres_tokenizer: VQGAN; base and superres: the masked transformers; superres_decoder: a larger decoder
             behind the same tokens; autoregressive and diffusion: what Muse is compared with (baselines.py); all: all
-            of Muse, without scorer and baselines.
+            of Muse that the preset trains, without scorer and baselines.
         preset: Sizes and training settings, by name.
         out: The run folder; log.jsonl in each stage's folder holds the curves.
+        data: Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data
+            set of the Hugging Face Hub. Default the emoji scenes.
+        text: The frozen text encoder, a folder or a Hub name such as google/flan-t5-base; default the preset's.
         steps: Training steps of this stage; default the preset's. Not for all.
         batch: Pictures a step; default the preset's. Not for all. With --steps 6000 --batch 32 the stage base takes
             an hour and a quarter on two cores.
+        dtype: What the transformers compute in; default the preset's. bfloat16 is for TPUs and for GPUs that have it
+            (not the T4); weights and their averages stay float32.
+        accumulate: Parts that a transformer's batch is computed in, one after another, where the whole does not fit in
+            memory; default the preset's. The result is that of the whole.
         mesh: Devices along data (each its part of the batch) and along fsdp (each its part of the weights, too); 0: all
             that are left. Default the preset's, for most 0 1. A run may be resumed on another mesh.
+        save_seconds: Between checkpoints; default 40. More where saving is slow, as on a mounted drive.
         processes: For several hosts, with the same command on each: auto on TPU pods and under Slurm, else
             ADDRESS:PORT,COUNT,INDEX with the address of process 0. All must see one folder --out.
     """
@@ -270,34 +314,24 @@ def train(
     from minimuse.mesh import make_mesh
     from minimuse.processes import start, wait_for_all
 
-    settings = get_preset(preset)
-    stages_asked = ALL if stage == "all" else (stage,)
-    if missing := [name for name in stages_asked if name not in settings.train]:
-        there = ", ".join(settings.train)
-        raise ValueError(f"Preset {preset} does not say how to train {missing[0]}; it does so for {there}.")
-    changes = {name: value for name, value in dict(steps=steps, batch=batch).items() if value is not None}
-    if changes and stage == "all":
-        raise ValueError("--steps and --batch are for one stage; every stage of all has its own.")
-    if wrong := [name for name, value in changes.items() if value < 1]:
-        raise ValueError(f"--{wrong[0]} must be 1 or more; it was {changes[wrong[0]]}.")
-    if changes:
-        own = dataclasses.replace(settings.train[stage], **changes)
-        settings = dataclasses.replace(settings, train=settings.train | {stage: own})
-    if mesh:
-        settings = dataclasses.replace(settings, mesh=mesh)
+    given = dict(steps=steps, batch=batch, dtype=dtype, accumulate=accumulate, mesh=mesh, save_seconds=save_seconds)
+    given = {name: value for name, value in dict(given, data=data, text=text).items() if value is not None}
+    settings, names = _to_train(get_preset(preset), stage, given)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     if processes:
         start(processes)
-    for name in stages_asked:  # what does not fit is told now, not when the stages before it are done
+    for name in names:  # what does not fit is told now, not when the stages before it are done
         for phase in (name, f"{name}_adversarial"):
             if phase in settings.train:
-                make_mesh(settings.mesh, settings.train[phase])
+                make_mesh(settings.run.mesh, settings.train[phase])
     from minimuse import stages, training
 
+    if text is not None:
+        settings = stages.with_text(settings, text)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        for name in stages_asked:
+        for name in names:
             stages.TRAIN[name](settings, out)
             wait_for_all()  # the next stage reads what the first process has written
     except training.Stopped as stopped:

@@ -140,6 +140,14 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out. It changes no number, so it may be another when the run is resumed."""
+
+    mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp, 0: all that are left; see mesh.py
+    save_seconds: float = 40  # a kill loses at most this much work, and the time of one save
+
+
+@dataclass(frozen=True)
 class Preset:
     """All stages of one Muse."""
 
@@ -151,7 +159,8 @@ class Preset:
     superres: SuperresConfig = SuperresConfig()
     sampling: SampleConfig = SampleConfig()
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
-    mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp in training, 0: all that are left; see mesh.py
+    data: str = ""  # captioned pictures to learn from, what `data.load_captioned` reads; "": the emoji scenes
+    run: RunConfig = RunConfig()
 
 
 PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
@@ -165,6 +174,7 @@ PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too
 )
 # What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
 LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
+MEDIUM = dict(codebook_size=4096, text_width=512, text_length=64)
 LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
 
 
@@ -180,10 +190,11 @@ def paper_preset(name: str, base: dict, superres: dict) -> Preset:
         superres=SuperresConfig(**LARGE, **fine, **superres),
         sampling=SampleConfig(steps=(24, 8), text_length=77),
         train=dict(base=PAPER, superres=PAPER),
-        mesh=(1, 0),  # training holds 16 bytes a weight or more, too much for most single devices
+        run=RunConfig(mesh=(1, 0)),  # training holds 16 bytes a weight or more, too much for most single devices
     )
 
 
+TOKENIZER = TrainConfig(steps=3000, batch=32, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400)
 BASE = TrainConfig(steps=10_000, batch=128, learning_rate=3e-3, muon=0.01, scenes=196_608, label_smoothing=0.0)
 
 PRESETS = {
@@ -195,12 +206,8 @@ PRESETS = {
             train={
                 "text": TrainConfig(steps=5000, batch=64, learning_rate=2e-3, muon=0.01, b2=0.99, weight_decay=0.01),
                 "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
-                "tokenizer": TrainConfig(
-                    steps=3000, batch=32, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400
-                ),
-                "superres_tokenizer": TrainConfig(
-                    steps=2500, batch=8, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400
-                ),
+                "tokenizer": TOKENIZER,
+                "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=2500, batch=8),
                 "superres_tokenizer_adversarial": AdversarialConfig(
                     steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
                 ),
@@ -241,6 +248,35 @@ PRESETS = {
                 ),
                 "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
                 "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
+            },
+        ),
+        Preset(  # for one TPU chip or GPU, and for pictures of your own (chapter 13)
+            name="colab",
+            text="google/flan-t5-small",
+            tokenizer=VQGANConfig(128, 8, 4096, channels=(128, 256), blocks=2, encoder_kernel=3),
+            superres_tokenizer=VQGANConfig(256, 4, 4096, channels=(64, 128), blocks=1, encoder_kernel=3),
+            base=TransformerConfig(**MEDIUM, grid=(16, 16), width=512, depth=12, heads=8, mlp_width=2048),
+            superres=SuperresConfig(
+                **MEDIUM,
+                grid=(64, 64),
+                width=256,
+                depth=6,
+                heads=4,
+                mlp_width=1024,
+                low_codebook_size=4096,
+                low_grid=(16, 16),
+            ),
+            sampling=SampleConfig(steps=(24, 8), text_length=64),
+            train={
+                "tokenizer": dataclasses.replace(TOKENIZER, steps=10_000, batch=64, quantize_start=1000),
+                "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=8000, batch=16, quantize_start=1000),
+                "base": dataclasses.replace(BASE, steps=20_000, learning_rate=1e-3, warmup=500, scenes=98_304),
+                "superres": dataclasses.replace(
+                    BASE, steps=10_000, batch=32, learning_rate=1e-3, warmup=500, scenes=49_152, low_noise=0.2
+                ),
+                "superres_decoder": AdversarialConfig(
+                    steps=4000, batch=16, learning_rate=5e-4, muon=0.005, b2=0.99, weight_decay=1e-4, crop=128
+                ),
             },
         ),
         paper_preset(  # table 1's 632M and 268M; their layers are not told

@@ -8,20 +8,20 @@ import dataclasses
 import functools
 import hashlib
 import json
-import random
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax import nnx
 
-from minimuse import adversarial, modules, scenes, training, transformer, vqgan
+from minimuse import adversarial, modules, training, transformer, vqgan
 from minimuse.config import AdversarialConfig, Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
 from minimuse.mesh import make_mesh, place
 from minimuse.processes import first_alone, is_first, to_host
-from minimuse.t5 import TextEncoder
+from minimuse.sources import open_source
+from minimuse.t5 import TextEncoder, find_t5, read_t5_config
 from minimuse.weights import (
     FORMAT,
     TOKENIZERS,
@@ -53,96 +53,68 @@ def describe(out: Path, preset: Preset, stage: str, config) -> None:
     values = json.loads(path.read_text()) if path.is_file() else dict(format=FORMAT, preset=preset.name)
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = dataclasses.asdict(preset.sampling)
+    if preset.data:
+        values["data"] = preset.data
     values[stage] = dataclasses.asdict(config)
     phases = [name for name in (stage, f"{stage}_adversarial") if name in preset.train]
     values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
     write_text(path, json.dumps(values, indent=1) + "\n")
 
 
-def large_object(index: int, seed: int) -> scenes.Scene:
-    """A training scene of one object of the largest size, a coloured shape in one of four."""
-    rng = random.Random(f"large/{seed}/{index}")
-    task = rng.choice(("one", "one", "one", "colours"))
-    while (scene := scenes.random_scene(rng, task)).items[0].size < max(scenes.SIZES):
-        pass
-    return scene
-
-
-def tokenizer_scenes(numbers: range, seed: int) -> list[scenes.Scene]:
-    """What tokenizers learn from. Every other scene shows one large object: they are in one training scene of six, but
-    have 16 patches each, where small ones have 9."""
-    # Both kinds count for themselves: the tasks take turns by number, and every second number meets half of them.
-    return [large_object(i // 2, seed) if i % 2 else scenes.example("train", i // 2, seed)[0] for i in numbers]
-
-
 def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None:
-    """VQGAN on freshly rendered training scenes: first to rebuild pixels, then against a discriminator."""
+    """VQGAN on the run's pictures: first to rebuild pixels, then against a discriminator."""
     config, train, second = getattr(preset, stage), preset.train[stage], preset.train.get(f"{stage}_adversarial")
     graphdef, params = init(stage, config, train.seed)
+    source = open_source(preset.data)
 
     def batch_at(step, rows=slice(None)):
-        drawn = tokenizer_scenes(range(step * train.batch, (step + 1) * train.batch)[rows], train.seed)
-        images = scenes.render_batch(drawn, config.image_size)
+        numbers = range(step * train.batch, (step + 1) * train.batch)[rows]
+        images = source.pictures(numbers, config.image_size, train.seed)
         return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
 
     update = functools.partial(vqgan.update_codes, config)
     step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
     state = training.init_state(params, train, **vqgan.codebook_state(config))
-    state = training.fit(out / stage, step, state, batch_at, train, preset.mesh, model=dataclasses.asdict(config))
+    about = dict(model=dataclasses.asdict(config)) | source.about
+    state = training.fit(out / stage, step, state, batch_at, train, preset.run, **about)
     params = state["ema"]
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
         codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
-        begun = train.steps * train.batch  # the scenes before this one were the first phase's
-        params = adversarial_phase(config, second, begun, params, codes, out / f"{stage}_adversarial", preset.mesh)
+        begun = train.steps * train.batch  # the pictures before this one were the first phase's
+        params = adversarial_phase(preset, config, second, begun, params, codes, out / f"{stage}_adversarial")
     save_weights(out / f"{stage}.safetensors", params)
     describe(out, preset, stage, config)
 
 
-def piece_around(scene: scenes.Scene, image: np.ndarray, size: int, step: int, rng: random.Random) -> np.ndarray:
-    """A square of `size` pixels of image [H, H, 3] with one of the scene's objects in it, at a multiple of `step`."""
-    item, scale = rng.choice(scene.items), len(image) / scenes.CANVAS
-
-    def start(centre: float) -> int:
-        wanted = centre * scale - size * rng.uniform(0.25, 0.75)  # so the object is not always in the middle
-        return int(min(max(round(wanted / step) * step, 0), len(image) - size))
-
-    x, y = (start(centre) for centre in item.centre)
-    return image[y : y + size, x : x + size]
-
-
 def adversarial_phase(
-    config: VQGANConfig,
-    second: AdversarialConfig,
-    first: int,
-    params: dict,
-    codes: dict,
-    out: Path,
-    mesh: tuple[int, int] = (0, 1),
+    preset: Preset, config: VQGANConfig, second: AdversarialConfig, first: int, params: dict, codes: dict, out: Path
 ) -> dict:
     """Train a tokenizer's weights on, against a discriminator, with checkpoints in `out`; returns the new weights.
 
-    first  number of the first scene
+    first  number of the first picture
     codes  the state of the codebook (`vqgan.codebook_state`), if it learns too; nothing where tokens are frozen
     """
     from minimuse.scorer import shipped_scorer
 
+    source = open_source(preset.data)
+
     def batch_at(step, rows=slice(None)):
         numbers = range(first + step * second.batch, first + (step + 1) * second.batch)
         if not second.crop:
-            return dict(images=scenes.render_batch(tokenizer_scenes(numbers[rows], second.seed), config.image_size))
-        drawn, rng = tokenizer_scenes(numbers, second.seed), random.Random(f"crop/{second.seed}/{step}")
-        pairs = zip(drawn, scenes.render_batch(drawn, config.image_size))
+            return dict(images=source.pictures(numbers[rows], config.image_size, second.seed))
+        name = f"crop/{second.seed}/{step}"
         # One generator for the whole batch, so all of it is cut, whoever asks.
-        return dict(images=np.stack([piece_around(*pair, second.crop, config.factor, rng) for pair in pairs])[rows])
+        pieces = source.pieces(numbers, config.image_size, second.seed, second.crop, config.factor, name)
+        return dict(images=pieces[rows])
 
     update = functools.partial(vqgan.update_codes, config) if codes else None
     graphdef = modules.abstract(vqgan.VQGAN, config)[0]
     step = adversarial.make_step(graphdef, config, second, shipped_scorer().maps, update)
     state = adversarial.init_state(params, second, **codes)
     # A second phase goes with the first phase that it was begun from, and with no other.
-    about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params))
-    return adversarial.weights(training.fit(out, step, state, batch_at, second, mesh, **about))
+    about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params)) | source.about
+    return adversarial.weights(training.fit(out, step, state, batch_at, second, preset.run, **about))
 
 
 def train_decoder(preset: Preset, out: Path) -> None:
@@ -156,8 +128,8 @@ def train_decoder(preset: Preset, out: Path) -> None:
     config, decoder, new = vqgan.grow_decoder(small, params["decoder"], train.seed)
     print(f"The decoder has grown; its layers {', '.join(map(str, new))} are new and add nothing yet.")
     phases = [preset.train[name] for name in (first, f"{first}_adversarial") if name in preset.train]
-    begun = sum(phase.steps * phase.batch for phase in phases)  # the scenes before this one were the tokenizer's
-    params = adversarial_phase(config, train, begun, params | dict(decoder=decoder), {}, out / stage, preset.mesh)
+    begun = sum(phase.steps * phase.batch for phase in phases)  # the pictures before this one were the tokenizer's
+    params = adversarial_phase(preset, config, train, begun, params | dict(decoder=decoder), {}, out / stage)
     save_weights(out / f"{stage}.safetensors", params["decoder"])
     describe(out, preset, stage, config)
 
@@ -179,6 +151,13 @@ def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> tuple
     return graphdef, load_weights(folder / f"{stage}.safetensors", like)
 
 
+def with_text(preset: Preset, name: str) -> Preset:
+    """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name."""
+    width = read_t5_config(find_t5(name)).d_model
+    base, superres = (dataclasses.replace(config, text_width=width) for config in (preset.base, preset.superres))
+    return dataclasses.replace(preset, text=str(name), base=base, superres=superres)
+
+
 def load_text(preset: Preset, out: Path) -> TextEncoder:
     """The run's own text encoder if it is trained, else the preset's."""
     own = out / "text"
@@ -186,28 +165,27 @@ def load_text(preset: Preset, out: Path) -> TextEncoder:
 
 
 def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") -> tuple[TokenCache, str]:
-    """Tokens and text embeddings of a stage's training scenes for the run `out`, made once and kept in `folder`; and
+    """Tokens and text embeddings of a stage's training pictures for the run `out`, made once and kept in `folder`; and
     their name. For the stage superres, the low-resolution tokens, too."""
     from tqdm.auto import tqdm
 
     from minimuse.muse import read_tokens
 
-    train, text = preset.train[stage], load_text(preset, out)
+    train, text, source = preset.train[stage], load_text(preset, out), open_source(preset.data)
+    count = source.count(train)
     names = [TOKENIZERS[name] for name in dict.fromkeys((stage, "base"))]  # the stage's own first
     tokenizers = [load_tokenizer(preset, out, name) for name in names]
     # The name tells what the cache was made from, so that other tokens or embeddings are never met by mistake. The
     # decoders have no part in it.
     read = [params[part] for _, params in tokenizers for part in ("encoder", "codebook")]
-    made_from = fingerprint(f"{train.scenes}/{train.seed}", *read, text.params)
+    what = [f"{count}/{train.seed}", *source.about.values()]
+    made_from = fingerprint(*what, *read, text.params)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tokens-{made_from}.safetensors"
     if path.is_file():
         return TokenCache.load(path), path.stem
 
-    def example(i: int):
-        scene, caption = scenes.example("train", i, train.seed)
-        images = tuple(scenes.render(scene, getattr(preset, name).image_size) for name in names)
-        return images, caption
+    sizes = tuple(getattr(preset, name).image_size for name in names)
 
     def tokenize(images):
         tokens = tuple(read_tokens(*tokenizer, each) for tokenizer, each in zip(tokenizers, images))
@@ -215,15 +193,15 @@ def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") ->
 
     # In parts that stay on disk until the whole is there: it takes minutes, and a kill may lose one at most.
     parts = []
-    for start in tqdm(range(0, train.scenes, CACHE_PART), desc="tokens and text", unit="part"):
-        size, part = min(CACHE_PART, train.scenes - start), path.with_suffix(f".part{start}")
+    for start in tqdm(range(0, count, CACHE_PART), desc="tokens and text", unit="part"):
+        size, part = min(CACHE_PART, count - start), path.with_suffix(f".part{start}")
         if not part.is_file():
             TokenCache.build(
-                lambda i, start=start: example(start + i),
+                lambda i, start=start: source.example(start + i, sizes, train.seed),
                 size,
                 tokenize,
                 lambda captions: text.encode(captions, length=preset.sampling.text_length),
-                chunk=min(256, train.scenes),
+                chunk=min(256, count),
             ).save(part)
         parts.append(part)
     cache = TokenCache.join([TokenCache.load(part) for part in parts])
@@ -273,10 +251,10 @@ def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> 
         out / stage,
         training.make_step(loss, train),
         # Placed before averages and sums are made, as these are too much for one device where weights are many.
-        training.init_state(place(params, make_mesh(preset.mesh, train)), train),
+        training.init_state(place(params, make_mesh(preset.run.mesh, train)), train),
         batch_at,
         train,
-        preset.mesh,
+        preset.run,
         model=dataclasses.asdict(config),
         cache=made_from,  # tokens of another tokenizer mean something else: such a run must not be resumed
     )
@@ -303,7 +281,7 @@ def train_scorer(preset: Preset, out: Path) -> None:
         training.init_state(params, train),
         functools.partial(scorer.training_batch, batch=train.batch),
         train,
-        preset.mesh,
+        preset.run,
         model=dataclasses.asdict(config),
     )
     folder = out / "scorer-weights"

@@ -245,7 +245,7 @@ def stage(preset: Preset, train: TrainConfig, out: Path | str, model: T5Config =
     def batch_at(i, rows=slice(None)):  # one generator draws a whole batch; it is quick
         return {name: value[rows] for name, value in text_batch(tokenizer, i, train).items()}
 
-    state = training.fit(folder, step, state, batch_at, train, preset.mesh, model=dataclasses.asdict(config))
+    state = training.fit(folder, step, state, batch_at, train, preset.run, model=dataclasses.asdict(config))
     save_t5(folder, config, state["ema"])
     held_out = held_out_loss(graphdef, state["ema"], tokenizer, train)
     if is_first():

@@ -25,12 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from minimuse.config import TrainConfig
+from minimuse.config import RunConfig, TrainConfig
 from minimuse.files import write_text
 from minimuse.mesh import like, make_mesh, spread
 from minimuse.processes import any_process, first_alone, is_first
 
-SAVE_SECONDS = 40  # a kill loses at most this much work, and the time of one save
 LOG_EVERY = 20  # steps a line of the log
 
 
@@ -308,7 +307,7 @@ def fit(
     state: dict,
     batch_at: Callable,
     config: TrainConfig,
-    mesh: tuple[int, int] = (0, 1),
+    run: RunConfig = RunConfig(),
     **settings,
 ) -> dict:
     """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
@@ -317,7 +316,7 @@ def fit(
     step       from make_step
     batch_at   step number -> dict of arrays [B, ...], a pure function; of several processes each asks for its rows
                alone, batch_at(step, rows=slice)
-    mesh       devices along data and along fsdp, see mesh.py
+    run        on which devices, and how often the run is saved
     settings   what else must be the same when the run is resumed (model sizes, say)
 
     Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped). A checkpoint that is damaged
@@ -326,7 +325,7 @@ def fit(
     """
     from tqdm.auto import tqdm
 
-    step, state, batch_at = spread(make_mesh(mesh, config), step, state, batch_at, config.batch)
+    step, state, batch_at = spread(make_mesh(run.mesh, config), step, state, batch_at, config.batch)
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     with first_alone():
@@ -367,7 +366,7 @@ def fit(
                 log.flush()
                 bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
             bar.update()
-            due, stop = time.monotonic() - saved > SAVE_SECONDS, bool(asked_to_stop)
+            due, stop = time.monotonic() - saved > run.save_seconds, bool(asked_to_stop)
             if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so it is done now and then
                 due, stop = any_process(due, stop) if (i + 1) % LOG_EVERY == 0 else (False, False)
             if due or stop or i + 1 == config.steps:

@@ -18,7 +18,7 @@ from test_training import batch_at, loss_fn, same, start
 
 import minimuse
 from minimuse import cli, files, stages, training, weights
-from minimuse.config import TrainConfig
+from minimuse.config import RunConfig, TrainConfig
 
 # --- kills ------------------------------------------------------------------------------------------------------------
 
@@ -30,7 +30,7 @@ def life(out, seen, most=None, save=-1):
     """One process of a training run that saves every `save` seconds, or at every step. It tells `seen` each step that
     it begins, and after `most` of them waits to be killed."""
     minimuse.enable_compilation_cache()
-    training.SAVE_SECONDS, training.LOG_EVERY = save, 7
+    training.LOG_EVERY = 7
     begun = []
 
     def told(number):
@@ -41,7 +41,7 @@ def life(out, seen, most=None, save=-1):
             time.sleep(1)
         return batch_at(number)
 
-    state = training.fit(out, training.make_step(loss_fn, CONFIG), start(), told, CONFIG)
+    state = training.fit(out, training.make_step(loss_fn, CONFIG), start(), told, CONFIG, RunConfig(save_seconds=save))
     np.savez(out / "state.npz", *jax.tree.leaves(state))
 
 
@@ -102,6 +102,7 @@ def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
 # --- damaged checkpoints ----------------------------------------------------------------------------------------------
 
 SHORT = TrainConfig(steps=5, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
+ALWAYS = RunConfig(save_seconds=-1)  # save at every step
 step = training.make_step(loss_fn, SHORT)
 
 
@@ -109,9 +110,7 @@ step = training.make_step(loss_fn, SHORT)
 def finished(tmp_path_factory):
     """The folder and the last state of a run of five steps, with the checkpoints of the last two."""
     out = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SAVE_SECONDS", -1)
-        state = training.fit(out, step, start(), batch_at, SHORT)
+    state = training.fit(out, step, start(), batch_at, SHORT, ALWAYS)
     assert steps_in(out) == [4, 5]
     return out, state
 
@@ -305,7 +304,6 @@ WIDE = 5000  # numbers that do not fit into the room that is left
 
 @pytest.mark.parametrize("room", [0, 3 * 4096])  # nothing, or some files of a checkpoint
 def test_training_on_a_full_disk_stops_with_one_sentence_and_goes_on_later(disk, room, monkeypatch, capsys):
-    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
     monkeypatch.setattr(training, "LOG_EVERY", 2)
     step = training.make_step(loss_fn, CONFIG)
     filling = [True]
@@ -319,7 +317,7 @@ def test_training_on_a_full_disk_stops_with_one_sentence_and_goes_on_later(disk,
             return dict(x=np.random.default_rng(number).normal(size=(4, WIDE)).astype(np.float32))
 
         params = dict(a=dict(kernel=jax.random.normal(jax.random.key(0), (2, WIDE))))
-        states.append(training.fit(out, step, training.init_state(params, SHORT), wide_batch_at, SHORT))
+        states.append(training.fit(out, step, training.init_state(params, SHORT), wide_batch_at, SHORT, ALWAYS))
 
     states = []
     monkeypatch.setitem(stages.TRAIN, "tokenizer", stage)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minimuse import adversarial, scenes, stages, training
+from minimuse import adversarial, scenes, sources, stages, training
 from minimuse.config import PRESETS, VQGANConfig, from_dict
 from minimuse.muse import read_tokens
 from minimuse.weights import read_config
@@ -19,11 +19,11 @@ MICRO = PRESETS["micro"]
 
 
 def test_large_objects_are_large_and_of_every_kind():
-    drawn = [stages.large_object(i, 0) for i in range(600)]
+    drawn = [sources.large_object(i, 0) for i in range(600)]
     assert all(len(scene.items) == 1 and scene.items[0].size == max(scenes.SIZES) for scene in drawn)
     assert len({scene.items[0].name for scene in drawn}) > 65
     assert 0.18 < np.mean([scene.task == "colours" for scene in drawn]) < 0.32
-    assert stages.large_object(7, 0) == drawn[7] != stages.large_object(7, 1)
+    assert sources.large_object(7, 0) == drawn[7] != sources.large_object(7, 1)
 
 
 def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
     # The second phase goes on where the first one ends, after 8 batches of 8.
     for phase, first in (("tokenizer", 16), ("tokenizer_adversarial", 64 + 16)):
         for i, image in enumerate(batches[phase], first):
-            assert (image == scenes.render(stages.large_object(i // 2, 0) if i % 2 else plain(i // 2))).all()
+            assert (image == scenes.render(sources.large_object(i // 2, 0) if i % 2 else plain(i // 2))).all()
     assert {scenes.example("train", i // 2)[0].task for i in range(0, 64, 2)} == set(scenes.TASKS)
 
 
@@ -172,7 +172,7 @@ def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():
     for i in range(50):
         scene = scenes.example("train", i)[0]
         image = scenes.render(scene, 128)
-        piece = stages.piece_around(scene, image, 64, 4, rng)
+        piece = sources.piece_around(scene, image, 64, 4, rng)
         assert piece.shape == (64, 64, 3)
         places = [(y, x) for y in range(0, 65, 4) for x in range(0, 65, 4)]
         assert any((image[y : y + 64, x : x + 64] == piece).all() for y, x in places)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minimuse import training
-from minimuse.config import TrainConfig
+from minimuse.config import RunConfig, TrainConfig
 
 CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
 
@@ -69,10 +69,10 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
     assert logs[0]["loss"].tolist() == logs[1]["loss"].tolist()  # a mean over the steps before the stop, too
 
 
-def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_SECONDS", -1)  # save at every step
+def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path):
+    always = RunConfig(save_seconds=-1)  # save at every step
     step = training.make_step(loss_fn, CONFIG)
-    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
+    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG, always)
 
     def die(i):
         if i == 7:
@@ -80,10 +80,10 @@ def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, monkeypatch
         return batch_at(i)
 
     with pytest.raises(MemoryError):
-        training.fit(tmp_path / "parts", step, start(), die, CONFIG)
+        training.fit(tmp_path / "parts", step, start(), die, CONFIG, always)
     with open(tmp_path / "parts" / "log.jsonl", "a") as log:
         log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
-    assert same(whole, training.fit(tmp_path / "parts", step, start(), batch_at, CONFIG))
+    assert same(whole, training.fit(tmp_path / "parts", step, start(), batch_at, CONFIG, always))
     assert training.read_log(tmp_path / "parts" / "log.jsonl")["step"].tolist() == [12]
 
 

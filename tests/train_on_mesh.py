@@ -16,7 +16,7 @@ from flax import traverse_util
 
 import minimuse
 from minimuse import mesh, processes, training, transformer
-from minimuse.config import PRESETS, TrainConfig
+from minimuse.config import PRESETS, RunConfig, TrainConfig
 
 STEPS = 4
 training.LOG_EVERY = 1
@@ -28,7 +28,7 @@ def train(out: str, mesh_shape: tuple[int, int], stop: int = STEPS, **settings) 
     the weights, out/shares.json which part of every array one device holds."""
     config = PRESETS["micro"].base
     train, shape = TrainConfig(steps=STEPS, batch=8, warmup=1, **settings), tuple(mesh_shape)
-    training.SAVE_SECONDS = -1 if stop < STEPS else 1e9
+    run = RunConfig(shape, save_seconds=-1 if stop < STEPS else 1e9)
     graphdef, params = random_weights("base", config)
     out, asked = Path(out), []
 
@@ -44,7 +44,7 @@ def train(out: str, mesh_shape: tuple[int, int], stop: int = STEPS, **settings) 
     step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
     state = training.init_state(mesh.place(params, mesh.make_mesh(shape, train)), train)
     try:
-        state = training.fit(out, step, state, batch_at, train, shape)
+        state = training.fit(out, step, state, batch_at, train, run)
     except TimeoutError:
         return
     flat = traverse_util.flatten_dict(dict(params=state["params"], ema=state["ema"]), sep="/")

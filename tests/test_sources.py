@@ -1,0 +1,137 @@
+"""What a run learns from: scenes as they always were, and any folder of captioned pictures in their place."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import minimuse as mm
+from minimuse import cli, data, scenes, sources, stages
+from minimuse.config import PRESETS, TrainConfig
+from minimuse.weights import read_config
+
+SIZES = [(64, 64), (100, 40), (30, 90), (128, 128), (64, 80)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An imagefolder: five pictures of one grey each, with a caption that tells it."""
+    folder = tmp_path / "my pictures é"
+    folder.mkdir()
+    lines = []
+    for i, size in enumerate(SIZES):
+        Image.new("RGB", size, (40 * i,) * 3).save(folder / f"{i}.png")
+        lines.append(json.dumps(dict(file_name=f"{i}.png", text=f"grey number {i}")))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def greys(images: np.ndarray) -> list[int]:
+    """Which of the pictures each of images [B, H, H, 3] is."""
+    assert (images == images[:, :1, :1, :1]).all()
+    return (images[:, 0, 0, 0] // 40).tolist()
+
+
+def test_every_picture_is_seen_once_a_time_through(folder):
+    source = sources.Pictures(folder)
+    images = source.pictures(range(15), 32, seed=0)
+    assert images.shape == (15, 32, 32, 3) and images.dtype == np.uint8
+    seen = greys(images)
+    times = [seen[start : start + 5] for start in (0, 5, 10)]
+    assert all(sorted(time) == [0, 1, 2, 3, 4] for time in times) and times[0] != times[1]
+    assert greys(source.pictures(range(4, 9), 32, seed=0)) == seen[4:9]  # by number, whatever was asked before
+    assert greys(source.pictures(range(15), 32, seed=1)) != seen
+
+
+def test_examples_are_the_pictures_in_their_order_in_both_sizes(folder):
+    source = sources.Pictures(folder)
+    assert source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 5
+    for i in range(5):
+        (small, large), caption = source.example(i, (32, 64), seed=0)
+        assert caption == f"grey number {i}"
+        with Image.open(folder / f"{i}.png") as picture:
+            assert (small == data.to_square(picture, 32)).all() and (large == data.to_square(picture, 64)).all()
+
+
+def test_pieces_are_cut_at_multiples_of_a_token(folder):
+    gradient = np.zeros((64, 64, 3), np.uint8)
+    gradient[..., 0], gradient[..., 1] = np.arange(64), np.arange(64)[:, None]  # every pixel tells where it is
+    for i in range(5):
+        Image.fromarray(gradient).save(folder / f"{i}.png")
+    pieces = sources.Pictures(folder).pieces(range(40), 64, 0, crop=32, factor=8, name="a")
+    assert pieces.shape == (40, 32, 32, 3)
+    corners = {tuple(map(int, piece[0, 0, :2])) for piece in pieces}
+    assert all(x % 8 == y % 8 == 0 and max(x, y) <= 32 for x, y in corners) and len(corners) > 10
+    assert all((piece[..., 0] == piece[0, 0, 0] + np.arange(32)).all() for piece in pieces)
+
+
+def test_scenes_are_what_they_were():
+    source = sources.open_source("")
+    assert source.about == {} and source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 7
+    (image,), caption = source.example(3, (64,), seed=2)
+    scene, expected = scenes.example("train", 3, 2)
+    assert caption == expected and (image == scenes.render(scene, 64)).all()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda folder: (folder / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n"), "picture in row 2 of .* cannot be read"),
+        (
+            lambda folder: (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": null}'),
+            "Row 0 of .* has the caption None; every picture needs one string",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_row(folder, change, message):
+    change(folder)
+    with pytest.raises(ValueError, match=message):
+        sources.Pictures(folder).pictures(range(5), 32, 0)
+
+
+def train(*arguments) -> None:
+    cli.main(["train", *map(str, arguments), "--preset", "micro"])
+
+
+def test_a_muse_of_ones_own_pictures_is_trained_and_draws(folder, tmp_path):
+    out = tmp_path / "run"
+    for stage in ("tokenizer", "base"):
+        train(stage, "--data", folder, "--out", out, "--batch", 4, "--steps", 4)
+    values = read_config(out)
+    assert values["data"] == str(folder) and values["text"] == "t5-scenes"
+    assert mm.Muse.from_pretrained(out).generate("grey number 2").shape == (1, 64, 64, 3)
+    cache = data.TokenCache.load(next(out.glob("tokens-*.safetensors")))
+    assert len(cache) == 5 and cache.tokens.shape == (5, 8, 8)
+
+
+def test_a_run_goes_on_with_a_moved_folder_and_with_no_other_captions(folder, tmp_path):
+    settings = dataclasses.replace(PRESETS["micro"], data=str(folder))
+    settings = dataclasses.replace(settings, train=settings.train | dict(tokenizer=TrainConfig(steps=2, batch=2)))
+    stages.train_tokenizer(settings, tmp_path / "run")
+    moved = folder.rename(tmp_path / "moved")
+    settings = dataclasses.replace(settings, data=str(moved))
+    stages.train_tokenizer(settings, tmp_path / "run")
+    lines = (moved / "metadata.jsonl").read_text()
+    shutil.copytree(moved, other := tmp_path / "other")
+    (other / "metadata.jsonl").write_text(lines.replace("grey", "gray"))
+    with pytest.raises(ValueError, match="captions"):
+        stages.train_tokenizer(dataclasses.replace(settings, data=str(other)), tmp_path / "run")
+
+
+def test_fewer_pictures_than_a_batch_are_told(folder, tmp_path, capsys):
+    train("tokenizer", "--data", folder, "--out", tmp_path / "run", "--steps", 1)
+    with pytest.raises(SystemExit, match="2"):
+        train("base", "--data", folder, "--out", tmp_path / "run")
+    assert "A batch of 8 needs at least 8 examples; there are 5" in capsys.readouterr().err
+
+
+def test_another_text_encoder_changes_the_widths(tmp_path):
+    shutil.copytree(mm.config.data_dir() / "t5-scenes", tmp_path / "t5")
+    values = json.loads((tmp_path / "t5" / "config.json").read_text())
+    (tmp_path / "t5" / "config.json").write_text(json.dumps(values | dict(d_model=64)))
+    settings = stages.with_text(PRESETS["colab"], str(tmp_path / "t5"))
+    assert settings.base.text_width == settings.superres.text_width == 64
+    assert settings.text == str(tmp_path / "t5")
