@@ -26,7 +26,7 @@ KEY := $(CURDIR) $(shell cat pyproject.toml $(CONSTRAINTS) | cksum)
 # Empty while the environment is whole, was made for that, and its Python runs.
 STALE := $(shell [ "`cat "$(STAMP)" 2>/dev/null`" = "$(KEY)" ] && $(RUN) -c '' 2>/dev/null || echo again)
 
-.PHONY: help lab test test-colab browser demo peers clean install again
+.PHONY: help lab test test-colab browser anywhere demo peers clean install again
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -34,6 +34,7 @@ help:
 	@echo "make test        check the code's form, then run all tests and all notebooks (PARITY=1: also against torch)"
 	@echo "make test-colab  the same with Colab's versions; needs Python 3.13"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
+	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and letters beyond ASCII"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
 	@echo "make clean       delete the environments and caches; runs/ and pictures stay"
 	@echo
@@ -81,6 +82,11 @@ browser: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 browser: $(STAMP) $(VENV)/.browser
 	@mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 	@$(RUN) tests/check_browser.py
+
+anywhere: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
+anywhere: $(STAMP)
+	@mkdir -p .cache/jax && echo '*' > .cache/.gitignore
+	@$(RUN) tests/check_anywhere.py
 
 # In an environment of its own: nothing else here needs torch or those packages.
 peers:
