@@ -35,6 +35,7 @@ COMMANDS = {
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
     "decoding": "python -m benchmarks.decoding --json",
+    "mesh": "python -m benchmarks.mesh --simulate 8 --batch 4 --json",
     "superres_cost": "python -m benchmarks.superres --json",
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
