@@ -225,3 +225,20 @@ def test_a_trace_costs_nothing_when_it_is_off():
 
     tokens, trace = jax.eval_shape(decode_plain, jnp.full((2, N), K))
     assert tokens.shape == (2, N) and trace is None
+
+
+@pytest.mark.parametrize("guided", [True, False])
+def test_pictures_are_the_same_in_groups(micro, monkeypatch, guided):
+    """A CPU takes as many pictures at once as its cache holds."""
+    text, negative, keys = micro.prompts(["a cat", "two dogs", "a star above a heart"], 2, 0, None)
+    options = dict(guidance=1.0 * guided, ramp=True, temperature=1.0, token_temperature=1.0)
+    static = dict(guided=guided, order="confidence", steps=3, top_k=0, law="cosine")
+    given = micro.graphdefs["base"], micro.params["base"], text, negative, keys, options
+    drawn = []
+    for places in (2**20, 2 * 64 * (1 + guided)):  # all six at once, and two
+        monkeypatch.setattr(decoding, "CPU_PLACES", places)
+        jax.clear_caches()
+        tokens, trace = decoding.sample_tokens(*given, **static)
+        assert trace is None and tokens.shape == (6, 64)
+        drawn.append(np.asarray(tokens))
+    assert (drawn[0] == drawn[1]).all() and len(np.unique(drawn[0], axis=0)) == 6

@@ -119,9 +119,9 @@ def test_links_and_bootstrap_cells_are_generated():
     assert not files, f"run `python tools/links.py`; it would change {files}"
 
 
-def test_readme_tells_what_was_measured():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert results.readme() == readme, "run `python tools/results.py`"
+def test_the_pages_tell_what_was_measured():
+    for page, text in results.pages().items():
+        assert (ROOT / page).read_text(encoding="utf-8") == text, "run `python tools/results.py`"
     for name, command in (results.COMMANDS | results.ON_A_GPU).items():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 

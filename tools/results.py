@@ -6,7 +6,7 @@
     python tools/results.py --experiments race     one of these
 
 Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
-and what it printed; the tables of README.md are made from these files alone.
+and what it printed; the tables of README.md and benchmarks/README.md are made from these files alone.
 """
 
 import argparse
@@ -41,7 +41,7 @@ COMMANDS = {
     "grid": "python tools/results.py --draw-grid",
 }
 ON_A_GPU = {"paper_sizes": "python -m benchmarks.paper_sizes --measure --json"}  # measured when they are named
-APART = {  # measured when they are named, with the Python of `make peers`; the tables of README.md do without them
+APART = {  # measured when they are named, with the Python of `make peers`
     "peers": "python -m benchmarks.peers --json",
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
 }
@@ -236,15 +236,45 @@ scorer still reads; codes that occur):
 [`data/results/`](data/results) holds its command, versions and machine ({results["val"]["machine"]})."""
 
 
-def readme(root: Path = ROOT) -> str:
-    """README.md as it should be."""
-    results = {
-        name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in COMMANDS | ON_A_GPU
+def peers(result: dict) -> str:
+    """The race with other packages: what a peer takes, and how many times what ours takes."""
+    about = result["result"]
+    names = list(about["rows"][0]["best"])
+    rows = [f"| | tokens | batch | minimuse | {' | '.join(names)} |", "|---|---|---|---|" + "---|" * len(names)]
+    for row in about["rows"]:
+        task = {"decode": "drawing", "train": "a training step"}[row["task"]]
+        told = [f"{row['seconds']['minimuse']:.3g} s, {row['megabytes']['minimuse']} MB"]
+        for peer in names:
+            best = f"{peer}, {row['best'][peer]}"
+            told.append(
+                f"{row['seconds'][best]:.3g} s, {row['megabytes'][best]} MB: **{row['times_ours'][peer]:.2f} times**"
+            )
+        rows.append(f"| {task} | {row['tokens'][0]} x {row['tokens'][1]} | {row['batch']} | " + " | ".join(told) + " |")
+    sizes, steps = about["settings"]["sizes"], about["settings"]["steps"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
+    rows.append("")
+    rows.append(
+        f"{sizes['depth']} layers of {sizes['width']}, {steps} guided steps, random weights, float32. Each peer is"
+    )
+    rows.append("eager or compiled, whichever is faster; **times** are its seconds over ours. Measured on")
+    rows.append(f"{result['machine']}, {versions}.")
+    return "\n".join(rows)
+
+
+def pages(root: Path = ROOT) -> dict[str, str]:
+    """The pages that tell results, as they should be."""
+    named = [*COMMANDS, *ON_A_GPU, "peers"]
+    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in named}
+    fillings = {
+        "README.md": dict(grid=grid(results), chapters=chapters(results), results=tables(results)),
+        "benchmarks/README.md": dict(peers=peers(results["peers"])),
     }
-    text, fill = (root / "README.md").read_text(encoding="utf-8"), links().fill
-    for name, content in (("grid", grid(results)), ("chapters", chapters(results)), ("results", tables(results))):
-        text = fill(text, name, content, "README.md")
-    return text
+    found, fill = {}, links().fill
+    for page, contents in fillings.items():
+        found[page] = (root / page).read_text(encoding="utf-8")
+        for name, content in contents.items():
+            found[page] = fill(found[page], name, content, page)
+    return found
 
 
 def main() -> None:
@@ -252,7 +282,7 @@ def main() -> None:
     named = [*COMMANDS, *ON_A_GPU, *APART]
     parser.add_argument("--measure", nargs="*", choices=named, metavar="NAME", help=", ".join(named))
     parser.add_argument("--experiments", nargs="*", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if README.md differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page differs")
     parser.add_argument(
         "--time-chapters",
         nargs="*",
@@ -272,14 +302,14 @@ def main() -> None:
     if options.experiments is not None:
         for name in options.experiments or EXPERIMENTS:
             repeat(name)
-    text = readme()
-    if text == (ROOT / "README.md").read_text(encoding="utf-8"):
-        print("README.md says what was measured.")
+    wrong = {page: text for page, text in pages().items() if text != (ROOT / page).read_text(encoding="utf-8")}
+    if not wrong:
+        print("README.md and benchmarks/README.md say what was measured.")
     elif options.check:
-        sys.exit("README.md differs from data/results. Run `python tools/results.py`.")
-    else:
-        (ROOT / "README.md").write_text(text, encoding="utf-8")
-        print("Wrote README.md.")
+        sys.exit(f"{' and '.join(wrong)} differs from data/results. Run `python tools/results.py`.")
+    for page, text in {} if options.check else wrong.items():
+        (ROOT / page).write_text(text, encoding="utf-8")
+        print(f"Wrote {page}.")
 
 
 if __name__ == "__main__":
