@@ -222,7 +222,6 @@ def edit(
 
 
 ALL = ("text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder")
-TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")
 Stage = Literal[
     "text",
     "scorer",
@@ -239,6 +238,8 @@ Stage = Literal[
 
 def _to_train(preset, stage: Stage, given: dict) -> tuple:
     """The preset with the options that were given in the place of its own, and the names of the stages to train."""
+    from minimuse.config import TRANSFORMERS
+
     names, needed = (stage,), (stage,)
     if stage == "all":
         # A T5 trained here knows the words of the scenes alone; for other pictures it is the preset's.
@@ -311,7 +312,6 @@ def train(
             ADDRESS:PORT,COUNT,INDEX with the address of process 0. All must see one folder --out.
     """
     from minimuse.config import get_preset
-    from minimuse.mesh import make_mesh
     from minimuse.processes import start, wait_for_all
 
     given = dict(steps=steps, batch=batch, dtype=dtype, accumulate=accumulate, mesh=mesh, save_seconds=save_seconds)
@@ -321,14 +321,11 @@ def train(
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     if processes:
         start(processes)
-    for name in names:  # what does not fit is told now, not when the stages before it are done
-        for phase in (name, f"{name}_adversarial"):
-            if phase in settings.train:
-                make_mesh(settings.run.mesh, settings.train[phase])
     from minimuse import stages, training
 
     if text is not None:
         settings = stages.with_text(settings, text)
+    stages.check(settings, names, out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         for name in names:

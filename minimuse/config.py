@@ -163,6 +163,7 @@ class Preset:
     run: RunConfig = RunConfig()
 
 
+TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that learn from cached tokens and text
 PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
     steps=1_000_000,
     batch=512,

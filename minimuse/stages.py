@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from minimuse import adversarial, modules, training, transformer, vqgan
-from minimuse.config import AdversarialConfig, Preset, VQGANConfig, from_dict
+from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset, VQGANConfig, from_dict
 from minimuse.data import TokenCache, batch_indices
 from minimuse.files import write_text
 from minimuse.mesh import make_mesh, place
@@ -149,6 +149,17 @@ def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> tuple
         raise ValueError(f"{folder} holds another {stage} ({config}) than preset {preset.name!r}. Train it first.")
     graphdef, like = abstract(stage, config)
     return graphdef, load_weights(folder / f"{stage}.safetensors", like)
+
+
+def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
+    """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
+    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+        make_mesh(preset.run.mesh, preset.train[phase])
+    transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
+    if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
+        find_t5(preset.text)
+    for train in transformers if preset.data else ():
+        batch_indices(0, train.batch, open_source(preset.data).count(train), train.seed)
 
 
 def with_text(preset: Preset, name: str) -> Preset:

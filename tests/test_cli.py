@@ -61,6 +61,10 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["train", "base", "--accumulate", "0"], "--accumulate must be 1 or more; it was 0"),
         (["train", "all", "--preset", "muse-3b"], "does not say how to train tokenizer"),
         (["train", "tokenizer", "--data", "./nowhere"], "No file or folder ./nowhere"),
+        (
+            ["train", "all", "--preset", "colab"],
+            "No text encoder 'google/flan-t5-small'",
+        ),  # before it trains tokenizers
         (["train", "base", "--text", "./nowhere"], "There is no folder './nowhere' for the text encoder"),
         (["train", "tokenizer", "--out", __file__], "is a file; --out names a folder"),
         (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),

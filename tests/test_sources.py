@@ -121,11 +121,12 @@ def test_a_run_goes_on_with_a_moved_folder_and_with_no_other_captions(folder, tm
         stages.train_tokenizer(dataclasses.replace(settings, data=str(other)), tmp_path / "run")
 
 
-def test_fewer_pictures_than_a_batch_are_told(folder, tmp_path, capsys):
-    train("tokenizer", "--data", folder, "--out", tmp_path / "run", "--steps", 1)
+@pytest.mark.parametrize("stage", ["base", "all"])
+def test_fewer_pictures_than_a_batch_are_told_at_once(folder, tmp_path, capsys, stage):
     with pytest.raises(SystemExit, match="2"):
-        train("base", "--data", folder, "--out", tmp_path / "run")
+        train(stage, "--data", folder, "--out", tmp_path / "run")
     assert "A batch of 8 needs at least 8 examples; there are 5" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_text_encoder_changes_the_widths(tmp_path):
