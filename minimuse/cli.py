@@ -236,7 +236,7 @@ Stage = Literal[
 ]
 
 
-def _to_train(preset, stage: Stage, given: dict) -> tuple:
+def _to_train(preset: "Preset", stage: Stage, given: dict) -> tuple["Preset", tuple[str, ...]]:  # noqa: F821  imported late
     """The preset with the options that were given in the place of its own, and the names of the stages to train."""
     from minimuse.config import TRANSFORMERS
 

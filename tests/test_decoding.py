@@ -234,11 +234,14 @@ def test_pictures_are_the_same_in_groups(micro, monkeypatch, guided):
     options = dict(guidance=1.0 * guided, ramp=True, temperature=1.0, token_temperature=1.0)
     static = dict(guided=guided, order="confidence", steps=3, top_k=0, law="cosine")
     given = micro.graphdefs["base"], micro.params["base"], text, negative, keys, options
-    drawn = []
+    drawn, at_once, decode_all = [], [], decoding.parallel_decode
+    record = lambda fn, start, *rest, **how: at_once.append(len(start)) or decode_all(fn, start, *rest, **how)  # noqa: E731
+    monkeypatch.setattr(decoding, "parallel_decode", record)
     for places in (2**20, 2 * 64 * (1 + guided)):  # all six at once, and two
         monkeypatch.setattr(decoding, "CPU_PLACES", places)
         jax.clear_caches()
         tokens, trace = decoding.sample_tokens(*given, **static)
         assert trace is None and tokens.shape == (6, 64)
         drawn.append(np.asarray(tokens))
+    assert at_once[0] == 6 and set(at_once[1:]) == {2}
     assert (drawn[0] == drawn[1]).all() and len(np.unique(drawn[0], axis=0)) == 6
