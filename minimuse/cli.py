@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from minimuse.config import TRANSFORMERS, Preset, data_dir, get_preset
+
 Positional = tyro.conf.Positional
 
 
@@ -236,10 +238,8 @@ Stage = Literal[
 ]
 
 
-def _to_train(preset: "Preset", stage: Stage, given: dict) -> tuple["Preset", tuple[str, ...]]:  # noqa: F821  imported late
+def _to_train(preset: Preset, stage: Stage, given: dict) -> tuple[Preset, tuple[str, ...]]:
     """The preset with the options that were given in the place of its own, and the names of the stages to train."""
-    from minimuse.config import TRANSFORMERS
-
     names, needed = (stage,), (stage,)
     if stage == "all":
         # A T5 trained here knows the words of the scenes alone; for other pictures it is the preset's.
@@ -311,7 +311,6 @@ def train(
         processes: For several hosts, with the same command on each: auto on TPU pods and under Slurm, else
             ADDRESS:PORT,COUNT,INDEX with the address of process 0. All must see one folder --out.
     """
-    from minimuse.config import get_preset
     from minimuse.processes import start, wait_for_all
 
     given = dict(steps=steps, batch=batch, dtype=dtype, accumulate=accumulate, mesh=mesh, save_seconds=save_seconds)
@@ -349,8 +348,6 @@ def _panel(names: tuple[str, ...], clip: str | None) -> tuple[list, dict]:
 
 
 def _evaluate_all(preset: str) -> None:
-    from minimuse.config import data_dir
-
     tool = data_dir().parent / "tools" / "results.py"
     if preset != "tiny" or not tool.is_file():
         raise ValueError("evaluate all measures the preset tiny anew, in a clone of the repository; it takes no other.")

@@ -50,7 +50,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
     if mask is not None:
         mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
     if how == "plain":
-        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] much more slowly.
+        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
         scores = q @ k.mT  # [B, heads, N, S]
         if mask is not None:
