@@ -19,9 +19,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from minimuse import baselines, decoding, modules, training
-from minimuse.config import TransformerConfig, get_preset
+from minimuse import decoding, layers
+from minimuse.config import TransformerConfig
 from minimuse.decoding import both_halves, guide, parallel_decode
+from minimuse.evaluate import baselines
+from minimuse.presets import get_preset
+from minimuse.train.loop import machine
 from minimuse.transformer import BaseTransformer
 
 SIDES, BATCHES = (8, 16, 32), (1, 16)
@@ -58,7 +61,7 @@ def contestants(config: TransformerConfig, batch: int) -> dict:
         values = {key: value for key, value in sampling.items() if key in kind.numbers}
         found[f"{name}, {steps} steps"] = (kind.sample, kind.module, own, arguments, values, dict(guided=True) | extra)
     return {
-        name: compiled(function, *modules.init(module, own), inputs, options, **static)
+        name: compiled(function, *layers.init(module, own), inputs, options, **static)
         for name, (function, module, own, inputs, options, static) in found.items()
     }
 
@@ -115,7 +118,7 @@ def main() -> None:
             tell(f"{side:>5} x {side:<2} {batch:>3}  {told}")
 
     tell(f"\n{'batch':>5}  pictures a second, {base.grid[0]} x {base.grid[1]} tokens, {STEPS} steps")
-    graphdef, params = modules.init(BaseTransformer, base)
+    graphdef, params = layers.init(BaseTransformer, base)
     for batch in BATCHES:
         arguments, numbers = prompts(base, batch), dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
         names = {"keys and values once a prompt": True, "once a step": False}
@@ -129,7 +132,7 @@ def main() -> None:
         text.append(dict(batch=batch, pictures_a_second=rates, gain=round(anew / kept, 3)))
         tell(f"{batch:>5}  " + "   ".join(f"{k}: {v}" for k, v in rates.items()) + f"   gain {anew / kept:.2f}")
     if options.json:
-        print(json.dumps(dict(race=rows, text=text, machine=training.machine())))
+        print(json.dumps(dict(race=rows, text=text, machine=machine())))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import time
 import jax
 from flax import nnx
 
-from minimuse import modules, training
-from minimuse.config import get_preset
+from minimuse import layers
+from minimuse.presets import get_preset
+from minimuse.train.loop import machine
 
 ROUNDS = 20
 
@@ -29,11 +30,11 @@ def main() -> None:
     init, result = nnx.initializers.lecun_normal(), {}
     for name, width in dict(qkv=3 * config.width, up=config.mlp_width, logits=config.codebook_size).items():
         x, dy = (jax.random.normal(jax.random.key(0), (*batch, size)) for size in (config.width, width))
-        layers = dict(
+        kinds = dict(
             nnx=nnx.Linear(config.width, width, use_bias=False, rngs=nnx.Rngs(0)),
-            flat=modules.Linear(config.width, width, init, rngs=nnx.Rngs(0)),
+            flat=layers.Linear(config.width, width, init, rngs=nnx.Rngs(0)),
         )
-        gradients, seconds = {kind: kernel_gradient(layer) for kind, layer in layers.items()}, dict(nnx=[], flat=[])
+        gradients, seconds = {kind: kernel_gradient(layer) for kind, layer in kinds.items()}, dict(nnx=[], flat=[])
         for _ in range(ROUNDS + 1):
             for kind, gradient in gradients.items():
                 begun = time.perf_counter()
@@ -42,7 +43,7 @@ def main() -> None:
         middle = {kind: 1000 * statistics.median(values[1:]) for kind, values in seconds.items()}  # the first compiles
         result[name] = {kind: round(value, 2) for kind, value in middle.items()}
         result[name]["ratio"] = round(middle["nnx"] / middle["flat"], 2)
-    print(json.dumps(result | dict(machine=training.machine()), indent=2))
+    print(json.dumps(result | dict(machine=machine()), indent=2))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ import time
 import jax
 import numpy as np
 
-from minimuse import mesh, training, transformer
-from minimuse.config import Preset, get_preset
+from minimuse.config import Preset
+from minimuse.presets import get_preset
+from minimuse.train import devices, losses
+from minimuse.train.loop import machine
+from minimuse.train.step import init_state, make_step
 from minimuse.weights import init
 
 ROUNDS, STEPS = 5, 4  # rounds of so many steps
@@ -48,11 +51,11 @@ def measure(preset: Preset, shape: tuple[int, int], batch: int) -> dict:
         text=rng.normal(size=(train.batch, WORDS, config.text_width)).astype(np.float16),
         text_mask=np.ones((train.batch, WORDS), bool),
     )
-    (graphdef, params), devices = init("base", config), mesh.make_mesh(shape, train)
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
-    state = training.init_state(mesh.place(params, devices), train)
+    (graphdef, params), mesh = init("base", config), devices.make_mesh(shape, train)
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
+    state = init_state(devices.place(params, mesh), train)
     del params
-    step, state, batch_at = mesh.spread(devices, step, state, lambda i: example, train.batch)
+    step, state, batch_at = devices.spread(mesh, step, state, lambda i: example, train.batch)
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
     seconds = []
     for _ in range(ROUNDS + 1):  # the first compiles
@@ -86,7 +89,7 @@ def main() -> None:
         tell(f"{shape[0]:>5} x {shape[1]:<3} {rate:>16,.0f} {rate / first:>17.2f} {megabytes:>21,.1f}")
     note = SIMULATED if jax.default_backend() == "cpu" else ""
     tell(note)
-    about = dict(preset=options.preset, batch_a_device=options.batch, note=note, machine=training.machine())
+    about = dict(preset=options.preset, batch_a_device=options.batch, note=note, machine=machine())
     if options.json:
         print(json.dumps(dict(meshes=rows) | about))
 

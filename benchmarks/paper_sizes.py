@@ -24,11 +24,14 @@ from flax import nnx
 
 from benchmarks.decoding import compiled
 from benchmarks.flops import condition_flops, forward_flops, pass_flops
-from minimuse import modules, t5, training, transformer
-from minimuse.config import T5Config, TransformerConfig, get_preset
+from minimuse import layers, t5
+from minimuse.config import T5Config, TransformerConfig
 from minimuse.decoding import sample_tokens
-from minimuse.muse import draw_pixels
-from minimuse.vqgan import Decoder
+from minimuse.presets import get_preset
+from minimuse.train import losses
+from minimuse.train.loop import machine
+from minimuse.train.step import init_state, make_step
+from minimuse.vqgan import Decoder, draw_pixels
 from minimuse.weights import STAGES, abstract
 
 PAPER = {  # millions of weights that the paper tells, and its seconds on a TPUv4 (section 1)
@@ -72,8 +75,8 @@ def floors(name: str, chips: dict = CHIPS) -> dict[str, dict[str, float]]:
 
 def fresh(cls: type[nnx.Module], config, dtype: str = "bfloat16") -> tuple[nnx.GraphDef, dict]:
     """Random weights, made in the type that they stay in."""
-    make = lambda: nnx.to_pure_dict(nnx.split(cls(config, rngs=nnx.Rngs(0)))[1])  # noqa: E731
-    return modules.abstract(cls, config)[0], jax.jit(lambda: modules.cast(make(), dtype))()
+    make = lambda: nnx.to_pure_dict(nnx.split(cls(config, rngs=nnx.Rngs(0)))[1])
+    return layers.abstract(cls, config)[0], jax.jit(lambda: layers.cast(make(), dtype))()
 
 
 def middle(program, rounds: int = ROUNDS) -> float:
@@ -123,8 +126,8 @@ def training_step(preset, batch: int, peak: float) -> dict:
     """Seconds of one step of the base, weights and their average in float32, and its share of `peak`."""
     config, train = preset.base, dataclasses.replace(preset.train["base"], batch=batch)
     graphdef, params = fresh(STAGES["base"][1], config, "float32")
-    loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
-    step, state = training.make_step(loss, train), training.init_state(params, train)
+    loss = functools.partial(losses.transformer_loss, graphdef, config, train)
+    step, state = make_step(loss, train), init_state(params, train)
     del params
     grid, key = math.prod(config.grid), jax.random.key(2)
     example = dict(
@@ -162,7 +165,7 @@ def main() -> None:
     if options.measure:
         result |= measure(get_preset(options.preset), options.batch, tell)
     if options.json:
-        print(json.dumps(result | dict(machine=training.machine())))
+        print(json.dumps(result | dict(machine=machine())))
 
 
 def measure(preset, batch: int, tell) -> dict:

@@ -94,14 +94,12 @@ def decoding(
         whole, model = lucid(config, device)
         whole.to(dtype)
         model.encode_text = lambda texts: text
-        draw = lambda: whole.generate(  # noqa: E731
-            texts=[""] * batch, fmap_size=config.grid[0], timesteps=steps, cond_scale=scale
-        )
+        draw = lambda: whole.generate(texts=[""] * batch, fmap_size=config.grid[0], timesteps=steps, cond_scale=scale)
     else:
         model = amused(config, device).to(dtype)
         pipeline = AmusedPipeline(None, None, None, model, AmusedScheduler(mask_token_id=config.codebook_size))
         pipeline.set_progress_bar_config(disable=True)
-        draw = lambda: pipeline(  # noqa: E731
+        draw = lambda: pipeline(
             prompt_embeds=text[:, 0],
             encoder_hidden_states=text,
             negative_prompt_embeds=text[:, 0],
@@ -124,7 +122,7 @@ def training(peer: str, mode: str, config: TransformerConfig, train: TrainConfig
     tokens = torch.randint(k, (b, h, w), device=device)
     if peer == LUCID:
         whole, model = lucid(config, device)
-        loss = lambda: whole(tokens, text_embeds=text)  # noqa: E731
+        loss = lambda: whole(tokens, text_embeds=text)
     else:
         model = amused(config, device)
         about = torch.full((b, 5), 64.0, device=device)

@@ -36,8 +36,11 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX take
 import jax
 
 from benchmarks.decoding import compiled, prompts
-from minimuse import decoding, modules, training, transformer
+from minimuse import decoding, layers, transformer
 from minimuse.config import TrainConfig, TransformerConfig
+from minimuse.train import losses
+from minimuse.train.loop import machine
+from minimuse.train.step import init_state, make_step
 
 SIZES = dict(width=256, depth=6, heads=4, mlp_width=1024)
 SIDES, BATCHES, STEPS, GUIDANCE = (8, 16), (1, 16), 12, 0.5
@@ -58,12 +61,12 @@ class Contender(NamedTuple):
 
 def ours(task: str, config: TransformerConfig, batch: int, dtype: str) -> Contender:
     begun = time.perf_counter()
-    graphdef, params = modules.init(transformer.BaseTransformer, config)
+    graphdef, params = layers.init(transformer.BaseTransformer, config)
     text, negative, keys = prompts(config, batch)
     if task == "decode":
         sampling = dict(guidance=GUIDANCE, temperature=4.5, token_temperature=1.0, ramp=False)
         static = dict(guided=True, order="confidence", steps=STEPS)
-        weights = modules.cast(params, dtype)
+        weights = layers.cast(params, dtype)
         run = compiled(decoding.sample_tokens, graphdef, weights, (text, negative, keys), sampling, **static)
         program = run.func
     else:
@@ -72,9 +75,9 @@ def ours(task: str, config: TransformerConfig, batch: int, dtype: str) -> Conten
         )
         data = dict(tokens=tokens, text=text[0], text_mask=text[1])
         train = dataclasses.replace(TRAIN, dtype=dtype)
-        loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
-        state = training.init_state(params, train)
-        program = training.make_step(loss, train).lower(state, data).compile()
+        loss = functools.partial(losses.transformer_loss, graphdef, config, train)
+        state = init_state(params, train)
+        program = make_step(loss, train).lower(state, data).compile()
 
         def run():
             nonlocal state
@@ -137,7 +140,7 @@ def grown(name: str, task: str, side: int, batch: int) -> float:
 
     What a compiler leaves behind counts, the most it needed meanwhile does not.
     """
-    status = lambda field: int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024  # noqa: E731
+    status = lambda field: int(Path("/proc/self/status").read_text().split(field + ":")[1].split()[0]) / 1024
     before = status("VmRSS")
     one = build(name, task, side, batch, "float32", "cpu")
     ctypes.CDLL(None).malloc_trim(0)
@@ -235,7 +238,7 @@ def main() -> None:
     settings = dict(sizes=SIZES, steps=STEPS, numbers=numbers, threads=None if gpu else threads)
     if options.json:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        print(json.dumps(dict(rows=rows, settings=settings, peers=versions, machine=training.machine())))
+        print(json.dumps(dict(rows=rows, settings=settings, peers=versions, machine=machine())))
 
 
 if __name__ == "__main__":

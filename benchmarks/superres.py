@@ -24,10 +24,11 @@ import numpy as np
 from benchmarks.decoding import compiled, prompts, race
 from benchmarks.first_image import CAPTION, seconds
 from benchmarks.flops import looks
-from minimuse import modules, training
-from minimuse.config import get_preset
+from minimuse import layers
 from minimuse.decoding import sample_tokens
 from minimuse.muse import Muse
+from minimuse.presets import get_preset
+from minimuse.train.loop import machine
 from minimuse.transformer import SuperresTransformer
 
 SIDES, STEPS, ROUNDS = (16, 32, 64), 8, 5
@@ -42,7 +43,7 @@ def contestants(side: int) -> dict:
         config = dataclasses.replace(get_preset("tiny").superres, **size)
         low = jnp.zeros((1, (side // 4) ** 2), jnp.int32)
         options = dict(guidance=0.0, ramp=True, temperature=4.5, token_temperature=0.25)
-        graphdef, params = modules.init(SuperresTransformer, config)
+        graphdef, params = layers.init(SuperresTransformer, config)
         static = dict(guided=False, order="confidence", steps=STEPS)
         program = compiled(sample_tokens, graphdef, params, prompts(config, 1), options, low, **static)
         found[name] = config, program
@@ -109,7 +110,7 @@ def main() -> None:
         result["fresh process, warm cache"] = fresh_process()
         tell(f"\nin a fresh process with a warm cache: {result['fresh process, warm cache']} s")
     if options.json:
-        print(json.dumps(result | dict(machine=training.machine())))
+        print(json.dumps(result | dict(machine=machine())))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ import jax
 import numpy as np
 
 from benchmarks.flops import forward_flops
-from minimuse import scenes, training, transformer
-from minimuse.config import get_preset
-from minimuse.data import TokenCache
+from minimuse.data import scenes
+from minimuse.data.cache import TokenCache
 from minimuse.muse import Muse
+from minimuse.presets import get_preset
+from minimuse.train import losses
+from minimuse.train.loop import machine
+from minimuse.train.step import init_state, make_step
 from minimuse.weights import init
 
 SCENES = 256  # training scenes in the cache that steps are fed from
@@ -40,8 +43,8 @@ def main() -> None:
     cache = TokenCache.build(functools.partial(scenes.pictured, "train"), SCENES, muse.tokenize, muse.text.encode)
     batch = cache.batch(np.arange(train.batch))
     graphdef, params = init("base", config)
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
-    state = training.init_state(params, train)
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
+    state = init_state(params, train)
 
     def one_step():
         nonlocal state
@@ -66,7 +69,7 @@ def main() -> None:
         "share of the peak": round(rate / tokens * flops / peak, 3),
         "batch": train.batch,
         "parameters": sum(x.size for x in jax.tree.leaves(params)),
-        "machine": training.machine(),
+        "machine": machine(),
     }
     print(json.dumps(result, indent=2))
 

@@ -14,8 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from minimuse.baselines import TWINS
-from minimuse.curves import curve_of
+from minimuse.evaluate.baselines import TWINS
+from minimuse.evaluate.curves import curve_of
 from minimuse.files import whole, write_text
 from minimuse.weights import STAGES
 

@@ -22,10 +22,12 @@ import jax
 import numpy as np
 
 from experiments.small import RUNS, SMALL, TRAIN, experiment, measured
-from minimuse import stages, training, transformer
-from minimuse.config import Preset, SuperresConfig, TransformerConfig, get_preset
-from minimuse.data import TokenCache
+from minimuse.config import Preset, SuperresConfig, TransformerConfig
+from minimuse.data.cache import TokenCache
 from minimuse.muse import Muse
+from minimuse.presets import get_preset
+from minimuse.train import losses, stages
+from minimuse.train.step import init_state, make_step
 from minimuse.weights import abstract, find_checkpoint, init, load_weights, read_config
 
 SUPERRES = SuperresConfig()
@@ -102,8 +104,8 @@ def milliseconds(config: TransformerConfig, rounds: int = 100) -> float:
     ends = np.arange(1, n + 1) * words
     cache = TokenCache(tokens.astype(np.uint16), text, ends, low.astype(np.uint16) if name == "superres" else None)
     graphdef, params = init(name, config)
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, SECOND), SECOND)
-    state, begun = training.init_state(params, SECOND), 0.0
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, SECOND), SECOND)
+    state, begun = init_state(params, SECOND), 0.0
     for i in range(-3, rounds):
         if not i:
             jax.block_until_ready(state)

@@ -9,8 +9,8 @@ import sys
 
 from experiments import negatives
 from experiments.small import experiment, measured
-from minimuse import edits
-from minimuse.baselines import Twin
+from minimuse.evaluate import edits
+from minimuse.evaluate.baselines import Twin
 from minimuse.muse import Muse
 
 BASE = {

@@ -8,10 +8,10 @@ from further training.
 import dataclasses
 
 from experiments.small import RUNS, experiment
-from minimuse import stages
-from minimuse.config import get_preset
-from minimuse.evaluation import evaluate_tokenizer
+from minimuse.evaluate.fidelity import evaluate_tokenizer
 from minimuse.muse import Muse
+from minimuse.presets import get_preset
+from minimuse.train import stages
 from minimuse.weights import abstract, find_checkpoint, load_weights
 
 STAGE = "superres_tokenizer"

@@ -13,12 +13,17 @@ import time
 import jax
 import numpy as np
 
-from minimuse import scenes, stages, training, transformer, weights
+from minimuse import weights
 from minimuse.config import TrainConfig, TransformerConfig, data_dir
-from minimuse.curves import curve_of_seeds
-from minimuse.data import TokenCache, batch_indices
+from minimuse.data import scenes
+from minimuse.data.cache import TokenCache, batch_indices
+from minimuse.evaluate.curves import curve_of_seeds
 from minimuse.files import write_text
 from minimuse.muse import Muse
+from minimuse.train import losses, stages
+from minimuse.train.init import start_from_codes, start_from_text
+from minimuse.train.loop import machine, mean_metrics
+from minimuse.train.step import init_state, make_step
 
 NAME = "first_transformer"
 SIZE = dict(width=96, depth=3, heads=4, mlp_width=384)
@@ -36,15 +41,15 @@ def token_cache(muse: Muse, size: int) -> TokenCache:
 def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:
     """Train once; the log's columns."""
     graphdef, params = weights.init("base", config, train.seed)
-    params = transformer.start_from_codes(params, np.asarray(muse.params["tokenizer"]["codebook"]))
-    params = transformer.start_from_text(params, cache.embeddings.astype(np.float32))
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
-    state, rows, since, begun = training.init_state(params, train), [], [], time.monotonic()
+    params = start_from_codes(params, np.asarray(muse.params["tokenizer"]["codebook"]))
+    params = start_from_text(params, cache.embeddings.astype(np.float32))
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
+    state, rows, since, begun = init_state(params, train), [], [], time.monotonic()
     for i in range(train.steps):
         state, metrics = step(state, cache.batch(batch_indices(i, train.batch, len(cache), train.seed)))
         since.append(metrics)
         if (i + 1) % EVERY == 0:
-            row, since = training.mean_metrics(jax.device_get(since)), []
+            row, since = mean_metrics(jax.device_get(since)), []
             rows.append(dict(step=i + 1, seconds=time.monotonic() - begun) | row)
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in rows[-1]}
 
@@ -65,7 +70,7 @@ def main() -> None:
     curve = curve_of_seeds(
         logs,
         command=f"python -m experiments.{NAME}",
-        machine=training.machine(),
+        machine=machine(),
         settings=dict(
             train=dataclasses.asdict(TRAIN), model=dataclasses.asdict(config), seeds=SEEDS, made_from=made_from(muse)
         ),

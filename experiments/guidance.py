@@ -5,7 +5,7 @@ t from 0 to 10, with the linear ramp and without, at the token temperature that 
 """
 
 from experiments.small import experiment, measured
-from minimuse.evaluation import evaluate_diversity
+from minimuse.evaluate.fidelity import evaluate_diversity
 from minimuse.muse import Muse
 
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)

@@ -8,7 +8,7 @@ import sys
 
 from experiments.small import experiment
 from minimuse.editing import EDIT
-from minimuse.edits import evaluate_mask_free
+from minimuse.evaluate.edits import evaluate_mask_free
 from minimuse.muse import Muse
 
 ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)} | {"half of the tokens": dict(fraction=0.5)}

@@ -10,10 +10,10 @@ import random
 import numpy as np
 
 from experiments.small import experiment
-from minimuse import scenes
-from minimuse.evaluation import facts_true
+from minimuse.data import scenes
+from minimuse.evaluate.fidelity import facts_true
+from minimuse.evaluate.scorer import shipped_scorer
 from minimuse.muse import Muse
-from minimuse.scorer import shipped_scorer
 
 PICTURES = 128
 WORDS = {  # the caption, and the negative caption

@@ -9,8 +9,8 @@ import functools
 import time
 
 from experiments.small import experiment, measured
-from minimuse import scenes
-from minimuse.baselines import Twin
+from minimuse.data import scenes
+from minimuse.evaluate.baselines import Twin
 from minimuse.muse import Muse
 
 PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)

@@ -8,7 +8,7 @@ import functools
 
 from experiments.small import experiment, measured
 from minimuse.decoding import ORDERS
-from minimuse.evaluation import evaluate_diversity
+from minimuse.evaluate.fidelity import evaluate_diversity
 from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minimuse import stages, training
-from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir, get_preset
-from minimuse.evaluation import evaluate_generation
+from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir
+from minimuse.evaluate.fidelity import evaluate_generation
 from minimuse.files import write_text
 from minimuse.muse import Muse
+from minimuse.presets import get_preset
 from minimuse.t5 import TextEncoder
+from minimuse.train import stages
+from minimuse.train.loop import machine
 from minimuse.weights import abstract, load_weights
 
 RUNS = Path("runs/experiments")
@@ -68,7 +70,7 @@ def experiment(
         return {(row["seed"], row["arm"]): row for row in before["rows"]}
 
     path.parent.mkdir(exist_ok=True)
-    place = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))  # noqa: E731
+    place = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))
     for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
         for arm in only or arms:
             if (seed, arm) in rows():
@@ -76,5 +78,5 @@ def experiment(
             print(f"{name}: {arm}, seed {seed}", flush=True)
             row = dict(arm=arm, seed=seed) | run(arm, seed)
             found = sorted((rows() | {(seed, arm): row}).values(), key=place)
-            values = about | dict(machine=training.machine(), rows=found)
+            values = about | dict(machine=machine(), rows=found)
             write_text(path, json.dumps(values, indent=1) + "\n")

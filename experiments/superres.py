@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image
 
 from experiments.small import experiment, measured
-from minimuse import scenes
-from minimuse.evaluation import fidelity, frechet
+from minimuse.data import scenes
+from minimuse.evaluate.fidelity import fidelity
+from minimuse.evaluate.metrics import frechet, psnr
+from minimuse.evaluate.scorer import shipped_scorer
 from minimuse.muse import Muse
-from minimuse.scorer import shipped_scorer
-from minimuse.vqgan import psnr, to_float
+from minimuse.vqgan import to_float
 
 ARMS = {
     "bicubic": None,

@@ -15,11 +15,16 @@ import numpy as np
 from flax import nnx
 
 from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, muse_of, small_preset, trained_muse
-from minimuse import modules, scenes, stages, training, transformer
+from minimuse import layers
 from minimuse.config import TrainConfig, data_dir
-from minimuse.data import batch_indices
+from minimuse.data import scenes
+from minimuse.data.cache import batch_indices
 from minimuse.muse import Muse
 from minimuse.t5 import T5Encoder, TextEncoder, save_t5
+from minimuse.train import losses, stages
+from minimuse.train.init import start_from_codes
+from minimuse.train.loop import fit
+from minimuse.train.step import init_state, make_step
 from minimuse.weights import init
 
 ARMS = ("frozen, pretrained", "frozen, random", "learned")
@@ -30,7 +35,7 @@ CAPTIONS = 240
 def random_t5(folder: Path, seed: int) -> None:
     """A Hugging Face folder like t5-scenes, with random weights."""
     shipped = TextEncoder.from_pretrained("t5-scenes")
-    _, params = modules.init(T5Encoder, shipped.config, seed=seed)
+    _, params = layers.init(T5Encoder, shipped.config, seed=seed)
     save_t5(folder, shipped.config, dict(encoder=params))
     shutil.copyfile(data_dir() / "t5-scenes" / "tokenizer.json", folder / "tokenizer.json")
 
@@ -39,14 +44,14 @@ def learned_muse(run: Path, train: TrainConfig) -> Muse:
     """Train transformer and text encoder together. Only the captions' words are read, no vectors of t5-scenes."""
     preset, text = small_preset(train), TextEncoder.from_pretrained("t5-scenes")
     cache, made_from = stages.token_cache(preset, run, RUNS)
-    t5_graphdef, t5_params = modules.init(T5Encoder, text.config, seed=train.seed)
+    t5_graphdef, t5_params = layers.init(T5Encoder, text.config, seed=train.seed)
     graphdef, base = init("base", SMALL, train.seed)
-    base = transformer.start_from_codes(base, np.asarray(stages.load_tokenizer(preset, run)[1]["codebook"]))
+    base = start_from_codes(base, np.asarray(stages.load_tokenizer(preset, run)[1]["codebook"]))
     length = cache.text_length
 
     def loss(params, key, batch):
         vectors = nnx.merge(t5_graphdef, params["text"])(batch["ids"], batch["text_mask"])
-        return transformer.transformer_loss(graphdef, SMALL, train, params["base"], key, batch | dict(text=vectors))
+        return losses.transformer_loss(graphdef, SMALL, train, params["base"], key, batch | dict(text=vectors))
 
     @functools.cache
     def caption(i: int) -> str:
@@ -57,9 +62,9 @@ def learned_muse(run: Path, train: TrainConfig) -> Muse:
         ids, mask = text.tokenize([caption(int(i)) for i in picked], length)
         return dict(tokens=cache.batch(picked)["tokens"], ids=ids, text_mask=mask)
 
-    state = training.init_state(dict(base=base, text=t5_params), train)
-    step = training.make_step(loss, train)
-    state = training.fit(run / "base", step, state, batch_at, train, model=dataclasses.asdict(SMALL), cache=made_from)
+    state = init_state(dict(base=base, text=t5_params), train)
+    step = make_step(loss, train)
+    state = fit(run / "base", step, state, batch_at, train, model=dataclasses.asdict(SMALL), cache=made_from)
     params = jax.tree.map(np.asarray, state["ema"])
     return muse_of(params["base"], TextEncoder(text.config, params["text"], text.tokenizer))
 

@@ -11,14 +11,13 @@ import importlib
 import os
 
 __version__ = "0.1.0"
-
 _ROOMS = {
     "Muse": "muse",
     "Generation": "muse",
-    "PRESETS": "config",
-    "get_preset": "config",
-    "Scene": "scenes",
-    "Item": "scenes",
+    "PRESETS": "presets",
+    "get_preset": "presets",
+    "Scene": "data.scenes",
+    "Item": "data.scenes",
     "TextEncoder": "t5",
 }
 __all__ = [*_ROOMS, "enable_compilation_cache"]

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from minimuse.config import TRANSFORMERS, Preset, data_dir, get_preset
+from minimuse.config import TRANSFORMERS, Preset, data_dir
+from minimuse.presets import get_preset
 
 Positional = tyro.conf.Positional
 
@@ -320,7 +321,8 @@ def train(
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     if processes:
         start(processes)
-    from minimuse import stages, training
+    from minimuse.train import stages
+    from minimuse.train.loop import Stopped
 
     if text is not None:
         settings = stages.with_text(settings, text)
@@ -330,7 +332,7 @@ def train(
         for name in names:
             stages.TRAIN[name](settings, out)
             wait_for_all()  # the next stage reads what the first process has written
-    except training.Stopped as stopped:
+    except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
     print(f"Stage {stage} of preset {preset} -> {out}")
@@ -340,7 +342,7 @@ def _panel(names: tuple[str, ...], clip: str | None) -> tuple[list, dict]:
     """The judges of these names, and what to tell of them in the settings."""
     if not names:
         return [], {}
-    from minimuse.judges import CLIP, Clip, Inception
+    from minimuse.evaluate.fid_clip import CLIP, Clip, Inception
 
     clip = clip or CLIP
     panel = [Inception() if name == "inception" else Clip.from_pretrained(clip) for name in names]
@@ -410,15 +412,15 @@ def evaluate(
         raise ValueError(f"evaluate {what} has no --judges; evaluate generation does.")
     if clip is not None and "clip" not in judges:
         raise ValueError("--clip names the model of --judges clip; give both.")
-    from minimuse import baselines, edits, evaluation, scorer
+    from minimuse.evaluate import baselines, edits, fidelity, scorer
     from minimuse.muse import Muse
 
     if what == "scorer":
-        result = evaluation.evaluate_scorer(scorer.shipped_scorer(), n=n)
+        result = fidelity.evaluate_scorer(scorer.shipped_scorer(), n=n)
     elif what == "tokenizer":
         muse = Muse.from_pretrained(preset)
         grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
-        result = evaluation.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
+        result = fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
     elif what == "editing":
         muse = Muse.from_pretrained(preset, superres=stage == "superres")
         stages = dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs)
@@ -437,7 +439,7 @@ def evaluate(
         options = sampling.options(drawer.defaults)
         if superres:
             options |= dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs)
-        result = evaluation.evaluate_generation(drawer, split=split, n=n, seed=seed, judges=panel, **options)
+        result = fidelity.evaluate_generation(drawer, split=split, n=n, seed=seed, judges=panel, **options)
         result["settings"] = dict(preset=preset) | result["settings"] | about
     print(json.dumps(result, indent=None if json_only else 2))
 

@@ -6,130 +6,19 @@ The functions take a Muse first; they are its methods `inpaint`, `outpaint`, `ed
 """
 
 import functools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from PIL import Image
 
-from minimuse.data import to_rgb
+from minimuse.canvas import LARGEST, Canvas, blend, read, square, to_mask, to_pixels, touched, windows
 from minimuse.decoding import both_halves, checked, draw_tokens, guide, is_whole, number, other_keys, whole_number
 
 # What `edit` does when it is not told otherwise: the paper's own numbers, but for its guidance of 4, which tears what
 # is to stay (`python -m experiments.mask_free`).
 EDIT = dict(iterations=100, fraction=0.08, top_k=3, guidance=1.0, token_temperature=1.0)
-LARGEST = 2**14  # pixels that outpainting adds to a side at most
-
-# --- pictures and masks as they come --------------------------------------------------------------------------------
-
-
-def to_pixels(image) -> np.ndarray:
-    """A PIL image of any mode, or an array uint8 [H, W], [H, W, 3] or [H, W, 4] -> uint8 [H, W, 3], transparency on
-    white. ValueError for anything else."""
-    if not isinstance(image, Image.Image):
-        array = np.asarray(image)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-            raise ValueError(
-                f"An image is a PIL image or uint8 [H, W, 3]; this is {array.dtype} {list(array.shape)}. "
-                "Pictures in [0, 1] become uint8 by (255 * image).round().astype('uint8')."
-            )
-        image = array if 0 in array.shape else Image.fromarray(array)
-    if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
-        raise ValueError("An image has at least one pixel; this one has none.")
-    return np.asarray(to_rgb(image))
-
-
-def fit(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
-    """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size; another picture must be at least that
-    large and its sides multiples of `cell` pixels, or is refused: squashed it would show something else.
-
-    canvas    a square, too, stays as large as it is
-    """
-    h, w = pixels.shape[:2]
-    if h == w and not canvas:
-        resized = lambda: Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)  # noqa: E731
-        return pixels if h == size else np.asarray(resized())
-    if min(h, w) < size or h % cell or w % cell:
-        raise ValueError(
-            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.to_square cuts the middle out of a PIL "
-            f"image), or one whose sides are multiples of {cell} and at least {size}."
-        )
-    return pixels
-
-
-def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
-    """A mask as bool [H, W], True where the picture may change: bool, 0 and 1, 0 to 255 (128 and more is True), floats
-    from 0 to 1 (0.5 and more), or a PIL image; of the picture's shape (H, W)."""
-    array = np.asarray(to_rgb(mask, "black").convert("L") if isinstance(mask, Image.Image) else mask)
-    if array.shape != tuple(shape):
-        raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
-    if array.dtype == bool:
-        return array
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"A mask holds bools, 0 to 255, or floats from 0 to 1; this one is of type {array.dtype}.")
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    floats = np.issubdtype(array.dtype, np.floating)
-    if not (np.isfinite(array).all() and low >= 0 and high <= (1 if floats else 255)):
-        raise ValueError(
-            f"A mask holds bools, 0 to 255, or floats from 0 to 1; this one has values from {low} to {high}."
-        )
-    return array >= (0.5 if floats or high <= 1 else 128)
-
-
-def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """bool [H, W] in pixels -> bool [h, w] in tokens: every token of which any pixel is in the mask.
-
-    H need not be a multiple of h: a pixel on the border of two tokens touches both.
-    """
-
-    def over(pixels: int, tokens: int) -> np.ndarray:  # bool [tokens, pixels], which token a pixel lies over
-        token, pixel = np.arange(tokens)[:, None], np.arange(pixels)
-        return (pixel * tokens < (token + 1) * pixels) & ((pixel + 1) * tokens > token * pixels)
-
-    rows, columns = (over(*sides).astype(int) for sides in zip(mask.shape, grid))
-    return rows @ mask @ columns.T > 0
-
-
-def soft_edge(mask: np.ndarray, width: int) -> np.ndarray:
-    """How much of the new picture each pixel takes, float [H, W]: 0 outside the mask, 1 well within it, and between
-    them a slope of `width` pixels, all of it inside; of fewer where the whole mask is not so deep."""
-    inside = mask.astype(np.float32)
-    depth = inside
-    for _ in range(width):  # how deep in the mask each pixel lies, up to width + 1
-        padded = np.pad(depth, 1, mode="edge")
-        h, w = mask.shape
-        depth = inside * (1 + np.minimum.reduce([padded[y : y + h, x : x + w] for y in range(3) for x in range(3)]))
-    return depth / max(1, depth.max(initial=0))
-
-
-def blend(new: np.ndarray, old: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
-    """uint8 pictures [B, H, W, 3] laid over one, old [H, W, 3]; outside the mask every pixel is the old one's."""
-    share = soft_edge(mask, width)[..., None]
-    return np.where(share > 0, np.round(share * new + (1 - share) * old), old).astype(np.uint8)
-
-
-# --- canvases -------------------------------------------------------------------------------------------------------
-
-
-def windows(hidden: np.ndarray, grid: tuple[int, int], step: int) -> Iterator[tuple[int, int]]:
-    """Top left corners of windows of the trained grid that, one after another, draw all hidden places, bool [h, w].
-
-    Corners lie `step` places apart, and at the end of each side. The next window is always the one that has fewest
-    hidden places left, so it sees as much as can be seen of what is there already.
-    """
-    hidden = hidden.copy()
-    rows, columns = (
-        sorted({*range(0, side - length + 1, step), side - length}) for side, length in zip(hidden.shape, grid)
-    )
-    part = lambda corner: hidden[corner[0] : corner[0] + grid[0], corner[1] : corner[1] + grid[1]]  # noqa: E731
-    while hidden.any():
-        left = {(y, x): count for y in rows for x in columns if (count := part((y, x)).sum())}
-        corner = min(left, key=left.get)
-        yield corner
-        part(corner)[:] = False
 
 
 def fill(muse, plan, stage: str, tokens: np.ndarray, prompts: tuple, low: np.ndarray | None = None) -> np.ndarray:
@@ -161,37 +50,6 @@ class Edited(NamedTuple):
     superres_tokens: np.ndarray | None  # int [B, h, w], of the super-resolution stage, if it was run
     redrawn: np.ndarray  # bool [B, h, w], which base tokens were drawn anew
     states: np.ndarray | None = None  # int [iterations, B, h, w], after every iteration of mask-free editing
-
-
-class Canvas(NamedTuple):
-    """A picture as the stages see it."""
-
-    pixels: np.ndarray  # uint8 [H, W, 3], at the size of the last stage
-    tokens: dict[str, np.ndarray]  # int [h, w], by stage
-
-
-def read(muse, stages, image, canvas: bool = False) -> Canvas:
-    """The tokens of a picture for these stages. The base sees it decimated (section 3.3.1)."""
-    given = to_pixels(image)
-    sizes = {stage: muse.tokenizer_config(stage).image_size for stage in stages}
-    largest = max(sizes.values())
-    pixels = fit(given, largest, largest // muse.configs["base"].grid[0], canvas)
-    tokens = {}
-    for stage, size in sizes.items():
-        if given.shape[0] == given.shape[1] and not canvas:
-            small = fit(given, size, 1)  # from the picture as it came: what has the size already is not resized twice
-        else:
-            small = np.asarray(Image.fromarray(pixels).reduce(largest // size))
-        tokens[stage] = muse.tokenize(small[None], stage)[0]
-    return Canvas(pixels, tokens)
-
-
-def square(image, what: str) -> np.ndarray:
-    """The pixels of a square picture, or a ValueError."""
-    pixels = to_pixels(image)
-    if pixels.shape[0] != pixels.shape[1]:
-        raise ValueError(f"{what} a square picture; this one is {pixels.shape[1]} x {pixels.shape[0]} pixels.")
-    return pixels
 
 
 def redraw(muse, plan, canvas: Canvas, hidden: np.ndarray, prompts: tuple) -> dict[str, np.ndarray]:
@@ -283,14 +141,14 @@ def outpaint(
     amounts = dict(left=left, right=right, top=top, bottom=bottom)
     plan, prompts = muse.plan(**settings), muse.prompts(caption, n, seed, negative)
     cell = max(muse.tokenizer_config(stage).image_size for stage in plan.stages) // muse.configs["base"].grid[0]
-    fits = lambda value: is_whole(value) and 0 <= value <= LARGEST and value % cell == 0  # noqa: E731
+    fits = lambda value: is_whole(value) and 0 <= value <= LARGEST and value % cell == 0
     if told := ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if not fits(value)):
         raise ValueError(
             f"Each side grows by a multiple of {cell} pixels, what a base token covers, {LARGEST} at most; {told}."
         )
     canvas = read(muse, plan.stages, image, canvas)
     left, right, top, bottom = (value // cell for value in amounts.values())  # in base tokens from here on
-    around = lambda times: ((times * top, times * bottom), (times * left, times * right))  # noqa: E731
+    around = lambda times: ((times * top, times * bottom), (times * left, times * right))
     h = len(canvas.tokens["base"])
     tokens = {stage: np.pad(ids, around(len(ids) // h)) for stage, ids in canvas.tokens.items()}
     pixels = np.pad(canvas.pixels, (*around(cell), (0, 0)))

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,3 +45,11 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], metadata: dict
             save_file(arrays, partial, metadata)
         except SafetensorError as error:  # for a full disk, too
             raise OSError(f"{path} could not be written: {error}") from None
+
+
+def read_log(path: Path | str) -> dict[str, np.ndarray]:
+    """The columns of a JSON-lines training log."""
+    lines = Path(path).read_text().splitlines()
+    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a running or killed run may end in half a line
+    names = dict.fromkeys(name for row in rows for name in row)  # a metric may be absent from some lines
+    return {k: np.array([row.get(k, np.nan) for row in rows]) for k in names}

@@ -17,15 +17,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from minimuse import editing, modules
+from minimuse import editing, layers
 from minimuse.config import SampleConfig, VQGANConfig, from_dict
 from minimuse.decoding import ORDERS, Trace, checked, is_whole, other_keys, sample_tokens, whole_number
 from minimuse.files import whole
 from minimuse.masking import LAWS
 from minimuse.t5 import TextEncoder
-from minimuse.vqgan import Decoder, to_float, to_uint8, unit
+from minimuse.vqgan import Decoder, draw_pixels, read_tokens
 from minimuse.weights import (
     CASCADE,
     FORMAT,
@@ -38,13 +37,6 @@ from minimuse.weights import (
     read_config,
     save_weights,
 )
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], with the weights of a Decoder and the codebook [K, C]."""
-    return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
-
 
 _numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
 
@@ -164,7 +156,7 @@ class Muse:
         sampling = dataclasses.asdict(self.sampling)
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
         with contextlib.ExitStack() as stack:  # files take their names at its end, config.json the last of them
-            partial = lambda path: stack.enter_context(whole(path))  # noqa: E731
+            partial = lambda path: stack.enter_context(whole(path))
             partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
             for file in copied:
                 shutil.copyfile(file, partial(folder / "text" / file.name))
@@ -360,7 +352,7 @@ class Muse:
         tokens, side = jnp.asarray(tokens), own.image_size // own.factor
         if tokens.ndim == 2:
             tokens = tokens.reshape(-1, side, side)
-        return draw_pixels(modules.abstract(Decoder, own)[0], decoder, self.params[name]["codebook"], tokens)
+        return draw_pixels(layers.abstract(Decoder, own)[0], decoder, self.params[name]["codebook"], tokens)
 
     def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
         """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], of the base or the super-resolution tokenizer."""
@@ -369,14 +361,3 @@ class Muse:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
         name = self._tokenizer(stage)
         return np.asarray(read_tokens(self.graphdefs[name], self.params[name], jnp.asarray(images)))
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def read_tokens(graphdef, params: dict, images: jax.Array) -> jax.Array:
-    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w].
-
-    In full float32, whatever a GPU or TPU would rather multiply with: two codes of nearly one colour are told apart by
-    less than TF32 holds, and what was trained on the one would not know the other.
-    """
-    with jax.default_matmul_precision("highest"):
-        return nnx.merge(graphdef, params).tokenize(to_float(images))

@@ -3,7 +3,7 @@
 T5 v1.0 (relu), v1.1 and FLAN (gated GELU) are the same network but for the MLP and the head. What sets T5 apart from
 other transformers: no biases, RMSNorm, attention without 1/sqrt(d), and positions only as a learned bias on the
 attention scores, by the distance from query to key; all layers share one table of it. The decoder, which only
-pretraining needs, is in `text_training.py` and built from the same layers.
+pretraining needs, is in `train/t5_pretraining.py` and built from the same layers.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 
-from minimuse import modules
+from minimuse import layers
 from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import write_arrays, write_text
 from minimuse.processes import is_first, to_host
@@ -36,6 +36,7 @@ MLPS = ("relu", "gated-gelu")
 # they start smaller: what a word learns outweighs the random vector it began with, and synonyms can meet. Much smaller
 # still, and the first steps of the layers drown the tokens: 0.02 and 0.05 learnt no more than the frequency of words.
 START = 0.3
+
 
 # --- the network ----------------------------------------------------------------------------------------------------
 
@@ -63,8 +64,8 @@ def relative_buckets(
     return (offset + np.where(distance < exact, distance, np.minimum(far, buckets - 1))).astype(np.int32)
 
 
-def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> modules.Linear:
-    return modules.Linear(width_in, width_out, nnx.initializers.normal(std), rngs=rngs)
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> layers.Linear:
+    return layers.Linear(width_in, width_out, nnx.initializers.normal(std), rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -79,7 +80,7 @@ class Attention(nnx.Module):
 
     def __call__(self, x, source, bias, mask):
         """x [B, Q, D] looks at source [B, K, D]; bias [1, heads, Q, K] or None, mask bool to [B, heads, Q, K]."""
-        heads = lambda y: y.reshape(*y.shape[:2], self.heads, -1)  # noqa: E731
+        heads = lambda y: y.reshape(*y.shape[:2], self.heads, -1)
         q, k, v = heads(self.q(x)), heads(self.k(source)), heads(self.v(source))
         seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, scale=1.0)
         return self.o(seen.reshape(*x.shape[:2], -1))
@@ -133,7 +134,7 @@ class Stack(nnx.Module):
         self.config, self.decoder = config, decoder
         # Large enough that every head begins with distances of its own to look at.
         std, buckets = nnx.initializers.normal(1.0), config.relative_attention_num_buckets
-        self.relative = modules.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
+        self.relative = layers.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
         keys = jax.random.split(rngs.params(), depth)
         self.layers = jax.vmap(lambda key: Layer(config, decoder, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
         self.norm = _norm(config, rngs)
@@ -149,7 +150,7 @@ class Stack(nnx.Module):
             bidirectional=not self.decoder,
         )
         bias = self.relative(buckets).transpose(2, 0, 1)[None]  # [1, heads, S, S]
-        step = lambda x, layer: (layer(x, bias, mask, source, source_mask), None)  # noqa: E731
+        step = lambda x, layer: (layer(x, bias, mask, source, source_mask), None)
         return self.norm(jax.lax.scan(step, x, self.layers)[0])
 
 
@@ -158,7 +159,7 @@ class T5Encoder(nnx.Module):
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         std = nnx.initializers.normal(START)
-        self.embed = modules.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
+        self.embed = layers.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
         self.stack = Stack(config, config.num_layers, decoder=False, rngs=rngs)
 
     def __call__(self, ids: jax.Array, mask: jax.Array) -> jax.Array:
@@ -273,7 +274,7 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
     folder = find_t5(name)
     config = read_t5_config(folder)
     files = _weight_files(folder)
-    shapes = traverse_util.flatten_dict(modules.abstract(T5Encoder, config)[1])
+    shapes = traverse_util.flatten_dict(layers.abstract(T5Encoder, config)[1])
     opened = {path: safe_open(path, framework="np") for path in set(files.values())}
 
     def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
@@ -333,7 +334,7 @@ class TextEncoder:
     def __init__(self, config: T5Config, params: dict, tokenizer):
         self.config, self.params, self.tokenizer = config, params, tokenizer
         self.width = config.d_model
-        self.graphdef = modules.abstract(T5Encoder, config)[0]
+        self.graphdef = layers.abstract(T5Encoder, config)[0]
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype=jnp.float32) -> "TextEncoder":

@@ -10,17 +10,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from minimuse import masking, modules
+from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig
-from minimuse.mesh import rows_apart
+from minimuse.layers import _heads, attend, rows_apart
 
 # Size of token and position vectors before training. The usual 0.02 is a tenth of what a fresh layer adds to it, which
 # all but drowns them (tests/test_transformer.py compares the two).
 START = 0.5
-RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss apart
 # What of a layer is kept for its backward pass; the rest is computed again. Keeping what the matrix products gave needs
 # less memory than keeping all, and on a CPU it is faster than either keeping all (too much to write) or nothing (too
 # much to compute again).
@@ -31,42 +29,9 @@ REMAT = {
 }
 
 
-def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> modules.Linear:
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, scale: float = 1.0) -> layers.Linear:
     init = nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-    return modules.Linear(width_in, width_out, init, rngs=rngs)
-
-
-def _heads(x: jax.Array, heads: int) -> jax.Array:
-    return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
-
-
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
-    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
-
-    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
-    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
-           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
-    """
-    if mask is not None:
-        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
-    if how == "plain":
-        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
-        q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-        scores = q @ k.mT  # [B, heads, N, S]
-        if mask is not None:
-            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-        weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)  # a sum in bfloat16 would lose digits
-        seen = (weights @ v).swapaxes(1, 2)
-    elif how in ("xla", "cudnn"):
-        dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
-        seen = jax.nn.dot_product_attention(
-            *(x.astype(dtype) for x in (q, k, v)),
-            mask=mask,
-            implementation=how,
-        ).astype(q.dtype)
-    else:
-        raise ValueError(f"There is no attention {how!r}; there are plain, xla and cudnn.")
-    return seen.reshape(*seen.shape[:2], -1)
+    return layers.Linear(width_in, width_out, init, rngs=rngs)
 
 
 class SelfBlock(nnx.Module):
@@ -164,7 +129,7 @@ class MultiAxisBlock(Block):
         """x [B, N, D], window by window -> [B, N, D]."""
         (b, n, _), p, half = x.shape, self.places, self.heads // 2
         q, k, v = (part.reshape(b, n // p, p, self.heads, -1) for part in self.queries_keys_values(x))
-        one_batch = lambda part: part.reshape(-1, *part.shape[2:])  # noqa: E731
+        one_batch = lambda part: part.reshape(-1, *part.shape[2:])
         near = attend(*(one_batch(part[..., :half, :]) for part in (q, k, v)), how=self.attention)
         far = attend(*(one_batch(part[..., half:, :].swapaxes(1, 2)) for part in (q, k, v)), how=self.attention)
         far = far.reshape(b, p, n // p, -1).swapaxes(1, 2)
@@ -193,10 +158,8 @@ class BaseTransformer(nnx.Module):
                 f"Multi-axis attention parts {h} x {w} tokens into windows of {config.window} x {config.window}, and "
                 f"{config.heads} heads into two halves. Choose a window that divides both sides, and an even number."
             )
-        normal = lambda *shape: START * jax.random.normal(rngs.params(), shape)  # noqa: E731
-        self.embed = modules.Embed(
-            config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(START), rngs=rngs
-        )
+        normal = lambda *shape: START * jax.random.normal(rngs.params(), shape)
+        self.embed = layers.Embed(config.codebook_size + 1, d, embedding_init=nnx.initializers.normal(START), rngs=rngs)
         # A learned 2D position is a row's vector plus a column's.
         self.rows, self.columns = nnx.Param(normal(h, 1, d)), nnx.Param(normal(1, w, d))
         self.text_mean = nnx.Param(jnp.zeros(config.text_width))
@@ -273,7 +236,7 @@ class SuperresTransformer(BaseTransformer):
         if any(fine % coarse for fine, coarse in zip(config.grid, config.low_grid)):
             raise ValueError(f"A grid of {config.grid} tokens is no whole multiple of one of {config.low_grid}.")
         normal = nnx.initializers.normal(START)
-        self.low_embed = modules.Embed(config.low_codebook_size, config.width, embedding_init=normal, rngs=rngs)
+        self.low_embed = layers.Embed(config.low_codebook_size, config.width, embedding_init=normal, rngs=rngs)
         self.low_blocks = _stack(SelfBlock, dataclasses.replace(config, depth=config.low_depth), config.low_depth, rngs)
         self.low_norm = nnx.RMSNorm(config.width, rngs=rngs)
 
@@ -304,103 +267,9 @@ class SuperresTransformer(BaseTransformer):
         seen = self.read_low(low)
         seen = jax.lax.map(lambda block: block.keys_values(seen), self.blocks)
         again = len(text_mask) // len(low)
-        join = lambda a, b: jnp.concatenate([jnp.tile(a, (1, again, 1, 1, 1)), b], 2)  # noqa: E731
+        join = lambda a, b: jnp.concatenate([jnp.tile(a, (1, again, 1, 1, 1)), b], 2)
         mask = jnp.concatenate([jnp.ones((len(text_mask), low.shape[1]), bool), text_mask], 1)
         return jax.tree.map(join, seen, self.text_keys_values(embeddings)), mask
-
-
-def start_from_codes(params: dict, codebook: jax.Array, seed: int = 0, low_codebook: jax.Array | None = None) -> dict:
-    """Fresh `params` (a nested dict) that know the codebook [K, code_dim], its codes of length 1; those of the
-    super-resolution transformer the low-resolution codebook, too.
-
-    Codes that look alike begin alike, as input and as output, so what is learned of one holds for its neighbours; a
-    quarter of an input vector's variance stays random, to tell neighbours apart.
-    """
-    rng = np.random.default_rng(seed)
-
-    def alike(embedding: jax.Array, codes: jax.Array) -> dict:
-        (k, code_dim), width = codes.shape, embedding.shape[1]
-        start = codes @ rng.normal(size=(code_dim, width)) * START / np.sqrt(code_dim)
-        return dict(embedding=embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * start))
-
-    spread = lambda codebook: (codebook - codebook.mean(0)) / codebook.std(0)  # noqa: E731
-    codes = spread(codebook)
-    code_dim, width = codes.shape[1], params["embed"]["embedding"].shape[1]
-    found = dict(embed=alike(params["embed"]["embedding"], codes))
-    logits = rng.normal(size=(width, code_dim)) @ codes.T / np.sqrt(code_dim * width)
-    found["logits"] = dict(kernel=jnp.asarray(logits, jnp.float32))
-    if low_codebook is not None:
-        found["low_embed"] = alike(params["low_embed"]["embedding"], spread(low_codebook))
-    return params | found
-
-
-def start_from_text(params: dict, text: jax.Array) -> dict:
-    """`params` that whiten text vectors like these [M, text_width]: much of what a T5 says is in directions in which
-    its vectors hardly differ."""
-    values, vectors = np.linalg.eigh(np.cov(text, rowvar=False))
-    whiten = vectors / np.sqrt(values + 1e-3 * values.max()) @ vectors.T  # what hardly varies at all is left small
-    return params | dict(
-        text_mean=jnp.asarray(text.mean(0), jnp.float32),
-        text_whiten=jnp.asarray(whiten, jnp.float32),
-    )
-
-
-def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Array:
-    """Take the caption from a share `rate` of the examples: their text_mask rows [B, S] become all False."""
-    keep = jax.random.uniform(key, (text_mask.shape[0], 1)) >= rate
-    return text_mask & keep
-
-
-def token_losses(logits: jax.Array, tokens: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy of logits [B, N, K] against tokens [B, N] in nats, float [B, N]."""
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    right = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
-    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
-
-
-def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy averaged over the masked places alone."""
-    return jnp.sum(token_losses(logits, tokens, smoothing) * mask) / jnp.maximum(jnp.sum(mask), 1)
-
-
-def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
-    """Means of values [B, N] over the masked places, apart for pictures of different mask rates.
-
-    Their names end in the rate's upper end in percent: loss_r25 is the mean of "loss" where up to a quarter was
-    hidden. NaN where the batch has no such picture.
-    """
-    rate, found = jnp.mean(mask, -1, keepdims=True), {}
-    for low, high in zip(RATES, RATES[1:]):
-        places = mask & (low < rate) & (rate <= high)
-        for name, value in values.items():
-            found[f"{name}_r{round(100 * high)}"] = jnp.sum(value * places) / jnp.sum(places)
-    return found
-
-
-def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
-    """Random codes in some places of tokens int [B, n]: in a share of each row that is drawn uniformly up to `most`."""
-    share_key, place_key, code_key = jax.random.split(key, 3)
-    share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
-    codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)
-    return jnp.where(jax.random.uniform(place_key, tokens.shape) < share, codes, tokens)
-
-
-def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
-    """Masked-token loss on batch: tokens int [B, N], text [B, S, text_width], text_mask bool [B, S]; for the
-    super-resolution transformer low, int [B, n], too."""
-    model = nnx.merge(graphdef, modules.cast(params, train.dtype))
-    mask_key, drop_key = jax.random.split(key)
-    tokens, low = batch["tokens"].astype(jnp.int32), batch.get("low")
-    if low is not None and train.low_noise:
-        low = replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
-    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
-    text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
-    seen = model.condition((batch["text"].astype(jnp.float32), text_mask), low)
-    logits = model(jnp.where(mask, config.codebook_size, tokens), *seen)
-    losses, right = token_losses(logits, tokens, train.label_smoothing), jnp.argmax(logits, -1) == tokens
-    mean = lambda value: jnp.sum(value * mask) / jnp.sum(mask)  # noqa: E731
-    metrics = dict(accuracy=mean(right), mask_rate=jnp.mean(mask))
-    return mean(losses), metrics | by_mask_rate(dict(loss=losses, accuracy=right), mask)
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -410,31 +279,3 @@ def forward(
     """Logits [B, N, K] in one call, for looking at the model; decoding reuses keys and values instead."""
     model = nnx.merge(graphdef, params)
     return model(tokens, *model.condition((text, text_mask), low))
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def attention_to_text(
-    graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array, low: jax.Array | None = None
-) -> jax.Array:
-    """The weights of every layer's cross-attention, float [depth, B, heads, N, S]: how image tokens look at text.
-
-    With low-resolution tokens int [B, n] it is [depth, B, heads, N, n + S]: they stand before the text.
-    """
-    model = nnx.merge(graphdef, params)
-    keys_values, mask = model.condition((text, text_mask), low)
-    batch, length = mask.shape
-    x = model.place(tokens)
-    if model.window:
-        x = to_windows(x, model.grid, model.window)
-
-    def layer(x, inputs):
-        block, (keys, values) = inputs
-        q = _heads(block.cross_q(block.norm2(block.look_around(x))), block.heads)
-        # With a 1 of its own as each text token's value, what is seen are the weights.
-        ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
-        seen = attend(q, keys, ones, mask)
-        if model.window:
-            seen = from_windows(seen, model.grid, model.window)
-        return block(x, keys, values, mask), _heads(seen, block.heads).swapaxes(1, 2)
-
-    return jax.lax.scan(layer, x, (model.blocks, keys_values))[1]

@@ -6,13 +6,14 @@ whole image, so that a token depends on its surroundings alone and equal patches
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import modules
+from minimuse import layers
 from minimuse.config import VQGANConfig
 
 
@@ -188,9 +189,9 @@ def grow_decoder(config: VQGANConfig, decoder: dict, seed: int = 0) -> tuple[VQG
     if config.decoder_growth != 1:
         raise ValueError(f"This decoder has grown {config.decoder_growth} times already; grow the small one.")
     grown = dataclasses.replace(config, decoder_growth=2)
-    small, fresh = decoder["stages"]["layers"], modules.init(Decoder, grown, seed=seed)[1]["stages"]["layers"]
+    small, fresh = decoder["stages"]["layers"], layers.init(Decoder, grown, seed=seed)[1]["stages"]["layers"]
     rng, last = np.random.default_rng(seed), max(small)
-    twice = lambda x: jnp.concatenate([x, x])  # noqa: E731
+    twice = lambda x: jnp.concatenate([x, x])
 
     def wide(conv: dict, inputs: bool = True, outputs: bool = True) -> dict:
         groups = 4 if conv["kernel"].shape[0] == 1 else 1  # of all kernels, those before `Double` alone are 1 x 1
@@ -198,42 +199,21 @@ def grow_decoder(config: VQGANConfig, decoder: dict, seed: int = 0) -> tuple[VQG
         bias = jnp.concatenate([parts, parts], 1).ravel() if outputs else conv["bias"]
         return dict(kernel=widen(conv["kernel"], rng, inputs=inputs, outputs=outputs, groups=groups), bias=bias)
 
-    layers, new, number = {}, [], 0
+    stack, new, number = {}, [], 0
     for i in range(last + 1):  # some numbers have no weights, those of Double and Swish
         if "kernel" in (layer := small.get(i, {})):
-            layers[number] = wide(layer, inputs=i > 0, outputs=i < last)
+            stack[number] = wide(layer, inputs=i > 0, outputs=i < last)
         elif "scale" in layer:
-            layers[number] = dict(scale=twice(layer["scale"]))
+            stack[number] = dict(scale=twice(layer["scale"]))
         elif layer:
             norms = {name: dict(scale=twice(layer[name]["scale"])) for name in ("norm1", "norm2")}
-            layers[number] = norms | {name: wide(layer[name]) for name in ("conv1", "conv2")}
+            stack[number] = norms | {name: wide(layer[name]) for name in ("conv1", "conv2")}
             number += 1
             new.append(number)
             silent = jax.tree.map(jnp.zeros_like, fresh[number]["conv2"])
-            layers[number] = fresh[number] | dict(conv2=silent)
+            stack[number] = fresh[number] | dict(conv2=silent)
         number += 1
-    return grown, dict(stages=dict(layers=layers)), new
-
-
-def vq_losses(z: jax.Array, quantized: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Codebook loss (moves the codes to the encodings) and commitment loss (the reverse), each a scalar.
-
-    beta belongs on the second: several public implementations have it on the first.
-    """
-    codebook = jnp.mean(jnp.sum((jax.lax.stop_gradient(z) - quantized) ** 2, -1))
-    commitment = jnp.mean(jnp.sum((z - jax.lax.stop_gradient(quantized)) ** 2, -1))
-    return codebook, commitment
-
-
-def perplexity(counts: jax.Array) -> jax.Array:
-    """exp of the entropy of the code counts [K]: how many codes are in use as if all were used alike."""
-    p = counts / jnp.maximum(counts.sum(), 1)
-    return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-12)), 0)))
-
-
-def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1], over the whole batch."""
-    return 10 * jnp.log10(4 / jnp.maximum(jnp.mean((x - y) ** 2), 1e-12))
+    return grown, dict(stages=dict(layers=stack)), new
 
 
 def to_float(images) -> jax.Array:
@@ -246,94 +226,18 @@ def to_uint8(images: jax.Array) -> jax.Array:
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-# --- training -------------------------------------------------------------------------------------------------------
+@functools.partial(jax.jit, static_argnames="graphdef")
+def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], with the weights of a Decoder and the codebook [K, C]."""
+    return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
 
 
-def pixel_loss(decoded: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean absolute plus mean squared difference of two batches of images, and the first of the two."""
-    l1 = jnp.mean(jnp.abs(decoded - images))
-    return l1 + jnp.mean((decoded - images) ** 2), l1
+@functools.partial(jax.jit, static_argnames="graphdef")
+def read_tokens(graphdef, params: dict, images: jax.Array) -> jax.Array:
+    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w].
 
-
-def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array, quantize: jax.Array | bool = True):
-    """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics).
-
-    quantize   False lets the encodings themselves through to the decoder, without any quantization loss: a plain
-               autoencoder. It may be a traced bool, so that one compiled step does both.
+    In full float32, whatever a GPU or TPU would rather multiply with: two codes of nearly one colour are told apart by
+    less than TF32 holds, and what was trained on the one would not know the other.
     """
-    z = model.encode(images)
-    codebook = unit(model.codebook[...])
-    tokens = nearest_code(jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
-    quantized = codebook[tokens]
-    decoded = model.decoder(jnp.where(quantize, straight_through(z, quantized), z))
-    codebook_loss, commitment = vq_losses(z, quantized)
-    counts = jnp.zeros(config.codebook_size).at[tokens.reshape(-1)].add(1)
-    metrics = dict(commitment=commitment, perplexity=perplexity(counts), usage=jnp.mean(counts > 0))
-    arrays = dict(counts=counts, encodings=z.reshape(-1, config.code_dim), tokens=tokens.reshape(-1))
-    arrays["distance"] = jnp.sum((z - quantized) ** 2, -1).reshape(-1)
-    # Codes that are running means need no gradient of their own.
-    loss = quantize * (config.beta * commitment + (0.0 if config.codebook_ema else codebook_loss))
-    return decoded, loss, metrics | jax.lax.stop_gradient(arrays)
-
-
-def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
-    """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3].
-
-    batch["quantize"], bool [B] and all alike, tells whether quantization has begun; without it, it has.
-    """
-    del key  # nothing random in this loss
-    images, quantize = to_float(batch["images"]), jnp.all(batch.get("quantize", True))
-    decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images, quantize)
-    metrics["quantize"] = quantize.astype(jnp.float32)
-    loss, l1 = pixel_loss(decoded, images)
-    return loss + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
-
-
-def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
-    """Move codes that almost nothing uses onto encodings of this batch.
-
-    state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
-    that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
-    use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
-    background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
-    encodings; without that the encoder soon sends everything to one code. It stays at zero for as long as
-    metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learnt to tell apart.
-    """
-    share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
-    usage = decay * state["usage"] + (1 - decay) * share
-    dead = (usage < floor) | ~jnp.any(state["usage"] > 0)
-    chance = metrics["distance"] + 1e-8
-    fresh = jax.random.choice(key, metrics["encodings"], usage.shape, p=chance / chance.sum())
-    replace = lambda codes: jnp.where(dead[:, None], fresh, codes)  # noqa: E731
-    params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
-    ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
-    sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
-    usage = jnp.where(dead, 5 * floor, usage) * metrics.get("quantize", 1.0)
-    return state | sums | dict(params=params, ema=ema, usage=usage)
-
-
-def average_codes(state: dict, metrics: dict, decay: float) -> dict:
-    """Each code becomes the running mean of the encodings that chose it, instead of following a gradient.
-
-    This is k-means a batch at a time. state["sums"] [K, code_dim] holds running means of the sums of encodings; codes
-    are compared by direction alone, so the sums need not be divided by counts. A code that nothing chose stays.
-    """
-    sums = jnp.zeros_like(state["sums"]).at[metrics["tokens"]].add(metrics["encodings"])
-    sums = decay * state["sums"] + (1 - decay) * sums
-    chosen = jnp.sum(sums**2, -1, keepdims=True) > 1e-12
-    codebook = jnp.where(chosen, unit(sums), state["params"]["codebook"])
-    params, ema = (state[name] | dict(codebook=codebook) for name in ("params", "ema"))
-    return state | dict(params=params, ema=ema, sums=sums)
-
-
-def codebook_state(config: VQGANConfig) -> dict:
-    """What `update_codes` keeps in the training state beside the weights."""
-    sums = dict(sums=jnp.zeros((config.codebook_size, config.code_dim))) if config.codebook_ema else {}
-    return dict(usage=jnp.zeros(config.codebook_size)) | sums
-
-
-def update_codes(config: VQGANConfig, state: dict, key: jax.Array, metrics: dict) -> dict:
-    """After a step: running means, if the codes are such, then new places for dead codes."""
-    if config.codebook_ema:
-        state = average_codes(state, metrics, config.codebook_ema)
-    return restart_dead_codes(state, key, metrics)
+    with jax.default_matmul_precision("highest"):
+        return nnx.merge(graphdef, params).tokenize(to_float(images))

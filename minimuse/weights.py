@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx, traverse_util
 
-from minimuse import modules
+from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig, VQGANConfig, data_dir
 from minimuse.files import write_arrays
 from minimuse.processes import is_first, to_host
@@ -31,14 +31,14 @@ TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose to
 def abstract(stage: str, config) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and the nested dict of shapes of a stage's model, without making any weights."""
     try:
-        return modules.abstract(STAGES[stage][1], config)
+        return layers.abstract(STAGES[stage][1], config)
     except Exception as error:  # no heads, a width below 0, and what else a config.json may say
         raise ValueError(f"No {stage} can be built of {config}: {error}") from error
 
 
 def init(stage: str, config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
     """Graph definition and fresh weights of a stage's model."""
-    return modules.init(STAGES[stage][1], config, seed=seed)
+    return layers.init(STAGES[stage][1], config, seed=seed)
 
 
 def _flat(params: dict) -> dict:

@@ -91,7 +91,7 @@ class Chapter:
         self.wait_for_kernel()
 
     def explore(self, name: str, actions) -> None:
-        """Do all actions in the explorer `widgets.name(...)`; the picture must follow each."""
+        """Do all actions in the explorer `explorers.name(...)`; the picture must follow each."""
         sources = ["".join(cell["source"]) for cell in self.cells]
         place = next(i for i, source in enumerate(sources) if re.search(rf"^widgets\.{name}\(", source, re.MULTILINE))
         self.box = self.page.locator(".jp-Notebook .jp-Cell").nth(place).locator(".jp-OutputArea-output").first
@@ -158,7 +158,7 @@ class Chapter:
     def desk(self, label: str):
         """Choose places of the editing desk in every way, and draw them."""
         chosen = self.box.get_by_role("button", name="x", exact=True)
-        chosen_are = lambda n: self.wait(lambda: chosen.count() == n, f"{n} places to be chosen")  # noqa: E731
+        chosen_are = lambda n: self.wait(lambda: chosen.count() == n, f"{n} places to be chosen")
         self.press("row 4, column 4")
         self.page.keyboard.press("x")  # is not for JupyterLab, which would cut the cell
         chosen_are(1)

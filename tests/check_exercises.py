@@ -40,8 +40,8 @@ def answers(name: str, source: list[str]) -> dict[str, list[str]]:
 def hand_in(course: Path, name: str) -> dict[str, float]:
     """Write all students' notebooks; returns the marks that they must get."""
     notebook = name.partition("_")[0]
-    read = lambda part: json.loads((course / part / name / f"{notebook}.ipynb").read_text(encoding="utf-8"))  # noqa: E731
-    is_answer = lambda cell: cell["metadata"].get("nbgrader", {}).get("solution")  # noqa: E731
+    read = lambda part: json.loads((course / part / name / f"{notebook}.ipynb").read_text(encoding="utf-8"))
+    is_answer = lambda cell: cell["metadata"].get("nbgrader", {}).get("solution")
     source = [tool.text_of(cell) for cell in read("source")["cells"] if is_answer(cell)]
     points = [exercise.points for exercise in checking.exercises(notebook).values()]
     for student, written in answers(name, source).items():

@@ -51,7 +51,7 @@ def random_checkpoint(folder, preset, stages: dict):
 @pytest.fixture(scope="session")
 def micro_folder(tmp_path_factory):
     """A checkpoint folder of the micro preset with random weights and the shipped text encoder: the base stage."""
-    from minimuse.config import get_preset
+    from minimuse.presets import get_preset
 
     preset = get_preset("micro")
     stages = dict(tokenizer=preset.tokenizer, base=preset.base)
@@ -61,7 +61,7 @@ def micro_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cascade_folder(tmp_path_factory):
     """The same with all stages: two resolutions, and a decoder that has grown."""
-    from minimuse.config import get_preset
+    from minimuse.presets import get_preset
 
     preset = get_preset("micro")
     names = ("tokenizer", "superres_tokenizer", "base", "superres")

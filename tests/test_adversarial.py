@@ -10,9 +10,11 @@ import pytest
 from conftest import random_weights
 from flax import nnx
 
-from minimuse import adversarial, modules, training, vqgan
+from minimuse import layers, vqgan
 from minimuse.config import AdversarialConfig, VQGANConfig
-from minimuse.perceptual import perceptual_loss
+from minimuse.train import adversarial, codebook, losses
+from minimuse.train.perceptual import perceptual_loss
+from minimuse.train.step import optimizer
 
 CONFIG = VQGANConfig(codebook_size=16, code_dim=4, channels=(16,), blocks=1)
 TRAIN = AdversarialConfig(steps=20, batch=2, warmup=1, weight_decay=0.0, discriminator_start=0)
@@ -50,13 +52,13 @@ def same(a, b) -> bool:
 
 
 def test_one_logit_a_patch_for_any_multiple_of_eight():
-    judge = nnx.merge(*modules.init(adversarial.Discriminator))
+    judge = nnx.merge(*layers.init(adversarial.Discriminator))
     assert judge(jnp.zeros((2, 64, 64, 3))).shape == (2, 8, 8)
     assert judge(jnp.zeros((1, 24, 40, 3))).shape == (1, 3, 5)
 
 
 def test_a_logit_sees_its_patch_and_22_pixels_around():
-    judge = nnx.merge(*modules.init(adversarial.Discriminator))
+    judge = nnx.merge(*layers.init(adversarial.Discriminator))
     slope = jax.grad(lambda x: judge(x)[0, 5, 5])(jax.random.normal(jax.random.key(0), (1, 96, 96, 3)))
     rows = np.flatnonzero(np.abs(slope[0]).sum((1, 2)))
     assert (rows.min(), rows.max()) == (40 - 22, 47 + 22)
@@ -81,7 +83,7 @@ def test_lecam_by_hand():
 
 def test_r1_by_hand():
     # logit of a picture = the sum of w x: its slope is w everywhere, |w|^2 = 2^2 * 4 * 4 * 3.
-    judge = lambda x: (2 * x).sum((1, 2, 3))[:, None, None]  # noqa: E731
+    judge = lambda x: (2 * x).sum((1, 2, 3))[:, None, None]
     assert adversarial.r1(judge, jnp.ones((5, 4, 4, 3))) == 4 * 48
 
 
@@ -131,12 +133,12 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     """Three gradients meet at the picture; that equals the gradient of one sum, with the adaptive weight held still."""
     graphdef, params = tokenizer
     train = dataclasses.replace(TRAIN, freeze_tokens=freeze, warmup=1, clip=1e9)
-    d_params, images = modules.init(adversarial.Discriminator, seed=train.seed)[1], vqgan.to_float(batch(0)["images"])
-    judge = nnx.merge(modules.abstract(adversarial.Discriminator)[0], d_params)
+    d_params, images = layers.init(adversarial.Discriminator, seed=train.seed)[1], vqgan.to_float(batch(0)["images"])
+    judge = nnx.merge(layers.abstract(adversarial.Discriminator)[0], d_params)
     moving = {k: v for k, v in params.items() if not freeze or k == "decoder"}
 
     def rebuilding(moving):
-        decoded, codes, _ = vqgan.code_losses(nnx.merge(graphdef, params | moving), CONFIG, images)
+        decoded, codes, _ = losses.code_losses(nnx.merge(graphdef, params | moving), CONFIG, images)
         pixels = jnp.mean(jnp.abs(decoded - images)) + jnp.mean((decoded - images) ** 2)
         return pixels + train.perceptual * perceptual_loss(maps, decoded, images), codes, -jnp.mean(judge(decoded))
 
@@ -145,8 +147,8 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
         return slopes[max(slopes)]["kernel"]
 
     weight = train.adversarial * adversarial.adaptive_weight(at_last(0), at_last(2))
-    total = lambda moving: sum(w * loss for w, loss in zip((1, 1, weight), rebuilding(moving)))  # noqa: E731
-    tx = training.optimizer(train)
+    total = lambda moving: sum(w * loss for w, loss in zip((1, 1, weight), rebuilding(moving)))
+    tx = optimizer(train)
     opt, expected = tx.init(moving), moving
     for _ in range(2):  # the first step's rate is 0, so both are at the same place
         updates, opt = tx.update(jax.grad(total)(moving), opt, moving)
@@ -157,7 +159,7 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     for _ in range(2):
         state, metrics = step(state, batch(0))
     # Sums run in another order, and Adam's first steps are all sign: where a gradient is about 0, its sign may differ.
-    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])  # noqa: E731
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
     ours, theirs, before = flat(state["params"]), flat(expected), flat(moving)
     assert np.mean(np.abs(ours - theirs) < 0.05 * np.abs(theirs - before).max()) > 0.99
     assert np.abs(ours - before).max() > 0
@@ -169,13 +171,13 @@ def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
     """The hinge falls to nothing where true and rebuilt pictures differ, and stays at 1 where they are the same."""
     train = dataclasses.replace(TRAIN, discriminator_rate=3e-3)
     tx, graphdef = (
-        training.optimizer(dataclasses.replace(train, learning_rate=3e-3)),
-        modules.abstract(adversarial.Discriminator)[0],
+        optimizer(dataclasses.replace(train, learning_rate=3e-3)),
+        layers.abstract(adversarial.Discriminator)[0],
     )
     images = vqgan.to_float(batch(0)["images"])
     for rebuilt, low, high in ((jnp.zeros_like(images), 0.0, 0.3), (images, 0.999, 1.01)):
-        params = modules.init(adversarial.Discriminator)[1]
-        loss = lambda p, r=rebuilt: adversarial.hinge_loss(*(nnx.merge(graphdef, p)(x) for x in (images, r)))  # noqa: E731
+        params = layers.init(adversarial.Discriminator)[1]
+        loss = lambda p, r=rebuilt: adversarial.hinge_loss(*(nnx.merge(graphdef, p)(x) for x in (images, r)))
         step, opt = jax.jit(jax.value_and_grad(loss)), tx.init(params)
         for _ in range(20):
             value, grads = step(params)
@@ -187,7 +189,7 @@ def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
 def test_the_whole_tokenizer_can_go_on_learning_with_its_codes(tokenizer):
     free = dataclasses.replace(TRAIN, freeze_tokens=False)
     usage = jnp.full(CONFIG.codebook_size, 1.0).at[3].set(0.001)  # one code is dead, the others must stay
-    update = lambda state, key, metrics: vqgan.update_codes(CONFIG, state, key, metrics)  # noqa: E731
+    update = lambda state, key, metrics: codebook.update_codes(CONFIG, state, key, metrics)
     state, rows = run(tokenizer, free, 2, update, usage=usage)
     moved = jnp.abs(state["params"]["codebook"] - tokenizer[1]["codebook"]).max(-1)
     assert moved.argmax() == 3 and jnp.median(moved) < 0.05 < moved[3]

@@ -9,12 +9,14 @@ import pytest
 from conftest import random_tree
 from flax import nnx
 
-from minimuse import baselines, modules
-from minimuse.baselines import TWINS, Twin
+from minimuse import layers
 from minimuse.config import DiffusionConfig, TrainConfig, TransformerConfig
-from minimuse.evaluation import evaluate_generation
+from minimuse.data.scenes import BACKGROUNDS
+from minimuse.evaluate import baselines
+from minimuse.evaluate.baselines import TWINS, Twin
+from minimuse.evaluate.fidelity import evaluate_generation
 from minimuse.muse import Muse
-from minimuse.scenes import BACKGROUNDS
+from minimuse.train import losses
 from minimuse.vqgan import unit
 
 SIZES = dict(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
@@ -23,7 +25,7 @@ TRAIN = TrainConfig(steps=1, batch=2)
 
 
 def made(name):
-    graphdef, like = modules.abstract(TWINS[name].module, CONFIGS[name])
+    graphdef, like = layers.abstract(TWINS[name].module, CONFIGS[name])
     return graphdef, random_tree(like)
 
 
@@ -94,7 +96,7 @@ def test_the_likeliest_tokens_are_those_of_the_model():
 def test_guidance_of_the_caption_against_itself_changes_nothing():
     graphdef, params = made("autoregressive")
     _, text, mask = inputs()
-    draw = lambda t, guided: baselines.sample_autoregressive(  # noqa: E731
+    draw = lambda t, guided: baselines.sample_autoregressive(
         graphdef, params, (text, mask), (text, mask), keys(3), dict(guidance=t, token_temperature=0.5), guided=guided
     )
     assert (draw(0.0, False) == draw(5.0, True)).mean() > 0.9  # but for rounding at ties
@@ -144,7 +146,7 @@ def test_the_diffusion_loss_by_hand():
     batch = dict(
         tokens=jnp.tile(tokens, (200, 1)), text=jnp.tile(text, (200, 1, 1)), text_mask=jnp.tile(mask, (200, 1))
     )
-    loss, _ = baselines.diffusion_loss(graphdef, CONFIGS["diffusion"], TRAIN, params, jax.random.key(0), batch)
+    loss, _ = losses.diffusion_loss(graphdef, CONFIGS["diffusion"], TRAIN, params, jax.random.key(0), batch)
     assert loss == pytest.approx(1, abs=0.05)
 
 
@@ -156,7 +158,7 @@ def test_every_weight_that_should_learn_gets_a_gradient(name):
     graphdef, params = made(name)
     tokens, text, mask = inputs()
     batch = dict(tokens=tokens, text=text, text_mask=mask)
-    loss = lambda params: TWINS[name].loss(graphdef, CONFIGS[name], TRAIN, params, jax.random.key(0), batch)[0]  # noqa: E731
+    loss = lambda params: losses.BASELINES[name](graphdef, CONFIGS[name], TRAIN, params, jax.random.key(0), batch)[0]
     grads = jax.grad(loss)(params)
     fixed = {"text_mean", "text_whiten", "codebook"}
     for path, grad in jax.tree_util.tree_leaves_with_path(grads):

@@ -10,7 +10,8 @@ import pytest
 from benchmarks import mesh, paper_sizes, peers, superres
 from benchmarks.flops import condition_flops, forward_flops, looks, pass_flops
 from benchmarks.peers import OURS, Contender
-from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig, paper_preset
+from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig
+from minimuse.presets import paper_preset
 from minimuse.weights import init
 
 

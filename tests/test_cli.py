@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimuse import cli, scenes
+from minimuse import cli
+from minimuse.data import scenes
 
 
 def run(*arguments):

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from minimuse import corpus
-from minimuse.scenes import BACKGROUNDS, pluralise, sprites
+from minimuse.data import corpus, scenes
+from minimuse.data.scenes import BACKGROUNDS, pluralise, sprites
 
 
 def test_same_seed_same_sentences():
@@ -58,7 +58,7 @@ def test_what_is_read_out_of_a_caption_is_true():
         for word in (sprite.name, *sprite.synonyms):
             for form in {word, word.removeprefix(f"{sprite.colour} ")}:
                 forms.setdefault(form, set()).add(sprite.name)
-    meant = lambda text: {n for f in forms if text.endswith(f" {f}") for n in forms[f]}  # noqa: E731
+    meant = lambda text: {n for f in forms if text.endswith(f" {f}") for n in forms[f]}
     rng, sides = random.Random(0), collections.Counter()
     for _ in range(2000):
         sentence = corpus._reading(rng).replace("to the ", "").replace("placed ", "")
@@ -68,7 +68,7 @@ def test_what_is_read_out_of_a_caption_is_true():
         side = next(side for side in corpus.SIDES.values() if side in told)
         sides[side] += 1
         at_side = first if corpus.SIDES[relation] == side else second
-        assert corpus.SIDES[relation] == side or corpus.SIDES[corpus.INVERSE[relation]] == side
+        assert corpus.SIDES[relation] == side or corpus.SIDES[scenes.INVERSE[relation]] == side
         noun = told.removesuffix(f" is {side}").replace(f"{side} is", "").replace(f"what is {side}?", "")
         assert meant(f" {noun}") & meant(at_side), (scene, told)
     assert sides.keys() == set(corpus.SIDES.values()) and min(sides.values()) > 400

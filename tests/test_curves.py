@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from minimuse import curves
+from minimuse import config
+from minimuse.evaluate import curves
 
 
 def test_a_band_by_hand():
@@ -34,7 +35,7 @@ def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
         curves.experiment("nothing")
     with pytest.raises(FileNotFoundError, match="no result 'nothing'; there are: .*decoding"):
         curves.result("nothing")
-    for path in (curves.data_dir() / "curves").glob("*.json"):
+    for path in (config.data_dir() / "curves").glob("*.json"):
         curve = curves.reference(path.stem)
         assert curve["machine"]["processor"] and curve["step"] == sorted(curve["step"])
         for bands in curve["metrics"].values():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimuse import data, scenes
+from minimuse.data import captioned, scenes
+from minimuse.data.cache import TokenCache, batch_indices
 
 
 @pytest.fixture
@@ -24,21 +25,21 @@ def pictures(tmp_path):
 
 
 def test_a_split_as_a_dataset_and_back_through_parquet(tmp_path):
-    dataset = data.scene_dataset("val", 12, size=64)
+    dataset = captioned.scene_dataset("val", 12, size=64)
     assert dataset.column_names == ["image", "caption", "task"] and len(dataset) == 12
     scene, caption = scenes.example("val", 5)
     assert dataset[5]["caption"] == caption and dataset[5]["task"] == scene.task
     assert (np.asarray(dataset[5]["image"]) == scenes.render(scene)).all()
     dataset.to_parquet(tmp_path / "val.parquet")
-    again = data.load_captioned(tmp_path / "val.parquet")
+    again = captioned.load_captioned(tmp_path / "val.parquet")
     assert again.column_names == ["image", "caption"]
     assert again["caption"][:] == dataset["caption"][:]
     assert (np.asarray(again[3]["image"]) == np.asarray(dataset[3]["image"])).all()
 
 
 def test_an_imagefolder_comes_in_square_and_opaque(pictures):
-    dataset = data.load_captioned(pictures)
-    batch = next(data.batches(dataset, 4, size=32))
+    dataset = captioned.load_captioned(pictures)
+    batch = next(captioned.batches(dataset, 4, size=32))
     assert batch["images"].shape == (4, 32, 32, 3) and batch["images"].dtype == np.uint8
     assert sorted(batch["captions"]) == [f"picture {i}" for i in range(4)]
     transparent = batch["images"][batch["captions"].index("picture 1")]
@@ -49,7 +50,7 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch):
     asked = []
     local = datasets.Dataset.from_dict(dict(img=[1], prompt=["a"]))
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or local)
-    dataset = data.load_captioned("someone/birds-v1.5", image="img", split="test")
+    dataset = captioned.load_captioned("someone/birds-v1.5", image="img", split="test")
     assert asked == [(("someone/birds-v1.5",), dict(split="test"))]
     assert dataset.column_names == ["image", "caption"]
 
@@ -57,37 +58,37 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch):
 def test_the_middle_square_is_cut_out():
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
-    assert (data.to_square(Image.fromarray(wide), 10) == 200).all()
+    assert (captioned.to_square(Image.fromarray(wide), 10) == 200).all()
 
 
 def test_batches_are_a_function_of_seed_and_epoch():
-    dataset = data.scene_dataset("val", 10)
-    captions = lambda **options: [b["captions"] for b in data.batches(dataset, 4, **options)]  # noqa: E731
+    dataset = captioned.scene_dataset("val", 10)
+    captions = lambda **options: [b["captions"] for b in captioned.batches(dataset, 4, **options)]
     two = captions(epochs=2)
     assert len(two) == 4 and two[:2] == captions() and two[:2] != two[2:]
     assert captions(seed=1) != captions()
 
 
 def test_every_epoch_sees_every_example_once_in_another_order():
-    epochs = [np.concatenate([data.batch_indices(4 * e + s, 3, 14, seed=0) for s in range(4)]) for e in (0, 1)]
+    epochs = [np.concatenate([batch_indices(4 * e + s, 3, 14, seed=0) for s in range(4)]) for e in (0, 1)]
     assert all(len(set(epoch)) == 12 for epoch in epochs) and (epochs[0] != epochs[1]).any()
-    assert (data.batch_indices(5, 3, 14, 0) == data.batch_indices(5, 3, 14, 0)).all()
+    assert (batch_indices(5, 3, 14, 0) == batch_indices(5, 3, 14, 0)).all()
     with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 5"):
-        data.batch_indices(0, 8, 5, 0)
+        batch_indices(0, 8, 5, 0)
 
 
 def test_a_set_smaller_than_a_batch_is_refused():
     with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 3"):
-        next(data.batches(data.scene_dataset("train", 3), 8))
+        next(captioned.batches(captioned.scene_dataset("train", 3), 8))
 
 
 def test_missing_columns_and_folders_are_explained(pictures, tmp_path):
     with pytest.raises(ValueError, match="has the columns image, text; an image column .'image'. and a caption column"):
-        data.load_captioned(pictures, caption="title")
+        captioned.load_captioned(pictures, caption="title")
     with pytest.raises(ValueError, match="an image column .'photo'."):
-        data.load_captioned(pictures, image="photo")
+        captioned.load_captioned(pictures, image="photo")
     with pytest.raises(FileNotFoundError, match="No file or folder"):
-        data.load_captioned(tmp_path / "nowhere.parquet")
+        captioned.load_captioned(tmp_path / "nowhere.parquet")
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def cache():
         mask = np.arange(8)[None] < lengths[:, None]
         return mask[..., None] * lengths[:, None, None] * np.ones(5, np.float32), mask
 
-    return data.TokenCache.build(examples, 10, tokenize, encode, chunk=4)
+    return TokenCache.build(examples, 10, tokenize, encode, chunk=4)
 
 
 def test_the_cache_gives_back_tokens_and_text_at_true_length(cache):
@@ -118,16 +119,16 @@ def test_parts_of_a_cache_join_to_the_whole(cache):
     def part(first, last):
         begins = cache.ends[first - 1] if first else 0
         ends = cache.ends[first:last]
-        return data.TokenCache(cache.tokens[first:last], cache.embeddings[begins : ends[-1]], ends - begins)
+        return TokenCache(cache.tokens[first:last], cache.embeddings[begins : ends[-1]], ends - begins)
 
-    joined = data.TokenCache.join([part(0, 4), part(4, 5), part(5, 10)])
+    joined = TokenCache.join([part(0, 4), part(4, 5), part(5, 10)])
     for name in ("tokens", "embeddings", "ends"):
         assert (getattr(joined, name) == getattr(cache, name)).all()
 
 
 def test_the_cache_survives_the_disk(cache, tmp_path):
     cache.save(tmp_path / "tokens.safetensors")
-    again = data.TokenCache.load(tmp_path / "tokens.safetensors")
+    again = TokenCache.load(tmp_path / "tokens.safetensors")
     everything = np.arange(10)
     for key, value in cache.batch(everything).items():
         assert (again.batch(everything)[key] == value).all()
@@ -142,9 +143,9 @@ def test_the_cache_of_two_resolutions_keeps_them_together(tmp_path):
         large, small = images
         return large[:, ::2, ::2, 0], small[:, ::2, ::2, 0]
 
-    encode = lambda captions: (np.ones((len(captions), 1, 5), np.float32), np.ones((len(captions), 1), bool))  # noqa: E731
-    cache = data.TokenCache.build(examples, 5, tokenize, encode, chunk=2)
+    encode = lambda captions: (np.ones((len(captions), 1, 5), np.float32), np.ones((len(captions), 1), bool))
+    cache = TokenCache.build(examples, 5, tokenize, encode, chunk=2)
     cache.save(tmp_path / "tokens.safetensors")
-    both = data.TokenCache.join([data.TokenCache.load(tmp_path / "tokens.safetensors"), cache])
+    both = TokenCache.join([TokenCache.load(tmp_path / "tokens.safetensors"), cache])
     batch = both.batch(np.array([4, 6]))
     assert batch["tokens"].tolist() == [[4] * 4, [1] * 4] and batch["low"].tolist() == [[104], [101]]

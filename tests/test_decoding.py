@@ -235,7 +235,7 @@ def test_pictures_are_the_same_in_groups(micro, monkeypatch, guided):
     static = dict(guided=guided, order="confidence", steps=3, top_k=0, law="cosine")
     given = micro.graphdefs["base"], micro.params["base"], text, negative, keys, options
     drawn, at_once, decode_all = [], [], decoding.parallel_decode
-    record = lambda fn, start, *rest, **how: at_once.append(len(start)) or decode_all(fn, start, *rest, **how)  # noqa: E731
+    record = lambda fn, start, *rest, **how: at_once.append(len(start)) or decode_all(fn, start, *rest, **how)
     monkeypatch.setattr(decoding, "parallel_decode", record)
     for places in (2**20, 2 * 64 * (1 + guided)):  # all six at once, and two
         monkeypatch.setattr(decoding, "CPU_PLACES", places)

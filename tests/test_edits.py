@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimuse import editing, edits, scenes
-from minimuse.scenes import Item, Scene
-from minimuse.scorer import Reading, Seen
+from minimuse import editing
+from minimuse.data import scenes
+from minimuse.data.scenes import Item, Scene
+from minimuse.evaluate import edits
+from minimuse.evaluate.scorer import Reading, Seen
 
 CAT = Item("cat", 8, 16, 24)
 DOG = Item("dog", 40, 16, 24)

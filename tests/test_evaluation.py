@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimuse import evaluation, scenes, scorer
-from minimuse.evaluation import Reading, Seen, facts_true, tally
-from minimuse.scenes import Item, Scene
+from minimuse.data import scenes
+from minimuse.data.scenes import Item, Scene
+from minimuse.evaluate import fidelity, scorer
+from minimuse.evaluate.fidelity import facts_true, tally
+from minimuse.evaluate.metrics import blur, diversity, frechet, sharpness, ssim
+from minimuse.evaluate.scorer import Reading, Seen
 from minimuse.vqgan import to_float
 
 CAT, DOG = Item("cat", 0, 8, 24), Item("dog", 40, 8, 24)
@@ -37,7 +40,7 @@ def test_facts_of_two_objects_by_hand():
 )
 def test_a_place_is_a_direction_more_than_across_it(x, y, relation):
     a, b = Seen("cat", 12, 20), Seen("dog", x, y)
-    holds = [other for other in scenes.RELATIONS if evaluation._in_place(a, other, b)]
+    holds = [other for other in scenes.RELATIONS if fidelity._in_place(a, other, b)]
     assert holds == [relation]
 
 
@@ -64,13 +67,13 @@ def test_a_caption_holds_if_all_its_facts_do():
     tasks = counts["tasks"]
     assert (tasks["position"], tasks["counting"], tasks["colours"], tasks["one"]) == (1, 0, 0, None)
     assert counts["facts"] == dict(object=0.75, colour=0, count=1, place=1, background=0)
-    assert evaluation.facts_share(prompts, readings) == round(5 / 8, 4)
+    assert fidelity.facts_share(prompts, readings) == round(5 / 8, 4)
     with pytest.raises(ValueError, match="3 prompts and 2 images"):
         tally(prompts, readings[:2])
 
 
 def test_the_shipped_scorer_reads_true_pictures_also_blurred():
-    result = evaluation.evaluate_scorer(scorer.shipped_scorer(), n=240)
+    result = fidelity.evaluate_scorer(scorer.shipped_scorer(), n=240)
     for condition in ("sharp", "blur 1 px", "blur 1.5 px", "off the lattice"):
         assert result[condition]["facts"] >= 0.98, condition
     assert result["sharp"]["scenes"] >= 0.95
@@ -81,61 +84,61 @@ def test_the_shipped_scorer_sees_what_is_wrong():
     prompts = [scenes.example("val", i) for i in range(60)]
     images = scenes.render_batch([scene for scene, _ in prompts])
     shifted = prompts[6:] + prompts[:6]  # the tasks take turns, so these are of the same task
-    assert evaluation.fidelity(prompts, images)["overall"] >= 0.95
-    assert evaluation.fidelity(shifted, images)["overall"] <= 0.1
+    assert fidelity.fidelity(prompts, images)["overall"] >= 0.95
+    assert fidelity.fidelity(shifted, images)["overall"] <= 0.1
 
 
 def test_ssim_by_hand():
     """Plain pictures have no variance: what is left is the term of the means."""
     x, y = jnp.full((2, 16, 16, 3), 0.5), jnp.full((2, 16, 16, 3), -0.2)
     expected = (2 * 0.75 * 0.4 + 0.01**2) / (0.75**2 + 0.4**2 + 0.01**2)  # from [-1, 1] to [0, 1]
-    assert evaluation.ssim(x, y) == pytest.approx(expected, abs=1e-4)
+    assert ssim(x, y) == pytest.approx(expected, abs=1e-4)
     noise = jax.random.uniform(jax.random.key(0), (2, 16, 16, 3), minval=-1)
-    assert evaluation.ssim(noise, noise) == pytest.approx(1, abs=1e-5)
-    assert evaluation.ssim(noise, -noise) < -0.5  # the structure is the opposite
+    assert ssim(noise, noise) == pytest.approx(1, abs=1e-5)
+    assert ssim(noise, -noise) < -0.5  # the structure is the opposite
 
 
 def test_frechet_by_hand():
     """Along one axis it is (difference of means)^2 + (difference of deviations)^2; axes add up."""
     x = np.array([[-1.0, 0.0], [1.0, 0.0], [-1.0, 2.0], [1.0, 2.0]])
     spread = np.std(x[:, 0], ddof=1)
-    assert evaluation.frechet(x, x) == pytest.approx(0, abs=1e-9)
-    assert evaluation.frechet(x, x + [3, 4]) == pytest.approx(25)
-    assert evaluation.frechet(x, x * [2, 1]) == pytest.approx(spread**2)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+    assert frechet(x, x + [3, 4]) == pytest.approx(25)
+    assert frechet(x, x * [2, 1]) == pytest.approx(spread**2)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(50, 5)), rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)) + 1
     turned = np.linalg.qr(rng.normal(size=(5, 5)))[0]
-    assert evaluation.frechet(a, b) == pytest.approx(evaluation.frechet(b, a))
-    assert evaluation.frechet(a, b) == pytest.approx(evaluation.frechet(a @ turned, b @ turned))
+    assert frechet(a, b) == pytest.approx(frechet(b, a))
+    assert frechet(a, b) == pytest.approx(frechet(a @ turned, b @ turned))
 
 
 def test_blur_costs_similarity_and_distance():
     """True pictures, and the same blurred more and more: each measure says so, in this order."""
     images = scenes.render_batch([scenes.example("val", i)[0] for i in range(200)])
     features = scorer.shipped_scorer().features
-    blurred = [np.asarray(evaluation._blurred(images, sigma)) for sigma in (0.7, 2.0)]
-    near, far = (evaluation.frechet(features(images), features(picture)) for picture in blurred)
+    blurred = [np.asarray(fidelity._blurred(images, sigma)) for sigma in (0.7, 2.0)]
+    near, far = (frechet(features(images), features(picture)) for picture in blurred)
     assert 0 < near < far
-    near, far = (float(evaluation.ssim(to_float(images), to_float(picture))) for picture in blurred)
+    near, far = (float(ssim(to_float(images), to_float(picture))) for picture in blurred)
     assert 1 > near > far
 
 
 def test_diversity_by_hand():
     """Captions at 0 and 10 on a line; the pictures of the first lie 2 apart, those of the second are one."""
     features = np.array([[-1.0], [1.0], [10.0], [10.0]])
-    assert evaluation.diversity(features, 2) == pytest.approx(((2 + 0) / 2) / ((11 + 11 + 9 + 9) / 4))
-    assert evaluation.diversity(features[[0, 0, 2, 2]], 2) == 0
+    assert diversity(features, 2) == pytest.approx(((2 + 0) / 2) / ((11 + 11 + 9 + 9) / 4))
+    assert diversity(features[[0, 0, 2, 2]], 2) == 0
     noise = np.random.default_rng(0).normal(size=(200, 8))
-    assert evaluation.diversity(noise, 4) == pytest.approx(1, abs=0.05)  # captions that mean nothing
+    assert diversity(noise, 4) == pytest.approx(1, abs=0.05)  # captions that mean nothing
     for wrong in (1, 3, 4):
         with pytest.raises(ValueError, match="give 2 or more of each of 2 or more captions"):
-            evaluation.diversity(features, wrong)
+            diversity(features, wrong)
 
 
 def test_sharpness_by_hand_and_lower_when_blurred():
     edge = np.zeros((1, 2, 4, 3), np.uint8)
     edge[:, :, 2:] = 90
-    assert evaluation.sharpness(edge) == 30  # one of three steps to the right is 90, none downwards differs
+    assert sharpness(edge) == 30  # one of three steps to the right is 90, none downwards differs
     image = scenes.render(PAIR)[None]
-    soft = np.asarray(scorer.blur(to_float(image), jnp.array([1.0])))
-    assert evaluation.sharpness((127.5 * (soft + 1)).astype(np.uint8)) < 0.9 * evaluation.sharpness(image)
+    soft = np.asarray(blur(to_float(image), jnp.array([1.0])))
+    assert sharpness((127.5 * (soft + 1)).astype(np.uint8)) < 0.9 * sharpness(image)

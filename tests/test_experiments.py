@@ -22,14 +22,16 @@ from experiments import (
     superres,
     text_encoders,
 )
-from minimuse import curves, modules
-from minimuse.baselines import TWINS, Twin, twin_config
-from minimuse.config import PRESETS, SuperresConfig, TransformerConfig
+from minimuse import layers
+from minimuse.config import SuperresConfig, TransformerConfig
+from minimuse.evaluate import curves
+from minimuse.evaluate.baselines import TWINS, Twin, twin_config
 from minimuse.muse import Muse
+from minimuse.presets import PRESETS
 
 
 def random_params(name: str, config) -> dict:
-    return random_tree(modules.abstract(TWINS[name].module, config)[1])
+    return random_tree(layers.abstract(TWINS[name].module, config)[1])
 
 
 LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
@@ -161,7 +163,7 @@ def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch)
     monkeypatch.setattr(claims.Twin, "from_pretrained", lambda name, preset, muse: muse)
     monkeypatch.setattr(claims.negatives, "run", lambda arm, seed: dict(unwanted=arm, seed=seed))
     for name, measure in dict(evaluate_inpainting="inpainted", evaluate_mask_free="edited").items():
-        told = lambda muse, n, seed, measure=measure: dict(measure=measure, seed=seed)  # noqa: E731
+        told = lambda muse, n, seed, measure=measure: dict(measure=measure, seed=seed)
         monkeypatch.setattr(claims.edits, name, told)
     monkeypatch.setattr(claims, "measured", lambda muse, n, **options: options)
     rows = {arm: [claims.run(arm, seed) for seed in (0, 1)] for arm in claims.ARMS}

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minimuse import cli, judges, scenes
-from minimuse.evaluation import evaluate_generation, frechet
-from minimuse.perceptual import VGG_MEAN, VGG_STD
+from minimuse import cli
+from minimuse.data import scenes
+from minimuse.evaluate import fid_clip
+from minimuse.evaluate.fid_clip import VGG_MEAN, VGG_STD
+from minimuse.evaluate.fidelity import evaluate_generation
+from minimuse.evaluate.metrics import frechet
 
 CAPTIONS = ["a cat left of a dog", "two cats on a white background", "a red heart", "an owl " * 20]
 
@@ -40,18 +43,18 @@ def test_a_judge_gets_every_picture_its_caption_and_the_true_one(micro):
 def test_pixels_by_hand():
     """Of a plain picture, scaling leaves the colour and normalising is arithmetic; of a wide one the middle is seen."""
     images = np.full((2, 4, 4, 3), [51, 102, 255], np.uint8)
-    got = judges._pixels(images, 6, Image.BICUBIC, (0.5, 0.4, 0.0), (0.1, 0.2, 2.0))
+    got = fid_clip._pixels(images, 6, Image.BICUBIC, (0.5, 0.4, 0.0), (0.1, 0.2, 2.0))
     assert got.shape == (2, 3, 6, 6) and got.dtype == np.float32
     np.testing.assert_allclose(got, np.broadcast_to(np.array([-3, 0, 0.5])[None, :, None, None], got.shape), atol=1e-6)
     for way in (Image.BILINEAR, Image.BICUBIC):
         for wide in (pictures(1)[0][:32], pictures(1)[0][:, :32]):
             scaled = np.asarray(Image.fromarray(wide).resize((3 * wide.shape[1] // 2, 3 * wide.shape[0] // 2), way))
             middle = scaled[:, 24:72] if wide.shape[0] == 32 else scaled[24:72]
-            got = judges._pixels(wide[None], 48, way, 0, 1 / 255)[0].transpose(1, 2, 0)
+            got = fid_clip._pixels(wide[None], 48, way, 0, 1 / 255)[0].transpose(1, 2, 0)
             np.testing.assert_allclose(got, middle, atol=1e-4)
     for wrong in (images.astype(np.float32), images[0], images[..., :1]):
         with pytest.raises(ValueError, match=r"Images must be uint8 \[B, H, W, 3\]"):
-            judges._pixels(wrong, 6, Image.BICUBIC, 0, 1)
+            fid_clip._pixels(wrong, 6, Image.BICUBIC, 0, 1)
 
 
 def without(monkeypatch, package: str):
@@ -62,14 +65,14 @@ def without(monkeypatch, package: str):
             raise ModuleNotFoundError(f"No module named {name!r}")
         return importlib.import_module(name)
 
-    monkeypatch.setattr(judges, "importlib", types.SimpleNamespace(import_module=import_module))
+    monkeypatch.setattr(fid_clip, "importlib", types.SimpleNamespace(import_module=import_module))
 
 
 @pytest.mark.parametrize("judge", ["inception", "clip"])
 def test_without_torch_a_sentence_says_what_to_do(judge, monkeypatch, capsys):
     without(monkeypatch, "torch")
     with pytest.raises(ImportError, match="needs torch, which cannot be imported here .* Colab has it; .* pip install"):
-        judges.Inception() if judge == "inception" else judges.Clip.from_pretrained()
+        fid_clip.Inception() if judge == "inception" else fid_clip.Clip.from_pretrained()
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", "generation", "--judges", judge])
     error = capsys.readouterr().err
@@ -84,15 +87,15 @@ def inception():
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     layers = torch.nn.Conv2d(3, 6, 13, 13), torch.nn.Dropout(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
-    return judges.Inception(torch.nn.Sequential(*layers))
+    return fid_clip.Inception(torch.nn.Sequential(*layers))
 
 
 def test_features_by_hand(inception):
     """299 is 23 patches of 13; a mean over all of them is the mean patch times the kernel, whatever the batches."""
-    images = pictures(judges.BATCH + 3)
+    images = pictures(fid_clip.BATCH + 3)
     features = inception.features(images)
-    assert features.shape == (judges.BATCH + 3, 6) and features.dtype == np.float32
-    for i in (0, judges.BATCH + 2):
+    assert features.shape == (fid_clip.BATCH + 3, 6) and features.dtype == np.float32
+    for i in (0, fid_clip.BATCH + 2):
         pixels = np.asarray(Image.fromarray(images[i]).resize((299, 299), Image.BILINEAR)) / 255
         patch = ((pixels - VGG_MEAN) / VGG_STD).reshape(23, 13, 23, 13, 3).mean((0, 2))
         kernel, bias = (value.detach().numpy() for value in inception.model[0].parameters())
@@ -115,7 +118,7 @@ def test_the_default_network_says_when_torchvision_is_missing(monkeypatch):
     pytest.importorskip("torch")
     without(monkeypatch, "torchvision")
     with pytest.raises(ImportError, match="needs torchvision, which cannot be imported here"):
-        judges.Inception()
+        fid_clip.Inception()
 
 
 def test_torchvisions_network_has_this_form(monkeypatch):
@@ -124,7 +127,7 @@ def test_torchvisions_network_has_this_form(monkeypatch):
     weights = models.inception_v3(weights=None, init_weights=False).state_dict()
     asked = []
     monkeypatch.setattr(models.Inception_V3_Weights, "get_state_dict", lambda _, **how: asked.append(how) or weights)
-    judge = judges.Inception()
+    judge = fid_clip.Inception()
     assert asked == [dict(check_hash=True, weights_only=True)]
     assert judge.model.transform_input and not judge.model.training
     assert judge.features(pictures(2)).shape == (2, 2048)
@@ -165,13 +168,13 @@ def test_clip_score_is_the_cosine_of_transformers(clip_folder):
     torch = pytest.importorskip("torch")
     from transformers import CLIPModel, CLIPTokenizer
 
-    judge = judges.Clip.from_pretrained(clip_folder)
-    images, captions = pictures(judges.BATCH + 4), CAPTIONS * (judges.BATCH // 4 + 1)
+    judge = fid_clip.Clip.from_pretrained(clip_folder)
+    images, captions = pictures(fid_clip.BATCH + 4), CAPTIONS * (fid_clip.BATCH // 4 + 1)
     scores = judge.score(images, captions)
     assert scores.shape == (len(images),) and scores.dtype == np.float32 and np.std(scores) > 0.01
     assert judge.measure(images, captions, images) == dict(clip=round(float(scores.mean()), 4))
     model, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), CLIPTokenizer.from_pretrained(clip_folder)
-    for i in (0, 3, judges.BATCH + 1):
+    for i in (0, 3, fid_clip.BATCH + 1):
         pixels = np.asarray(Image.fromarray(images[i]).resize((32, 32), Image.BICUBIC)) / 255
         pixels = ((pixels - [0.3, 0.4, 0.5]) / [0.2, 0.3, 0.4]).astype(np.float32).transpose(2, 0, 1)[None]
         text = tokenizer(captions[i], truncation=True, max_length=24, return_tensors="pt")
@@ -183,9 +186,9 @@ def test_clip_score_is_the_cosine_of_transformers(clip_folder):
 def test_pictures_are_prepared_as_transformers_does(clip_folder):
     pytest.importorskip("torch")
     processors = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    judge, images = judges.Clip.from_pretrained(clip_folder), pictures(3)
+    judge, images = fid_clip.Clip.from_pretrained(clip_folder), pictures(3)
     theirs = processors.CLIPImageProcessorPil.from_pretrained(clip_folder)(list(images), return_tensors="np")
-    ours = judges._pixels(images, 32, Image.BICUBIC, judge.mean, judge.std)
+    ours = fid_clip._pixels(images, 32, Image.BICUBIC, judge.mean, judge.std)
     np.testing.assert_allclose(ours, theirs["pixel_values"], atol=1e-5)
 
 
@@ -193,17 +196,17 @@ def test_a_folder_without_preprocessing_has_that_of_clip(clip_folder, tmp_path):
     for path in clip_folder.iterdir():
         if path.name != "preprocessor_config.json":
             (tmp_path / path.name).symlink_to(path)
-    judge = judges.Clip.from_pretrained(tmp_path)
-    assert (judge.mean, judge.std) == (judges.CLIP_MEAN, judges.CLIP_STD)
+    judge = fid_clip.Clip.from_pretrained(tmp_path)
+    assert (judge.mean, judge.std) == (fid_clip.CLIP_MEAN, fid_clip.CLIP_STD)
 
 
 def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
-    judge = judges.Clip.from_pretrained(clip_folder)
+    judge = fid_clip.Clip.from_pretrained(clip_folder)
     for n, captions in ((2, CAPTIONS), (0, [])):
         with pytest.raises(ValueError, match=f"{n} images and {len(captions)} captions; give one each"):
             judge.score(pictures(4)[:n], captions)
     with pytest.raises(FileNotFoundError, match="No CLIP model 'nobody/nothing'"):
-        judges.Clip.from_pretrained("nobody/nothing")
+        fid_clip.Clip.from_pretrained("nobody/nothing")
     pickled, part = tmp_path / "pickled", tmp_path / "part"
     for folder in (pickled, part):
         folder.mkdir()
@@ -211,18 +214,18 @@ def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
             (folder / path.name).symlink_to(path)
     (pickled / "pytorch_model.bin").write_bytes(b"never read")
     with pytest.raises(FileNotFoundError, match="No CLIP model .*safetensors"):
-        judges.Clip.from_pretrained(pickled)
+        fid_clip.Clip.from_pretrained(pickled)
     from safetensors.numpy import load_file, save_file
 
     weights = load_file(clip_folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, part / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="is no CLIP model: it has no visual_projection.weight"):
-        judges.Clip.from_pretrained(part)
+        fid_clip.Clip.from_pretrained(part)
 
 
 def test_evaluate_asks_the_judges(clip_folder, micro_folder, inception, capsys, monkeypatch):
-    monkeypatch.setattr(judges, "Inception", lambda: inception)
+    monkeypatch.setattr(fid_clip, "Inception", lambda: inception)
     options = ["--preset", str(micro_folder), "--n", "8", "--steps", "1", "--json"]
     cli.main(["evaluate", "generation", *options, "--judges", "inception", "clip", "--clip", str(clip_folder)])
     result = json.loads(capsys.readouterr().out)

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minimuse import mesh, processes, training
+from minimuse import files, processes
 from minimuse.config import TrainConfig
+from minimuse.train import devices
 
 ROOT = Path(__file__).resolve().parent.parent
 QKV = "params/blocks/qkv/kernel"  # [2, 32, 96]
@@ -53,7 +54,7 @@ def eight(tmp_path_factory):
 
 
 def losses(out: Path) -> np.ndarray:
-    return training.read_log(out / "log.jsonl")["loss"]
+    return files.read_log(out / "log.jsonl")["loss"]
 
 
 def assert_same(out: Path, expected: Path) -> None:
@@ -110,8 +111,8 @@ def test_two_processes_train_together(eight, tmp_path):
 
 
 def test_one_device_is_left_alone():
-    given, one = (object(), dict(a=np.ones(2)), object()), mesh.make_mesh((0, 1), TrainConfig(steps=1, batch=3))
-    assert all(a is b for a, b in zip(mesh.spread(one, *given, 3), given))
+    given, one = (object(), dict(a=np.ones(2)), object()), devices.make_mesh((0, 1), TrainConfig(steps=1, batch=3))
+    assert all(a is b for a, b in zip(devices.spread(one, *given, 3), given))
 
 
 @pytest.mark.parametrize(
@@ -128,9 +129,9 @@ def test_one_device_is_left_alone():
 )
 def test_what_does_not_fit_is_told(monkeypatch, shape, batch, accumulate, message):
     devices = [SimpleNamespace(process_index=0, id=i) for i in range(8)]
-    monkeypatch.setattr(mesh.jax, "devices", lambda: devices)
+    monkeypatch.setattr(devices.jax, "devices", lambda: devices)
     with pytest.raises(ValueError, match=message):
-        mesh.make_mesh(shape, TrainConfig(steps=1, batch=batch, accumulate=accumulate))
+        devices.make_mesh(shape, TrainConfig(steps=1, batch=batch, accumulate=accumulate))
 
 
 @pytest.mark.parametrize("given", ["10.0.0.1:1234", "10.0.0.1,2,0", "10.0.0.1:1234,2,-1", "10.0.0.1:1234,2,2"])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import minimuse as mm
-from minimuse import decoding, scenes, weights
+from minimuse import decoding, weights
 from minimuse.config import data_dir
+from minimuse.data import scenes
+from minimuse.data.scenes import BACKGROUNDS
 from minimuse.decoding import halton_ranks
-from minimuse.scenes import BACKGROUNDS
 
 
 def test_pictures_are_uint8_and_a_captions_lie_side_by_side(micro):
@@ -57,7 +58,7 @@ def test_a_hundred_captions_of_all_lengths_compile_once_a_batch_size(micro):
 
 
 def test_orders_laws_top_k_and_the_ramp_reach_the_decoder(micro):
-    run = lambda **options: micro.generate("a cat", steps=4, guidance=8.0, trace=True, **options)  # noqa: E731
+    run = lambda **options: micro.generate("a cat", steps=4, guidance=8.0, trace=True, **options)
     plain = run().tokens
     for options in (
         dict(order="halton"),
@@ -74,7 +75,7 @@ def test_orders_laws_top_k_and_the_ramp_reach_the_decoder(micro):
 
 
 def test_the_caption_guidance_and_the_negative_matter(micro):
-    tokens = lambda *args, **options: micro.generate(*args, steps=4, trace=True, **options).tokens  # noqa: E731
+    tokens = lambda *args, **options: micro.generate(*args, steps=4, trace=True, **options).tokens
     plain = tokens("a cat on a blue background", guidance=8.0)
     assert (tokens("three dogs", guidance=8.0) != plain).any()
     assert (tokens("a cat on a blue background", guidance=0.0) != plain).any()
@@ -283,7 +284,7 @@ def test_weights_survive_the_disk_in_float16(tmp_path):
 
 def test_tokens_are_read_in_full_precision(micro):
     """TF32, which GPUs multiply with by default, reads another code for two of the eight backgrounds."""
-    from minimuse.muse import read_tokens
+    from minimuse.vqgan import read_tokens
 
     images = np.zeros((1, 64, 64, 3), np.uint8)
     weights_of = micro.graphdefs["tokenizer"], micro.params["tokenizer"]
@@ -295,7 +296,7 @@ def test_shipped_weights_draw_what_is_asked():
     """The real checkpoint: blue means blue."""
     muse = mm.Muse.from_pretrained("tiny")
     blue, yellow = muse.generate(["a cat on a blue background", "a cat on a yellow background"], seed=0)
-    corner = lambda image: image[:4, :4].reshape(-1, 3).mean(0)  # noqa: E731
+    corner = lambda image: image[:4, :4].reshape(-1, 3).mean(0)
     assert np.abs(corner(blue) - BACKGROUNDS["blue"]).max() < 25
     assert np.abs(corner(yellow) - BACKGROUNDS["yellow"]).max() < 25
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimuse.perceptual import perceptual_loss, vgg_maps
-from minimuse.scorer import shipped_scorer
+from minimuse.evaluate.scorer import shipped_scorer
+from minimuse.train.perceptual import perceptual_loss, vgg_maps
 
 
 def test_by_hand():

@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minimuse import baselines, cli, config, data, decoding, editing, edits, evaluation, masking, muse, scorer, stages
+from minimuse import cli, config, decoding, editing, masking, muse
+from minimuse.data import captioned
+from minimuse.data.cache import batch_indices
+from minimuse.evaluate import baselines, edits, fidelity, scorer
+from minimuse.presets import PRESETS
+from minimuse.train import stages
 from minimuse.weights import STAGES, read_config
 
 # The same inputs at every run; no time limit, since the first example of a shape compiles.
@@ -70,7 +75,7 @@ def test_every_text_is_encoded_and_what_is_no_text_is_refused(micro, caption):
 
 @given(captions, captions)
 def test_every_text_is_drawn(micro, caption, negative):
-    draw = lambda: micro.generate(caption, steps=1, guidance=1.0, negative=negative)  # noqa: E731
+    draw = lambda: micro.generate(caption, steps=1, guidance=1.0, negative=negative)
     images, told = refused(draw, ValueError)
     assert (told is None) == (is_text(caption) and is_text(negative))
     assert told or (images.shape == (1, 64, 64, 3) and images.dtype == np.uint8)
@@ -133,7 +138,7 @@ def test_seeds_and_numbers_of_pictures(micro, n, seed):
     result, told = refused(
         lambda: micro.prompts("a cat", min(n, 70_000) if type(n) is int else n, seed, None), ValueError
     )
-    whole = lambda value, low, high: decoding.is_whole(value) and low <= value <= high  # noqa: E731
+    whole = lambda value, low, high: decoding.is_whole(value) and low <= value <= high
     assert (told is None) == (whole(n, 1, 2**16) and whole(seed, 0, 2**32 - 1))
     assert told or len(result[2]) == n
 
@@ -232,9 +237,9 @@ def test_borders_of_any_width(micro, right, left):
 def test_settings_of_editing(micro, strength, fraction, iterations):
     picture = np.zeros((64, 64, 3), np.uint8)
     images, told = refused(lambda: micro.vary(picture, "a cat", steps=1, strength=strength), ValueError)
-    real = lambda value: isinstance(value, (bool, int, float, np.float32))  # noqa: E731
+    real = lambda value: isinstance(value, (bool, int, float, np.float32))
     assert (told is None) == (real(strength) and 0 <= strength <= 1)
-    edit = lambda: editing.checked_edit(micro, editing.EDIT | dict(fraction=fraction, iterations=iterations))  # noqa: E731
+    edit = lambda: editing.checked_edit(micro, editing.EDIT | dict(fraction=fraction, iterations=iterations))
     valid = real(fraction) and 0 < fraction <= 1 and decoding.is_whole(iterations) and 0 <= iterations <= 10_000
     assert (refused(edit, ValueError)[1] is None) == valid
 
@@ -273,11 +278,11 @@ def test_halton_reveals_every_place_once(h, w):
 
 @given(st.integers(0, 200), st.integers(1, 30), st.integers(1, 60), st.integers(0, 5))
 def test_an_epoch_sees_every_example_at_most_once(step, batch, size, seed):
-    indices, told = refused(lambda: data.batch_indices(step, batch, size, seed), ValueError)
+    indices, told = refused(lambda: batch_indices(step, batch, size, seed), ValueError)
     assert (told is None) == (batch <= size)
     if told is None:
         first = step - step % (size // batch)
-        epoch = np.concatenate([data.batch_indices(first + i, batch, size, seed) for i in range(size // batch)])
+        epoch = np.concatenate([batch_indices(first + i, batch, size, seed) for i in range(size // batch)])
         assert len(indices) == batch and len(set(epoch)) == len(epoch) and set(epoch) <= set(range(size))
 
 
@@ -287,7 +292,7 @@ CONFIGS = [*dict.fromkeys(cls for cls, _ in STAGES.values()), config.TrainConfig
            config.SampleConfig, config.T5Config, config.DiffusionConfig, scorer.ScorerConfig]  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", config.PRESETS.values(), ids=config.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_presets_configs_come_back_from_json(preset):
     for value in (preset.tokenizer, preset.superres_tokenizer, preset.base, preset.superres, preset.sampling,
                   *preset.train.values()):  # fmt: skip
@@ -297,7 +302,7 @@ def test_a_presets_configs_come_back_from_json(preset):
 @given(st.sampled_from(CONFIGS), st.data())
 def test_a_dictionary_is_a_config_that_comes_back_or_is_refused(cls, data):
     names = st.sampled_from([field.name for field in dataclasses.fields(cls)])
-    values = data.draw(st.dictionaries(names, st.integers(0, 9) | json_values, max_size=3) | json_values)
+    values = captioned.draw(st.dictionaries(names, st.integers(0, 9) | json_values, max_size=3) | json_values)
     made, told = refused(lambda: config.from_dict(cls, values), ValueError)
     if told is None:
         hash(made)  # it is a static argument of compiled programs
@@ -349,12 +354,12 @@ def quick(monkeypatch, tmp_path):
     Image.new("RGB", (64, 64), "red").save("picture.png")
     Image.new("L", (64, 64)).save("mask.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "picture.png").read_bytes()[:60])
-    drawn = lambda self, plan, stage, prompts, **_: (np.zeros((len(prompts[2]), 64), int), None)  # noqa: E731
+    drawn = lambda self, plan, stage, prompts, **_: (np.zeros((len(prompts[2]), 64), int), None)
     monkeypatch.setattr(muse.Muse, "sample", drawn)
     monkeypatch.setattr(editing, "edit_tokens", lambda muse, tokens, prompts, **_: (tokens, None))
     monkeypatch.setattr(stages, "TRAIN", {name: lambda preset, out: None for name in stages.TRAIN})
     for module, name in (
-        *((evaluation, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
+        *((fidelity, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
         *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "outpainting")),
     ):
         monkeypatch.setattr(module, name, lambda *args, **options: dict(settings={}))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minimuse.baselines import TWINS
+from minimuse.evaluate.baselines import TWINS
 from minimuse.weights import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,7 +72,7 @@ def test_environment_yml_has_the_same_packages():
 
 def test_bounds_are_lower_ones_that_colab_meets():
     colab = dict(pinned(ROOT / "constraints" / "colab.txt"))
-    numbers = lambda version: [int(part) for part in version.split(".")]  # noqa: E731
+    numbers = lambda version: [int(part) for part in version.split(".")]
     for line in PROJECT["dependencies"]:
         name, bound = line.split(">=")
         assert re.fullmatch(r"[\d.]+", bound), f"{line}: one lower bound, no upper one"

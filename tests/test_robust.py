@@ -17,8 +17,11 @@ import pytest
 from test_training import batch_at, loss_fn, same, start
 
 import minimuse
-from minimuse import cli, files, stages, training, weights
+from minimuse import cli, files, weights
 from minimuse.config import RunConfig, TrainConfig
+from minimuse.train import loop, stages
+from minimuse.train.loop import fit
+from minimuse.train.step import init_state, make_step
 
 # --- kills ------------------------------------------------------------------------------------------------------------
 
@@ -30,7 +33,7 @@ def life(out, seen, most=None, save=-1):
     """One process of a training run that saves every `save` seconds, or at every step. It tells `seen` each step that
     it begins, and after `most` of them waits to be killed."""
     minimuse.enable_compilation_cache()
-    training.LOG_EVERY = 7
+    loop.LOG_EVERY = 7
     begun = []
 
     def told(number):
@@ -41,7 +44,7 @@ def life(out, seen, most=None, save=-1):
             time.sleep(1)
         return batch_at(number)
 
-    state = training.fit(out, training.make_step(loss_fn, CONFIG), start(), told, CONFIG, RunConfig(save_seconds=save))
+    state = fit(out, make_step(loss_fn, CONFIG), start(), told, CONFIG, RunConfig(save_seconds=save))
     np.savez(out / "state.npz", *jax.tree.leaves(state))
 
 
@@ -64,8 +67,8 @@ def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
     undisturbed.start()
 
     rng, torn, checkpoints = random.Random(0), 0, killed / "checkpoints"
-    saved = lambda: max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)  # noqa: E731
-    half_written = lambda: list(checkpoints.glob("*.orbax-checkpoint-tmp*"))  # noqa: E731
+    saved = lambda: max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)
+    half_written = lambda: list(checkpoints.glob("*.orbax-checkpoint-tmp*"))
     for number in range(LIVES):
         begun_from, last = saved(), number == LIVES - 1
         seen.write_text("")
@@ -103,14 +106,14 @@ def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
 
 SHORT = TrainConfig(steps=5, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
 ALWAYS = RunConfig(save_seconds=-1)  # save at every step
-step = training.make_step(loss_fn, SHORT)
+step = make_step(loss_fn, SHORT)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The folder and the last state of a run of five steps, with the checkpoints of the last two."""
     out = tmp_path_factory.mktemp("finished")
-    state = training.fit(out, step, start(), batch_at, SHORT, ALWAYS)
+    state = fit(out, step, start(), batch_at, SHORT, ALWAYS)
     assert steps_in(out) == [4, 5]
     return out, state
 
@@ -128,7 +131,7 @@ def other_run(folder):
     """A checkpoint of the same step with a wider kernel."""
     out = folder.parent.parent.parent / "other"
     params = dict(a=dict(kernel=jnp.ones((3, 3))))
-    training.fit(out, training.make_step(loss_fn, SHORT), training.init_state(params, SHORT), batch_at, SHORT)
+    fit(out, make_step(loss_fn, SHORT), init_state(params, SHORT), batch_at, SHORT)
     shutil.rmtree(folder)
     shutil.copytree(out / "checkpoints" / "5", folder)
 
@@ -163,12 +166,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(finished, tmp_p
     DAMAGE[damage](out / "checkpoints" / "5")
     capsys.readouterr()
     seen = []
-    state = training.fit(out, step, start(), lambda i: seen.append(i) or batch_at(i), SHORT)
+    state = fit(out, step, start(), lambda i: seen.append(i) or batch_at(i), SHORT)
     assert seen == [4] and same(state, finished[1]) and steps_in(out) == [4, 5]
     told = capsys.readouterr().err
     assert f"The checkpoint of step 5 in {out / 'checkpoints'} is damaged or of another run: " in told
     assert "training goes on from that of step 4." in told and "Traceback" not in told
-    assert same(training.fit(out, step, start(), None, SHORT), state)  # and the new one is whole
+    assert same(fit(out, step, start(), None, SHORT), state)  # and the new one is whole
 
 
 def test_without_any_whole_checkpoint_nothing_is_trained_or_deleted(finished, tmp_path):
@@ -179,7 +182,7 @@ def test_without_any_whole_checkpoint_nothing_is_trained_or_deleted(finished, tm
     with pytest.raises(
         ValueError, match="that of step 5 is damaged or of another run: .*Delete the folder .* to begin"
     ):
-        training.fit(out, step, start(), None, SHORT)
+        fit(out, step, start(), None, SHORT)
     assert steps_in(out) == [4, 5]
 
 
@@ -304,8 +307,8 @@ WIDE = 5000  # numbers that do not fit into the room that is left
 
 @pytest.mark.parametrize("room", [0, 3 * 4096])  # nothing, or some files of a checkpoint
 def test_training_on_a_full_disk_stops_with_one_sentence_and_goes_on_later(disk, room, monkeypatch, capsys):
-    monkeypatch.setattr(training, "LOG_EVERY", 2)
-    step = training.make_step(loss_fn, CONFIG)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    step = make_step(loss_fn, CONFIG)
     filling = [True]
 
     def stage(settings, out):
@@ -317,7 +320,7 @@ def test_training_on_a_full_disk_stops_with_one_sentence_and_goes_on_later(disk,
             return dict(x=np.random.default_rng(number).normal(size=(4, WIDE)).astype(np.float32))
 
         params = dict(a=dict(kernel=jax.random.normal(jax.random.key(0), (2, WIDE))))
-        states.append(training.fit(out, step, training.init_state(params, SHORT), wide_batch_at, SHORT, ALWAYS))
+        states.append(fit(out, step, init_state(params, SHORT), wide_batch_at, SHORT, ALWAYS))
 
     states = []
     monkeypatch.setitem(stages.TRAIN, "tokenizer", stage)

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from minimuse import scenes
-from minimuse.scenes import BACKGROUNDS, CELL, Item, Scene
+from minimuse.data import scenes
+from minimuse.data.scenes import BACKGROUNDS, CELL, Item, Scene
 
 
 def draw(split, n=300, **options):
@@ -69,7 +69,7 @@ def test_a_relation_holds_in_the_picture():
 
 
 def test_held_out_pairs_never_meet_in_training():
-    names = lambda split: [{i.name for i in scene.items} for scene, _ in draw(split, 3000)]  # noqa: E731
+    names = lambda split: [{i.name for i in scene.items} for scene, _ in draw(split, 3000)]
     pairs = {frozenset(n) for n in names("unseen_pairs")}
     assert len(pairs) > 100 and all(scenes.held_out(*pair) for pair in pairs)
     assert not pairs & {frozenset(n) for split in ("train", "val", "unseen_words") for n in names(split)}

@@ -5,15 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimuse import scenes, scorer
-from minimuse.scenes import Item, Scene
+from minimuse.data import scenes
+from minimuse.data.scenes import Item, Scene
+from minimuse.evaluate import scorer
+from minimuse.evaluate.metrics import blur
+from minimuse.train.scorer import scorer_loss, training_batch, training_picture
 
 
 def test_training_targets_lie_where_the_objects_are():
-    batch = scorer.training_batch(0, 64)
+    batch = training_batch(0, 64)
     names = tuple(scenes.sprites())
     for index in range(64):
-        _, background, items = scorer.training_picture(index)
+        _, background, items = training_picture(index)
         found = np.argwhere(batch["classes"][index] < len(names))
         assert len(found) == len(items)
         for item in items:
@@ -26,11 +29,11 @@ def test_training_targets_lie_where_the_objects_are():
 
 def test_blur_keeps_the_mean_of_a_plain_picture_and_spreads_a_dot():
     plain = jnp.full((2, 16, 16, 3), 0.25)
-    assert np.allclose(scorer.blur(plain, jnp.array([0.0, 2.0])), 0.25, atol=1e-5)
+    assert np.allclose(blur(plain, jnp.array([0.0, 2.0])), 0.25, atol=1e-5)
     dot = jnp.zeros((1, 17, 17, 1)).at[0, 8, 8, 0].set(1.0)
-    blurred = np.asarray(scorer.blur(dot, jnp.array([1.0])))[0, :, :, 0]
+    blurred = np.asarray(blur(dot, jnp.array([1.0])))[0, :, :, 0]
     assert blurred[8, 9] / blurred[8, 8] == pytest.approx(np.exp(-0.5), abs=1e-4)
-    assert np.allclose(scorer.blur(dot, jnp.array([0.0])), dot, atol=1e-5)
+    assert np.allclose(blur(dot, jnp.array([0.0])), dot, atol=1e-5)
 
 
 def test_any_square_size_is_read_and_no_batch_compiles_anew():
@@ -59,7 +62,7 @@ def test_features_are_one_vector_a_picture():
 
 def test_the_loss_is_least_where_the_answers_are_right(monkeypatch):
     """A network of fixed answers: the truth costs less than another sprite, another place or another background."""
-    batch = scorer.training_batch(0, 8)
+    batch = training_batch(0, 8)
     classes = len(scenes.sprites()) + 1
 
     def loss(shift=0, move=0.0, ground=0):
@@ -69,7 +72,7 @@ def test_the_loss_is_least_where_the_answers_are_right(monkeypatch):
             9.0 * jax.nn.one_hot((batch["background"] + ground) % 8, 8),
         )
         monkeypatch.setattr(scorer.nnx, "merge", lambda graphdef, params: lambda pixels: answers)
-        return float(scorer.scorer_loss(None, {}, jax.random.key(0), batch)[0])
+        return float(scorer_loss(None, {}, jax.random.key(0), batch)[0])
 
     right = loss()
     assert min(loss(shift=1), loss(move=0.5), loss(ground=1)) > right + 0.01

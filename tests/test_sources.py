@@ -9,8 +9,12 @@ import pytest
 from PIL import Image
 
 import minimuse as mm
-from minimuse import cli, data, scenes, sources, stages
-from minimuse.config import PRESETS, TrainConfig
+from minimuse import cli
+from minimuse.config import TrainConfig
+from minimuse.data import captioned, scenes, sources
+from minimuse.data.cache import TokenCache
+from minimuse.presets import PRESETS
+from minimuse.train import stages
 from minimuse.weights import read_config
 
 SIZES = [(64, 64), (100, 40), (30, 90), (128, 128), (64, 80)]
@@ -53,7 +57,9 @@ def test_examples_are_the_pictures_in_their_order_in_both_sizes(folder):
         (small, large), caption = source.example(i, (32, 64), seed=0)
         assert caption == f"grey number {i}"
         with Image.open(folder / f"{i}.png") as picture:
-            assert (small == data.to_square(picture, 32)).all() and (large == data.to_square(picture, 64)).all()
+            assert (small == captioned.to_square(picture, 32)).all() and (
+                large == captioned.to_square(picture, 64)
+            ).all()
 
 
 def test_pieces_are_cut_at_multiples_of_a_token(folder):
@@ -103,7 +109,7 @@ def test_a_muse_of_ones_own_pictures_is_trained_and_draws(folder, tmp_path):
     values = read_config(out)
     assert values["data"] == str(folder) and values["text"] == "t5-scenes"
     assert mm.Muse.from_pretrained(out).generate("grey number 2").shape == (1, 64, 64, 3)
-    cache = data.TokenCache.load(next(out.glob("tokens-*.safetensors")))
+    cache = TokenCache.load(next(out.glob("tokens-*.safetensors")))
     assert len(cache) == 5 and cache.tokens.shape == (5, 8, 8)
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minimuse import adversarial, scenes, sources, stages, training
-from minimuse.config import PRESETS, VQGANConfig, from_dict
-from minimuse.muse import read_tokens
+from minimuse.config import VQGANConfig, from_dict
+from minimuse.data import scenes, sources
+from minimuse.presets import PRESETS
+from minimuse.train import adversarial, stages
+from minimuse.train.loop import Stopped
+from minimuse.vqgan import read_tokens
 from minimuse.weights import read_config
 
 MICRO = PRESETS["micro"]
@@ -33,9 +36,9 @@ def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
         batches[out.name] = batch_at(2)["images"]  # the third batch of eight
         return state
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     stages.train_tokenizer(MICRO, tmp_path)
-    plain = lambda i: scenes.example("train", i, 0)[0]  # noqa: E731
+    plain = lambda i: scenes.example("train", i, 0)[0]
     # The second phase goes on where the first one ends, after 8 batches of 8.
     for phase, first in (("tokenizer", 16), ("tokenizer_adversarial", 64 + 16)):
         for i, image in enumerate(batches[phase], first):
@@ -50,7 +53,7 @@ def test_the_codebook_comes_after_some_steps(tmp_path, monkeypatch):
         flags.append([batch_at(i).get("quantize") for i in (0, 1, 2, 7)])
         return state
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     stages.train_tokenizer(MICRO, tmp_path)
     assert MICRO.train["tokenizer"].quantize_start == 2
     assert [flag.tolist() for flag in flags[0]] == [[False] * 8] * 2 + [[True] * 8] * 2
@@ -64,7 +67,7 @@ def test_what_is_shipped_is_the_average_of_the_weights(tmp_path, monkeypatch):
         value = 0.5 if out.name == "tokenizer" else 0.25
         return state | dict(ema=jax.tree.map(lambda x: jax.numpy.full_like(x, value), state["ema"]))
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     stages.train_tokenizer(MICRO, tmp_path)
     first, final = (load_file(tmp_path / f"{name}.safetensors") for name in ("tokenizer_reconstruction", "tokenizer"))
     assert first.keys() == final.keys() and all((value == 0.5).all() for value in first.values())
@@ -92,7 +95,7 @@ def test_the_second_phase_is_resumed_where_it_was_stopped(tmp_path, monkeypatch)
         return counted
 
     monkeypatch.setattr(adversarial, "make_step", stopping)
-    with pytest.raises(training.Stopped, match="Stopped at step 4 of 8"):
+    with pytest.raises(Stopped, match="Stopped at step 4 of 8"):
         stages.train_tokenizer(MICRO, killed)
     stages.train_tokenizer(MICRO, killed)
     assert calls == [0, 1, 2, 3, 4, 5, 6, 7]
@@ -129,7 +132,7 @@ def test_superres_trains_on_both_resolutions_of_the_same_scenes(tmp_path, monkey
         seen.update(batch_at(0) | settings)
         return state
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     stages.TRAIN["superres"](MICRO, tmp_path)
     assert seen["tokens"].shape == (2, 1024) and seen["low"].shape == (2, 64)
     (path,) = tmp_path.glob("tokens-*")
@@ -154,7 +157,7 @@ def test_the_grown_decoder_leaves_tokens_as_they_were(tmp_path, monkeypatch):
         states.append(state)
         return state
 
-    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setattr(stages, "fit", fit)
     stages.TRAIN["superres_decoder"](MICRO, tmp_path)
     assert (tmp_path / "superres_tokenizer.safetensors").read_bytes() == before
     tokenizer = stages.load_tokenizer(MICRO, tmp_path, "superres_tokenizer")[1]

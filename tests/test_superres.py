@@ -10,9 +10,11 @@ from conftest import random_weights
 from flax import nnx
 
 import minimuse as mm
-from minimuse import decoding, transformer, weights
-from minimuse import muse as muse_module
+from minimuse import decoding, layers, transformer, vqgan, weights
 from minimuse.config import SuperresConfig, TrainConfig, TransformerConfig
+from minimuse.teach import views
+from minimuse.train import losses
+from minimuse.train.init import start_from_codes
 
 SMALL = SuperresConfig(
     codebook_size=12,
@@ -108,7 +110,7 @@ def test_what_does_not_fit_is_refused(model):
 def test_attention_maps_are_those_of_the_layer(model):
     graphdef, params = model
     tokens, text, mask, low = inputs()
-    weights = transformer.attention_to_text(graphdef, params, tokens, text, mask, low)
+    weights = views.attention_to_text(graphdef, params, tokens, text, mask, low)
     assert weights.shape == (2, 3, 4, 32, 8 + 5)
     np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-4)
     assert np.abs(weights[:, :, :, :, 8:] * ~mask[:, None, None]).max() < 1e-6  # nothing goes to the padding
@@ -171,7 +173,7 @@ def test_one_window_over_all_is_full_attention_for_its_half():
     block = jax.tree.map(lambda x: x[0], nnx.merge(graphdef, params).blocks)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 16, 16)), jnp.float32)
     q, k, v = block.queries_keys_values(x)
-    near = transformer.attend(q[:, :, :2], k[:, :, :2], v[:, :, :2])
+    near = layers.attend(q[:, :, :2], k[:, :, :2], v[:, :, :2])
     expected = x + block.out(jnp.concatenate([near, v[:, :, 2:].reshape(2, 16, -1)], -1))
     np.testing.assert_allclose(block.look_around(x), expected, atol=1e-5)
 
@@ -194,11 +196,11 @@ def test_the_base_transformer_takes_windows_too():
 
 def test_some_low_resolution_tokens_are_replaced():
     tokens = jnp.zeros((4000, 64), int)
-    changed = np.asarray(transformer.replace_some(jax.random.key(0), tokens, 0.5, 1000)) != 0
+    changed = np.asarray(losses.replace_some(jax.random.key(0), tokens, 0.5, 1000)) != 0
     assert 0.24 < changed.mean() < 0.26  # a share uniform up to a half, of which one code in a thousand was the same
     shares = changed.mean(-1)
     assert shares.min() < 0.02 and 0.45 < shares.max() < 0.75 and changed.mean(0).std() < 0.02
-    assert (transformer.replace_some(jax.random.key(0), tokens + 5, 0.0, 1000) == 5).all()
+    assert (losses.replace_some(jax.random.key(0), tokens + 5, 0.0, 1000) == 5).all()
 
 
 def test_the_loss_reads_low_resolution_tokens_with_noise_only_if_asked(model):
@@ -209,7 +211,7 @@ def test_the_loss_reads_low_resolution_tokens_with_noise_only_if_asked(model):
 
     def loss(low, **changes):
         settings = dataclasses.replace(train, **changes)
-        found, metrics = transformer.transformer_loss(
+        found, metrics = losses.transformer_loss(
             graphdef, SMALL, settings, params, jax.random.key(0), batch | dict(low=low)
         )
         assert 0 <= metrics["accuracy"] <= 1
@@ -225,11 +227,11 @@ def test_the_start_knows_both_codebooks():
     rng = np.random.default_rng(0)
     fine, coarse = rng.normal(size=(64, 4)).astype(np.float32), rng.normal(size=(32, 6)).astype(np.float32)
     coarse[1] = coarse[0] + 0.05  # two that look alike
-    started = transformer.start_from_codes(params, fine, low_codebook=coarse)
+    started = start_from_codes(params, fine, low_codebook=coarse)
     a, b, c = np.asarray(started["low_embed"]["embedding"])[:3]
     assert a @ b > 2 * abs(a @ c)
     assert (started["embed"]["embedding"] != params["embed"]["embedding"]).any()
-    alone = transformer.start_from_codes(params, fine)
+    alone = start_from_codes(params, fine)
     assert (alone["embed"]["embedding"] == started["embed"]["embedding"]).all()
     assert (alone["low_embed"]["embedding"] == params["low_embed"]["embedding"]).all()
 
@@ -259,13 +261,13 @@ def test_stages_can_be_left_out(cascade, cascade_folder):
 
 
 def test_the_cascade_draws_the_same_in_any_batch(cascade):
-    run = lambda captions: cascade.generate(captions, seed=3, steps=(2, 2), temperature=(4.5, 4.5), trace=True)  # noqa: E731
+    run = lambda captions: cascade.generate(captions, seed=3, steps=(2, 2), temperature=(4.5, 4.5), trace=True)
     both = run(["a cat", "a dog"])
     assert (run("a cat").superres_tokens == both.superres_tokens[:1]).all()
 
 
 def test_a_pair_sets_both_stages_and_a_number_the_base(cascade):
-    run = lambda **options: cascade.generate("a cat", steps=(2, 2), seed=0, trace=True, **options)  # noqa: E731
+    run = lambda **options: cascade.generate("a cat", steps=(2, 2), seed=0, trace=True, **options)
     plain = run()
     for name, value in (("guidance", 6.0), ("temperature", 16.0), ("token_temperature", 3.0)):
         own = getattr(cascade.sampling, name)
@@ -281,10 +283,10 @@ def test_a_pair_sets_both_stages_and_a_number_the_base(cascade):
 
 def test_each_stage_compiles_once(cascade):
     decoding.sample_tokens.clear_cache()
-    muse_module.draw_pixels.clear_cache()
+    vqgan.draw_pixels.clear_cache()
     for caption in ("a cat", "three apples on a pink background", "a " * 50 + "cat"):
         cascade.generate(caption, steps=(2, 2))
-    assert decoding.sample_tokens._cache_size() == 2 and muse_module.draw_pixels._cache_size() == 1
+    assert decoding.sample_tokens._cache_size() == 2 and vqgan.draw_pixels._cache_size() == 1
 
 
 def test_bad_input_to_the_cascade_gets_a_sentence(cascade):

@@ -10,9 +10,11 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from minimuse import corpus, modules, t5
-from minimuse import text_training as tt
-from minimuse.config import T5Config, TrainConfig, data_dir, get_preset
+from minimuse import layers, t5
+from minimuse.config import T5Config, TrainConfig, data_dir
+from minimuse.data import corpus
+from minimuse.presets import get_preset
+from minimuse.train import t5_pretraining
 
 GOLDEN = Path(__file__).parent / "fixtures" / "t5_golden.safetensors"
 TINY = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_heads=3, num_decoder_layers=1)
@@ -54,7 +56,7 @@ def shipped():
 def test_agrees_with_the_golden_outputs_of_transformers(kind, tmp_path):
     weights, about = golden(kind)
     config, params = t5.load_encoder(write_folder(tmp_path / kind, dataclasses.asdict(TINY) | KINDS[kind], weights))
-    got = t5.encode(modules.abstract(t5.T5Encoder, config)[0], params, about["ids"], about["mask"])
+    got = t5.encode(layers.abstract(t5.T5Encoder, config)[0], params, about["ids"], about["mask"])
     np.testing.assert_allclose(got, about["output"], atol=1e-4)
 
 
@@ -78,7 +80,7 @@ def test_agrees_with_transformers(sizes, tmp_path):
         mask = np.arange(length) < np.array([[length], [(length + 1) // 2]])
         with torch.no_grad():
             want = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask).long()).last_hidden_state
-        got = t5.encode(modules.abstract(t5.T5Encoder, config)[0], params, ids, mask)
+        got = t5.encode(layers.abstract(t5.T5Encoder, config)[0], params, ids, mask)
         np.testing.assert_allclose(got, want.numpy() * mask[..., None], atol=1e-4)
 
 
@@ -105,7 +107,7 @@ def test_the_shipped_model_loads_in_transformers_and_agrees(shipped):
         embeddings, want.encoder_last_hidden_state.float().numpy() * mask[..., None], atol=1e-4, rtol=1e-4
     )
     # The decoder too: read it back from the file by the names it was written under.
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: tt.T5(t5.read_t5_config(SHIPPED), rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: t5_pretraining.T5(t5.read_t5_config(SHIPPED), rngs=nnx.Rngs(0))))
     arrays = load_file(SHIPPED / "model.safetensors")
     logits = jax.jit(nnx.merge(graphdef, _read_all(arrays, nnx.to_pure_dict(state))))(ids, mask, targets)
     np.testing.assert_allclose(logits, want.logits.float().numpy(), atol=2e-3, rtol=1e-3)
@@ -123,7 +125,7 @@ def _read_all(arrays: dict, shapes: dict) -> dict:
 
 
 def test_save_is_the_inverse_of_load(tmp_path):
-    params = nnx.to_pure_dict(nnx.split(tt.T5(TINY, rngs=nnx.Rngs(0)))[1])
+    params = nnx.to_pure_dict(nnx.split(t5_pretraining.T5(TINY, rngs=nnx.Rngs(0)))[1])
     t5.save_t5(tmp_path, TINY, params)
     config, back = t5.load_encoder(tmp_path)
     assert config == TINY
@@ -148,7 +150,7 @@ def test_relative_buckets_by_hand():
 
 def test_padding_changes_nothing(folder):
     config, params = t5.load_encoder(folder)
-    graphdef = modules.abstract(t5.T5Encoder, config)[0]
+    graphdef = layers.abstract(t5.T5Encoder, config)[0]
     ids = np.arange(3, 12, dtype=np.int32)[None]
     short = t5.encode(graphdef, params, ids, np.ones((1, 9), bool))
     # What stands at the padding is not looked at.
@@ -158,7 +160,7 @@ def test_padding_changes_nothing(folder):
 
 
 def test_decoder_sees_no_later_token():
-    model = tt.T5(TINY, rngs=nnx.Rngs(0))
+    model = t5_pretraining.T5(TINY, rngs=nnx.Rngs(0))
     ids, mask = jnp.arange(3, 9)[None], jnp.ones((1, 6), bool)
     targets = jnp.array([[5, 6, 7, 8]])
     logits = model(ids, mask, targets)
@@ -251,7 +253,7 @@ def test_tokenize(shipped):
     ids, mask = shipped.tokenize(["a cat", "", " ".join(["cat"] * 100)], length=16)
     assert ids.dtype == np.int32 and ids.shape == mask.shape == (3, 16)
     assert mask.sum(1).tolist() == [3, 1, 16]
-    assert ids[0, 2] == ids[1, 0] == ids[2, 15] == tt.END  # the cut caption too ends with </s>
+    assert ids[0, 2] == ids[1, 0] == ids[2, 15] == t5_pretraining.END  # the cut caption too ends with </s>
     with pytest.raises(ValueError, match="list"):
         shipped.tokenize("a cat")
 
@@ -288,16 +290,16 @@ def test_directions_by_hand(shipped):
 
 def test_nearly_every_synonym_is_nearest_to_its_name(shipped):
     frames = ("a {}", "two {}", "a {} on a blue background")
-    answers = [pair for frame in frames for pair in tt.nearest_names(shipped, frame).values()]
+    answers = [pair for frame in frames for pair in t5_pretraining.nearest_names(shipped, frame).values()]
     assert np.mean([name == near for name, near in answers]) > 0.9
 
 
 def test_the_shipped_weights_have_the_held_out_loss_that_is_told(shipped):
     told = json.loads((SHIPPED / "held_out.json").read_text())
     config = t5.read_t5_config(SHIPPED)
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: tt.T5(config, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: t5_pretraining.T5(config, rngs=nnx.Rngs(0))))
     params = _read_all(load_file(SHIPPED / "model.safetensors"), nnx.to_pure_dict(state))
-    measured = tt.held_out_loss(graphdef, params, shipped.tokenizer, get_preset("tiny").train["text"])
+    measured = t5_pretraining.held_out_loss(graphdef, params, shipped.tokenizer, get_preset("tiny").train["text"])
     assert measured["loss"] == pytest.approx(told["loss"], abs=0.01)
     assert measured["accuracy"] > 0.6
 
@@ -306,20 +308,20 @@ def test_the_shipped_weights_have_the_held_out_loss_that_is_told(shipped):
 
 
 def test_the_shipped_tokenizer_is_that_of_the_script():
-    made = json.loads(tt.make_tokenizer().to_str())
+    made = json.loads(t5_pretraining.make_tokenizer().to_str())
     assert made["model"]["vocab"] == json.loads((SHIPPED / "tokenizer.json").read_text())["model"]["vocab"]
     last = max(made["model"]["vocab"].values())
     assert made["model"]["vocab"]["<extra_id_0>"] == last and made["model"]["vocab"]["<extra_id_1>"] == last - 1
 
 
-@pytest.mark.parametrize("rate, mean_span", tt.CORRUPTION)
+@pytest.mark.parametrize("rate, mean_span", t5_pretraining.CORRUPTION)
 def test_span_corruption_puts_together_again(rate, mean_span):
     rng = np.random.default_rng(0)
     for length in range(1, 23):
         ids = list(range(10, 10 + length))
-        inputs, targets = tt.span_corrupt(ids, rng, 99, rate, mean_span)
-        assert inputs[-1] == targets[-1] == tt.END
-        assert len(inputs) <= tt.INPUT_LENGTH and len(targets) <= tt.TARGET_LENGTH
+        inputs, targets = t5_pretraining.span_corrupt(ids, rng, 99, rate, mean_span)
+        assert inputs[-1] == targets[-1] == t5_pretraining.END
+        assert len(inputs) <= t5_pretraining.INPUT_LENGTH and len(targets) <= t5_pretraining.TARGET_LENGTH
         spans = {}
         for token in targets[:-1]:
             if token > 80:
@@ -338,13 +340,13 @@ def test_span_corruption_by_hand():
             return np.arange(size)
 
     ids = [10, 11, 12, 13, 14, 15]
-    assert tt.span_corrupt(ids, First(), 99, rate=0.5, mean_span=1.5) == (
+    assert t5_pretraining.span_corrupt(ids, First(), 99, rate=0.5, mean_span=1.5) == (
         [99, 11, 98, 14, 15, 1],
         [99, 10, 98, 12, 13, 97, 1],
     )
     # An average span of 3 hides the three tokens at once.
     at_once = [99, 13, 14, 15, 1], [99, 10, 11, 12, 97 + 1, 1]
-    assert tt.span_corrupt(ids, First(), 99, rate=0.5, mean_span=3) == at_once
+    assert t5_pretraining.span_corrupt(ids, First(), 99, rate=0.5, mean_span=3) == at_once
 
 
 def test_continuation_by_hand():
@@ -354,48 +356,57 @@ def test_continuation_by_hand():
 
     stop, last = 5, 99
     # Cut behind the first stop: the input ends there, and the target is the rest between two sentinels.
-    assert tt.continuation([10, 11, stop, 12, stop, 13], First(), last, {stop}) == (
-        [10, 11, stop, tt.END],
-        [99, 12, stop, 13, 98, tt.END],
+    assert t5_pretraining.continuation([10, 11, stop, 12, stop, 13], First(), last, {stop}) == (
+        [10, 11, stop, t5_pretraining.END],
+        [99, 12, stop, 13, 98, t5_pretraining.END],
     )
     # A stop at the very end has nothing behind it; then the cut is drawn.
-    assert tt.continuation([10, 11, stop], First(), last, {stop}) == ([10, tt.END], [99, 11, stop, 98, tt.END])
-    assert tt.continuation([10], First(), last, {stop}) == ([10, tt.END], [99, 98, tt.END])
-    _, target = tt.continuation(list(range(10, 50)), First(), last, {stop})
-    assert len(target) == tt.TARGET_LENGTH and target[-2:] == [98, tt.END]
+    assert t5_pretraining.continuation([10, 11, stop], First(), last, {stop}) == (
+        [10, t5_pretraining.END],
+        [99, 11, stop, 98, t5_pretraining.END],
+    )
+    assert t5_pretraining.continuation([10], First(), last, {stop}) == (
+        [10, t5_pretraining.END],
+        [99, 98, t5_pretraining.END],
+    )
+    _, target = t5_pretraining.continuation(list(range(10, 50)), First(), last, {stop})
+    assert len(target) == t5_pretraining.TARGET_LENGTH and target[-2:] == [98, t5_pretraining.END]
 
 
 def test_where_sentences_break_off(shipped):
-    pieces = [shipped.tokenizer.token_to_id(piece) for piece in tt.BREAKS]
+    pieces = [shipped.tokenizer.token_to_id(piece) for piece in t5_pretraining.BREAKS]
     assert None not in pieces
     text = "a cat left of a dog. on the left is a cat"
     ids = shipped.tokenizer.encode(text, add_special_tokens=False).ids
-    source, _ = tt.continuation(ids, np.random.default_rng(0), 1000, set(pieces))
+    source, _ = t5_pretraining.continuation(ids, np.random.default_rng(0), 1000, set(pieces))
     assert shipped.tokenizer.decode(source) == "a cat left of a dog."
 
 
 def test_text_batch_is_a_function_of_seed_and_step(shipped):
     config = TrainConfig(steps=1, batch=16)
-    first, again, other = (tt.text_batch(shipped.tokenizer, step, config) for step in (3, 3, 4))
+    first, again, other = (t5_pretraining.text_batch(shipped.tokenizer, step, config) for step in (3, 3, 4))
     np.testing.assert_array_equal(first["inputs"], again["inputs"])
     np.testing.assert_array_equal(first["targets"], again["targets"])
     assert np.any(first["inputs"] != other["inputs"])
-    kept, hidden = ((first[side] > tt.END).sum(1) for side in ("inputs", "targets"))
+    kept, hidden = ((first[side] > t5_pretraining.END).sum(1) for side in ("inputs", "targets"))
     kept = kept / (kept + hidden)
     assert kept.min() < 0.5 < 0.6 < kept.max()  # some sentences lose a few words, some most of them
-    assert first["inputs"].shape == (16, tt.INPUT_LENGTH) and first["targets"].shape == (16, tt.TARGET_LENGTH)
+    assert first["inputs"].shape == (16, t5_pretraining.INPUT_LENGTH) and first["targets"].shape == (
+        16,
+        t5_pretraining.TARGET_LENGTH,
+    )
 
 
 def test_hardly_any_sentence_is_cut(shipped):
     encoded = shipped.tokenizer.encode_batch(corpus.sentences(3000, 5), add_special_tokens=False)
-    assert np.mean([len(one.ids) > tt.INPUT_LENGTH - 2 for one in encoded]) < 0.003
+    assert np.mean([len(one.ids) > t5_pretraining.INPUT_LENGTH - 2 for one in encoded]) < 0.003
 
 
 def test_stage_makes_a_folder_that_loads(tmp_path, shipped):
     (tmp_path / "text").mkdir()
     shutil.copy(SHIPPED / "tokenizer.json", tmp_path / "text")
     sizes = dataclasses.replace(TINY, num_layers=1)
-    held_out = tt.stage(get_preset("micro"), TrainConfig(steps=3, batch=8, warmup=1), tmp_path, sizes)
+    held_out = t5_pretraining.stage(get_preset("micro"), TrainConfig(steps=3, batch=8, warmup=1), tmp_path, sizes)
     assert 0 < held_out["loss"] < 20
     encoder = t5.TextEncoder.from_pretrained(tmp_path / "text")
     assert encoder.encode(["a cat"])[0].shape == (1, 32, 16)

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimuse import training
+from minimuse import files
 from minimuse.config import RunConfig, TrainConfig
+from minimuse.train.loop import Stopped, fit, mean_metrics
+from minimuse.train.step import gradients, init_state, make_step, optimizer
 
 CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
 
@@ -23,7 +25,7 @@ def loss_fn(params, key, batch):
 
 
 def start():
-    return training.init_state(dict(a=dict(kernel=jnp.ones((2, 3)))), CONFIG)
+    return init_state(dict(a=dict(kernel=jnp.ones((2, 3)))), CONFIG)
 
 
 def batch_at(step):
@@ -35,44 +37,44 @@ def same(one, two):
 
 
 def test_learns_logs_and_compiles_once(tmp_path):
-    step = training.make_step(loss_fn, CONFIG)
-    state = training.fit(tmp_path, step, start(), batch_at, CONFIG)
+    step = make_step(loss_fn, CONFIG)
+    state = fit(tmp_path, step, start(), batch_at, CONFIG)
     assert state["step"] == 12 and step._cache_size() == 1
-    log = training.read_log(tmp_path / "log.jsonl")
+    log = files.read_log(tmp_path / "log.jsonl")
     assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
 
 
 def test_the_weights_that_a_run_starts_from_are_not_given_away():
     params, extra = dict(a=dict(kernel=jnp.ones((2, 3)))), jnp.zeros(2)
     for _ in range(2):  # a second run from the same weights
-        state, _ = training.make_step(loss_fn, CONFIG)(training.init_state(params, CONFIG, extra=extra), batch_at(0))
+        state, _ = make_step(loss_fn, CONFIG)(init_state(params, CONFIG, extra=extra), batch_at(0))
     assert (params["a"]["kernel"] == 1).all() and (extra == 0).all() and state["step"] == 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
-    step = training.make_step(loss_fn, CONFIG)
-    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
+    step = make_step(loss_fn, CONFIG)
+    whole = fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
 
     def stop_at_five(i):
         if i == 5:
             os.kill(os.getpid(), how)
         return batch_at(i)
 
-    with pytest.raises(training.Stopped, match="Stopped at step 6 of 12, saved; the same command resumes"):
-        training.fit(tmp_path / "parts", step, start(), stop_at_five, CONFIG)
+    with pytest.raises(Stopped, match="Stopped at step 6 of 12, saved; the same command resumes"):
+        fit(tmp_path / "parts", step, start(), stop_at_five, CONFIG)
     seen = []
-    parts = training.fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
+    parts = fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
     assert seen == list(range(6, 12))
     assert same(whole, parts)  # bit for bit
-    logs = [training.read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
+    logs = [files.read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
     assert logs[0]["loss"].tolist() == logs[1]["loss"].tolist()  # a mean over the steps before the stop, too
 
 
 def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path):
     always = RunConfig(save_seconds=-1)  # save at every step
-    step = training.make_step(loss_fn, CONFIG)
-    whole = training.fit(tmp_path / "whole", step, start(), batch_at, CONFIG, always)
+    step = make_step(loss_fn, CONFIG)
+    whole = fit(tmp_path / "whole", step, start(), batch_at, CONFIG, always)
 
     def die(i):
         if i == 7:
@@ -80,30 +82,30 @@ def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path):
         return batch_at(i)
 
     with pytest.raises(MemoryError):
-        training.fit(tmp_path / "parts", step, start(), die, CONFIG, always)
+        fit(tmp_path / "parts", step, start(), die, CONFIG, always)
     with open(tmp_path / "parts" / "log.jsonl", "a") as log:
         log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
-    assert same(whole, training.fit(tmp_path / "parts", step, start(), batch_at, CONFIG, always))
-    assert training.read_log(tmp_path / "parts" / "log.jsonl")["step"].tolist() == [12]
+    assert same(whole, fit(tmp_path / "parts", step, start(), batch_at, CONFIG, always))
+    assert files.read_log(tmp_path / "parts" / "log.jsonl")["step"].tolist() == [12]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    step = training.make_step(loss_fn, CONFIG)
-    first = training.fit(tmp_path, step, start(), batch_at, CONFIG)
-    assert same(first, training.fit(tmp_path, step, start(), None, CONFIG))
+    step = make_step(loss_fn, CONFIG)
+    first = fit(tmp_path, step, start(), batch_at, CONFIG)
+    assert same(first, fit(tmp_path, step, start(), None, CONFIG))
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
-    step = training.make_step(loss_fn, CONFIG)
-    training.fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=2))
+    step = make_step(loss_fn, CONFIG)
+    fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=2))
     with pytest.raises(ValueError, match="run with other settings .*width.*Choose another --out"):
-        training.fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=3))
+        fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=3))
     assert json.loads((tmp_path / "settings.json").read_text())["model"] == {"width": 2}
 
 
 def test_only_kernels_decay():
     config = TrainConfig(steps=10, batch=1, learning_rate=0.1, warmup=1, weight_decay=0.5)
-    tx = training.optimizer(config)
+    tx = optimizer(config)
     params = dict(a=dict(kernel=jnp.ones(2), bias=jnp.ones(2)), b=dict(scale=jnp.ones(2)))
     state = tx.init(params)
     for _ in range(3):
@@ -126,7 +128,7 @@ def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_ada
     }
     grads = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads)
     params = jax.tree.map(jnp.zeros_like, grads)
-    tx = training.optimizer(config)
+    tx = optimizer(config)
     state = tx.init(params)
     for _ in range(2):  # the first step is at rate 0
         updates, state = tx.update(grads, state, params)
@@ -134,7 +136,7 @@ def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_ada
         sizes = np.linalg.svd(layer, compute_uv=False)
         assert sizes[1] > 0.5 * sizes[0] > 0 and sizes[2] < 0.2 * sizes[1]
         assert sign * np.sum(layer * gradient) < 0  # downhill
-    alone = training.optimizer(dataclasses.replace(config, muon=0.0))
+    alone = optimizer(dataclasses.replace(config, muon=0.0))
     rest = {key: params[key] for key in ("logits", "embed", "norm")}
     state = alone.init(rest)
     for _ in range(2):
@@ -149,14 +151,14 @@ def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
     gradient = jnp.outer(jnp.linspace(1, 2, 256), jnp.linspace(-1, -3, 128))
     params = dict(a=dict(kernel=jnp.ones((256, 128))), b=dict(scale=jnp.ones(3)))
     grads = dict(a=dict(kernel=gradient), b=dict(scale=jnp.ones(3)))
-    tx = training.optimizer(config)
+    tx = optimizer(config)
     state = tx.init(params)
     sizes = sorted({x.size for x in jax.tree.leaves(state)})
     assert sizes[-1] == 256 * 128 and sum(x.size >= 256 * 128 for x in jax.tree.leaves(state)) == 1  # momentum alone
     for _ in range(2):  # the first step is at rate 0; momentum has then (1 - 0.9) (1 + 0.9) of the gradient
         updates, state = tx.update(grads, state, params)
     np.testing.assert_allclose(updates["a"]["kernel"], 0.1 * 0.19, rtol=0.01)
-    decayed = training.optimizer(dataclasses.replace(config, weight_decay=0.5))
+    decayed = optimizer(dataclasses.replace(config, weight_decay=0.5))
     state = decayed.init(params)
     for _ in range(2):
         more, state = decayed.update(grads, state, params)
@@ -166,7 +168,7 @@ def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
 
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="no optimizer 'sgd'; there are adamw and adafactor"):
-        training.optimizer(dataclasses.replace(CONFIG, optimizer="sgd"))
+        optimizer(dataclasses.replace(CONFIG, optimizer="sgd"))
 
 
 def mean_loss(params, key, batch):
@@ -175,15 +177,15 @@ def mean_loss(params, key, batch):
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
-    whole, parts = (training.gradients(mean_loss, n, params, key, batch) for n in (1, 2))
+    whole, parts = (gradients(mean_loss, n, params, key, batch) for n in (1, 2))
     np.testing.assert_allclose(parts[0]["a"]["kernel"], whole[0]["a"]["kernel"], rtol=1e-6)
     np.testing.assert_allclose(parts[1]["loss"], whole[1]["loss"], rtol=1e-6)
     halves = [batch["x"][i::2].max() for i in range(2)]
     np.testing.assert_allclose(parts[1]["most"], np.mean(halves), rtol=1e-6)  # metrics are the mean over the parts
     with pytest.raises(ValueError, match="A batch of 4 does not part into 3"):
-        training.gradients(mean_loss, 3, params, key, batch)
+        gradients(mean_loss, 3, params, key, batch)
     with pytest.raises(ValueError, match="set accumulate to 1"):
-        training.gradients(loss_fn, 2, params, key, batch)
+        gradients(loss_fn, 2, params, key, batch)
 
 
 def test_parts_of_a_batch_draw_their_own_randomness():
@@ -192,18 +194,18 @@ def test_parts_of_a_batch_draw_their_own_randomness():
 
     params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
     expected = np.mean([jax.random.normal(k) for k in jax.random.split(key, 4)])
-    found = training.gradients(drawn, 4, params, key, batch)[0]["a"]["kernel"]
+    found = gradients(drawn, 4, params, key, batch)[0]["a"]["kernel"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_line_of_the_log_is_the_mean_since_the_last():
     steps = [dict(loss=1.0, rare=np.nan), dict(loss=2.0, rare=4.0), dict(loss=6.0, rare=np.nan)]
-    assert training.mean_metrics(steps) == dict(loss=3.0, rare=4.0)
-    assert training.mean_metrics(steps[:1]) == dict(loss=1.0)  # nothing was measured
+    assert mean_metrics(steps) == dict(loss=3.0, rare=4.0)
+    assert mean_metrics(steps[:1]) == dict(loss=1.0)  # nothing was measured
 
 
 def test_the_average_follows_the_weights():
-    step = training.make_step(loss_fn, CONFIG)
+    step = make_step(loss_fn, CONFIG)
     state = start()
     before = np.asarray(state["ema"]["a"]["kernel"]).copy()
     state, _ = step(state, batch_at(0))
@@ -217,17 +219,17 @@ def test_update_sees_arrays_and_changes_the_state():
     def update(state, key, metrics):
         return state | dict(seen=state["seen"] + metrics["vector"])
 
-    step = training.make_step(loss_fn, CONFIG, update)
+    step = make_step(loss_fn, CONFIG, update)
     params = dict(a=dict(kernel=jnp.ones((2, 3))))
-    state, metrics = step(training.init_state(params, CONFIG, seen=jnp.zeros(3)), batch_at(0))
+    state, metrics = step(init_state(params, CONFIG, seen=jnp.zeros(3)), batch_at(0))
     assert state["seen"].tolist() == [1, 1, 1] and "vector" not in metrics
 
 
 def test_a_log_that_ends_in_half_a_line_is_read(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 20, "loss": 2.5}\n{"step": 40, "lo')
-    assert training.read_log(tmp_path / "log.jsonl")["loss"].tolist() == [2.5]
+    assert files.read_log(tmp_path / "log.jsonl")["loss"].tolist() == [2.5]
 
 
 def test_a_metric_that_some_lines_lack_is_nan_there(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 20, "rare": 2.5}\n{"step": 40}\n')
-    np.testing.assert_array_equal(training.read_log(tmp_path / "log.jsonl")["rare"], [2.5, np.nan])
+    np.testing.assert_array_equal(files.read_log(tmp_path / "log.jsonl")["rare"], [2.5, np.nan])

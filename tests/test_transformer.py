@@ -10,8 +10,11 @@ import pytest
 from conftest import random_weights
 from flax import nnx
 
-from minimuse import masking, transformer, weights
-from minimuse.config import TrainConfig, TransformerConfig, get_preset
+from minimuse import layers, masking, transformer, weights
+from minimuse.config import TrainConfig, TransformerConfig
+from minimuse.presets import get_preset
+from minimuse.train import losses
+from minimuse.train.init import start_from_codes, start_from_text
 
 SMALL = TransformerConfig(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
 
@@ -96,9 +99,9 @@ def test_another_grid_is_refused(model):
 
 def test_captions_are_dropped_at_the_rate_that_is_asked_for():
     mask = jnp.ones((20_000, 4), bool)
-    dropped = ~np.asarray(transformer.drop_captions(jax.random.key(0), mask, 0.1)).any(-1)
+    dropped = ~np.asarray(losses.drop_captions(jax.random.key(0), mask, 0.1)).any(-1)
     assert 0.09 < dropped.mean() < 0.11  # 10 %, not 90 %
-    kept = np.asarray(transformer.drop_captions(jax.random.key(0), mask, 0.0))
+    kept = np.asarray(losses.drop_captions(jax.random.key(0), mask, 0.0))
     assert kept.all()
 
 
@@ -107,15 +110,15 @@ def test_loss_by_hand_counts_masked_places_alone():
     logits = jnp.log(jnp.array([[[3.0, 1.0], [3.0, 1.0]]]))
     tokens = jnp.array([[0, 1]])
     for mask, expected in (([[True, False]], np.log(4 / 3)), ([[False, True]], np.log(4)), ([[False, False]], 0.0)):
-        assert transformer.masked_loss(logits, tokens, jnp.array(mask)) == pytest.approx(expected, abs=1e-6)
+        assert losses.masked_loss(logits, tokens, jnp.array(mask)) == pytest.approx(expected, abs=1e-6)
     smooth = 0.8 * np.log(4 / 3) + 0.2 * (np.log(4 / 3) + np.log(4)) / 2
-    assert transformer.masked_loss(logits, tokens, jnp.array([[True, False]]), 0.2) == pytest.approx(smooth, abs=1e-6)
+    assert losses.masked_loss(logits, tokens, jnp.array([[True, False]]), 0.2) == pytest.approx(smooth, abs=1e-6)
 
 
 def test_losses_apart_by_mask_rate():
     mask = jnp.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]], bool)  # a quarter, all, all
     values = jnp.array([[8.0, 1, 1, 1], [1, 2, 3, 4], [5, 6, 7, 8]])
-    found = transformer.by_mask_rate(dict(loss=values), mask)
+    found = losses.by_mask_rate(dict(loss=values), mask)
     assert list(found) == ["loss_r25", "loss_r50", "loss_r75", "loss_r100"]
     assert found["loss_r25"] == 8 and found["loss_r100"] == 4.5
     assert np.isnan(found["loss_r50"]) and np.isnan(found["loss_r75"])  # no such picture
@@ -134,7 +137,7 @@ def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model, monke
 
     monkeypatch.setattr(transformer.BaseTransformer, "__call__", spy)
     key = jax.random.key(0)
-    loss, metrics = transformer.transformer_loss(graphdef, SMALL, train, params, key, batch)
+    loss, metrics = losses.transformer_loss(graphdef, SMALL, train, params, key, batch)
     hidden = masking.random_mask(jax.random.split(key)[0], *batch["tokens"].shape)  # the first half of the key
     assert 0 < hidden.sum() < hidden.size
     assert (seen[0] == np.where(hidden, 12, batch["tokens"])).all()
@@ -158,7 +161,7 @@ def test_attention_by_hand():
     """One head of one number: the weights are softmax(q k); what is masked has none."""
     q, k, v = (jnp.array(x).reshape(1, -1, 1, 1) for x in ([2.0], [0.0, 1.0, 5.0], [10.0, 20.0, 30.0]))
     weight = np.exp(2) / (1 + np.exp(2))
-    seen = transformer.attend(q, k, v, jnp.array([[True, True, False]]))
+    seen = layers.attend(q, k, v, jnp.array([[True, True, False]]))
     assert seen.shape == (1, 1, 1) and seen[0, 0, 0] == pytest.approx(10 * (1 - weight) + 20 * weight, abs=1e-4)
 
 
@@ -169,7 +172,7 @@ def test_attention_is_that_of_jax(masked, how):
     q, k, v = (jnp.asarray(rng.normal(size=(2, n, 3, 4)), jnp.float32) for n in (5, 7, 7))
     mask = jnp.arange(7)[None] < jnp.array([[4], [7]]) if masked else None
     expected = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None, None] if masked else None)
-    np.testing.assert_allclose(transformer.attend(q, k, v, mask, how), expected.reshape(2, 5, 12), atol=1e-5)
+    np.testing.assert_allclose(layers.attend(q, k, v, mask, how), expected.reshape(2, 5, 12), atol=1e-5)
 
 
 def test_ways_of_attention_agree_and_another_is_refused(model):
@@ -178,7 +181,7 @@ def test_ways_of_attention_agree_and_another_is_refused(model):
     plain, xla = (transformer.forward(g, params, *inputs()) for g in (graphdef, other))
     np.testing.assert_allclose(plain, xla, atol=1e-5)
     with pytest.raises(ValueError, match="no attention 'flash'; there are plain, xla and cudnn"):
-        transformer.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
+        layers.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
 
 
 def test_remat_changes_memory_and_not_gradients():
@@ -188,7 +191,7 @@ def test_remat_changes_memory_and_not_gradients():
     batch = dict(zip(("tokens", "text", "text_mask"), inputs()))
     for remat in transformer.REMAT:
         own = dataclasses.replace(config, remat=remat)
-        loss = functools.partial(transformer.transformer_loss, weights.abstract("base", own)[0], own, train)
+        loss = functools.partial(losses.transformer_loss, weights.abstract("base", own)[0], own, train)
         program = jax.jit(jax.grad(loss, has_aux=True)).lower(params, jax.random.key(0), batch).compile()
         grads = program(params, jax.random.key(0), batch)[0]
         found[remat] = program.memory_analysis().temp_size_in_bytes, grads
@@ -214,7 +217,7 @@ def test_it_computes_in_the_type_of_its_weights(stage):
 
     def loss(params, dtype):
         one = dataclasses.replace(train, dtype=dtype)
-        return transformer.transformer_loss(graphdef, config, one, params, jax.random.key(0), batch)[0]
+        return losses.transformer_loss(graphdef, config, one, params, jax.random.key(0), batch)[0]
 
     full, half = (float(loss(params, dtype)) for dtype in ("float32", "bfloat16"))
     assert half == pytest.approx(full, rel=0.01) and half != full
@@ -234,7 +237,7 @@ def test_the_start_knows_which_codes_look_alike_and_how_text_varies():
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
     mixing = rng.normal(size=(8, 8)) * 10.0 ** -np.arange(0, 4, 0.5)[:, None]  # eight directions, very unequal
     text = (rng.normal(size=(2000, 8)) @ mixing + 3).astype(np.float32)
-    started = transformer.start_from_text(transformer.start_from_codes(params, codes), text)
+    started = start_from_text(start_from_codes(params, codes), text)
     assert jax.tree.map(jnp.shape, started) == jax.tree.map(jnp.shape, params)
 
     def alike(vectors, a, b):
@@ -259,18 +262,18 @@ def test_whitening_is_not_trained():
     graphdef, params = weights.init("base", SMALL)
     tokens, text, mask = inputs()
     batch = dict(tokens=tokens % 12, text=text, text_mask=mask)
-    loss = functools.partial(transformer.transformer_loss, graphdef, SMALL, TrainConfig(steps=1, batch=3))
+    loss = functools.partial(losses.transformer_loss, graphdef, SMALL, TrainConfig(steps=1, batch=3))
     grads = jax.grad(loss, has_aux=True)(params, jax.random.key(0), batch)[0]
     assert not grads["text_mean"].any() and not grads["text_whiten"].any() and grads["text"]["kernel"].any()
 
 
 def test_a_small_transformer_learns_what_the_caption_says():
-    from minimuse import training
+    from minimuse.train.step import init_state, make_step
 
     train = TrainConfig(steps=120, batch=8, learning_rate=1e-2, warmup=5, caption_dropout=0.1, label_smoothing=0.0)
     graphdef, params = weights.init("base", SMALL)
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, SMALL, train), train)
-    state = training.init_state(params, train)
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, SMALL, train), train)
+    state = init_state(params, train)
     text = np.eye(8, dtype=np.float32)[:, None]  # eight captions of one text token, each with one picture
     tokens = np.random.default_rng(0).integers(0, 12, (8, 6))
     batch = dict(tokens=tokens, text=text, text_mask=np.ones((8, 1), bool))

@@ -10,8 +10,10 @@ import pytest
 from conftest import random_tree, random_weights
 from flax import nnx
 
-from minimuse import modules, vqgan, weights
+from minimuse import layers, vqgan, weights
 from minimuse.config import VQGANConfig
+from minimuse.evaluate.metrics import perplexity, psnr
+from minimuse.train import codebook, losses
 
 SMALL = VQGANConfig(codebook_size=16, code_dim=4, channels=(8, 16), blocks=1)
 
@@ -92,11 +94,11 @@ def test_straight_through_by_hand():
 
 def test_beta_is_on_the_term_that_moves_the_encoder():
     z, e = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.0]])
-    codebook, commitment = vqgan.vq_losses(z, e)
+    codebook, commitment = losses.vq_losses(z, e)
     assert codebook == commitment == 1.0
 
     def loss(z, e, beta):
-        codebook, commitment = vqgan.vq_losses(z, e)
+        codebook, commitment = losses.vq_losses(z, e)
         return codebook + beta * commitment
 
     for beta in (0.25, 2.0):
@@ -106,13 +108,13 @@ def test_beta_is_on_the_term_that_moves_the_encoder():
 
 
 def test_perplexity_counts_codes_in_even_use():
-    assert vqgan.perplexity(jnp.array([5, 5, 5, 5, 0, 0])) == pytest.approx(4)
-    assert vqgan.perplexity(jnp.array([7, 0, 0])) == pytest.approx(1)
+    assert perplexity(jnp.array([5, 5, 5, 5, 0, 0])) == pytest.approx(4)
+    assert perplexity(jnp.array([7, 0, 0])) == pytest.approx(1)
 
 
 def test_psnr_by_hand():
     x = jnp.zeros((1, 2, 2, 3))
-    assert vqgan.psnr(x, x + 0.2) == pytest.approx(20.0, abs=1e-3)  # 10 log10(4 / 0.04)
+    assert psnr(x, x + 0.2) == pytest.approx(20.0, abs=1e-3)  # 10 log10(4 / 0.04)
 
 
 def test_pixels_survive_the_way_to_floats_and_back():
@@ -126,28 +128,28 @@ def test_dead_codes_move_onto_encodings_and_live_ones_stay():
     state = dict(params=dict(codebook=codebook), ema=dict(codebook=codebook), step=9, usage=jnp.array([1.0, 1, 0, 0]))
     encodings = jnp.full((5, 4), 0.5)
     metrics = dict(counts=jnp.array([3, 2, 0, 0]), encodings=encodings, distance=jnp.ones(5))
-    after = vqgan.restart_dead_codes(state, jax.random.key(0), metrics)
+    after = codebook.restart_dead_codes(state, jax.random.key(0), metrics)
     for name in ("params", "ema"):
         assert (after[name]["codebook"][:2] == codebook[:2]).all()
         assert (after[name]["codebook"][2:] == 0.5).all()
     assert (after["usage"][2:] > 0.02).all()  # some time to be of use
-    again = vqgan.restart_dead_codes(after, jax.random.key(1), metrics | dict(encodings=-encodings))
+    again = codebook.restart_dead_codes(after, jax.random.key(1), metrics | dict(encodings=-encodings))
     assert (again["params"]["codebook"][2:] == 0.5).all()
 
 
 def test_before_quantization_it_is_a_plain_autoencoder():
     graphdef, params = random_weights("tokenizer", SMALL)
     images = jax.random.randint(jax.random.key(0), (2, 16, 16, 3), 0, 256).astype(jnp.uint8)
-    batch = lambda begun: dict(images=images, quantize=np.full(2, begun))  # noqa: E731
-    loss = jax.jit(jax.value_and_grad(functools.partial(vqgan.tokenizer_loss, graphdef, SMALL), has_aux=True))
+    batch = lambda begun: dict(images=images, quantize=np.full(2, begun))
+    loss = jax.jit(jax.value_and_grad(functools.partial(losses.tokenizer_loss, graphdef, SMALL), has_aux=True))
     (value, metrics), grads = loss(params, None, batch(False))
     model, pixels = nnx.merge(graphdef, params), vqgan.to_float(images)
-    assert value == pytest.approx(float(vqgan.pixel_loss(model.decoder(model.encode(pixels)), pixels)[0]), rel=1e-5)
+    assert value == pytest.approx(float(losses.pixel_loss(model.decoder(model.encode(pixels)), pixels)[0]), rel=1e-5)
     assert not metrics["quantize"] and not jnp.any(grads["codebook"])
 
     (value, metrics), grads = loss(params, None, batch(True))
     rebuilt = model.detokenize(model.tokenize(pixels))
-    assert metrics["l1"] == pytest.approx(float(vqgan.pixel_loss(rebuilt, pixels)[1]), rel=1e-5)
+    assert metrics["l1"] == pytest.approx(float(losses.pixel_loss(rebuilt, pixels)[1]), rel=1e-5)
     assert metrics["quantize"] and jnp.any(grads["codebook"])
     assert loss(params, None, dict(images=images))[0][0] == value  # a batch that says nothing is quantized
     assert loss._cache_size() == 2
@@ -158,7 +160,7 @@ def test_the_codebook_is_laid_out_when_quantization_begins():
     metrics = dict(counts=jnp.array([5, 0]), distance=jnp.ones(1))
     for value, begun in ((0.3, 0.0), (0.4, 0.0), (0.5, 1.0), (0.6, 1.0)):
         metrics |= dict(encodings=jnp.full((1, 2), value), quantize=jnp.float32(begun))
-        state = vqgan.restart_dead_codes(state, jax.random.key(0), metrics)
+        state = codebook.restart_dead_codes(state, jax.random.key(0), metrics)
         # Laid anew on the encodings of every step, for the last time on those of the first one that is quantized.
         assert jnp.allclose(state["params"]["codebook"], min(value, 0.5))
         assert bool((state["usage"] > 0).all()) == bool(begun)
@@ -166,17 +168,19 @@ def test_the_codebook_is_laid_out_when_quantization_begins():
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_training_learns_and_uses_the_codebook(ema):
-    from minimuse import scenes, training
     from minimuse.config import TrainConfig
+    from minimuse.data import scenes
+    from minimuse.train.step import init_state, make_step
 
     config = VQGANConfig(codebook_size=32, code_dim=8, channels=(32,), blocks=1, codebook_ema=ema)
     train = TrainConfig(steps=150, batch=8, learning_rate=3e-3, warmup=5, weight_decay=0)
     graphdef, params = weights.init("tokenizer", config)
     loss, update = (
-        functools.partial(*part) for part in ((vqgan.tokenizer_loss, graphdef, config), (vqgan.update_codes, config))
+        functools.partial(*part)
+        for part in ((losses.tokenizer_loss, graphdef, config), (codebook.update_codes, config))
     )
-    step = training.make_step(loss, train, update)
-    state = training.init_state(params, train, **vqgan.codebook_state(config))
+    step = make_step(loss, train, update)
+    state = init_state(params, train, **codebook.codebook_state(config))
     batch = dict(images=scenes.render_batch([scenes.example("train", i)[0] for i in range(8)], 32))
     curve = []
     for _ in range(150):
@@ -190,16 +194,18 @@ def test_training_learns_and_uses_the_codebook(ema):
 
 def test_a_code_becomes_the_mean_of_the_encodings_that_chose_it():
     config = VQGANConfig(codebook_size=3, code_dim=2, codebook_ema=0.5)
-    state = vqgan.codebook_state(config) | dict(params=dict(codebook=jnp.eye(3, 2)), ema=dict(codebook=jnp.eye(3, 2)))
+    state = codebook.codebook_state(config) | dict(
+        params=dict(codebook=jnp.eye(3, 2)), ema=dict(codebook=jnp.eye(3, 2))
+    )
     encodings = jnp.array([[0.6, 0.8], [1.0, 0.0], [0.0, 1.0]])
     metrics = dict(tokens=jnp.array([0, 0, 1]), encodings=encodings)
-    after = vqgan.average_codes(state, metrics, 0.5)
+    after = codebook.average_codes(state, metrics, 0.5)
     # Code 0: half of (0.6, 0.8) + (1, 0) = (1.6, 0.8), to length 1. Code 2 was chosen by nothing and stays.
     expected = np.array([[2, 1], [0, np.sqrt(5)], [0, 0]]) / np.sqrt(5)
     for name in ("params", "ema"):
         np.testing.assert_allclose(after[name]["codebook"], expected, atol=1e-6)
     # A second batch counts as much as the first, halved: 0.25 (1.6, 0.8) + 0.5 (0, 1.2).
-    again = vqgan.average_codes(after, dict(tokens=jnp.array([0]), encodings=jnp.array([[0.0, 1.2]])), 0.5)
+    again = codebook.average_codes(after, dict(tokens=jnp.array([0]), encodings=jnp.array([[0.0, 1.2]])), 0.5)
     np.testing.assert_allclose(again["params"]["codebook"][0], np.array([0.4, 0.8]) / np.sqrt(0.8), atol=1e-6)
 
 
@@ -210,7 +216,7 @@ def test_codes_that_are_means_need_no_codebook_loss():
         graphdef, params = random_weights("tokenizer", config)
 
         def loss(params, graphdef=graphdef, config=config):
-            return vqgan.code_losses(nnx.merge(graphdef, params), config, images)[1]
+            return losses.code_losses(nnx.merge(graphdef, params), config, images)[1]
 
         slope = jax.jit(jax.grad(loss))(params)
         assert bool(jnp.any(slope["codebook"] != 0)) == moves
@@ -227,15 +233,15 @@ GROWING = (
 
 @pytest.mark.parametrize("config", GROWING)
 def test_a_grown_decoder_draws_what_the_small_one_drew(config):
-    graphdef, like = modules.abstract(vqgan.Decoder, config)
+    graphdef, like = layers.abstract(vqgan.Decoder, config)
     params = random_tree(like)
     grown, wide, new = vqgan.grow_decoder(config, params)
-    graphdef2, like2 = modules.abstract(vqgan.Decoder, grown)
+    graphdef2, like2 = layers.abstract(vqgan.Decoder, grown)
     assert jax.tree.map(jnp.shape, wide) == jax.tree.map(lambda x: x.shape, like2)
     codes = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype(np.float32)
     small = nnx.merge(graphdef, params)(codes)
     np.testing.assert_allclose(nnx.merge(graphdef2, wide)(codes), small, atol=1e-4)
-    count = lambda tree: sum("conv1" in layer for layer in tree["stages"]["layers"].values())  # noqa: E731
+    count = lambda tree: sum("conv1" in layer for layer in tree["stages"]["layers"].values())
     assert count(wide) == 2 * count(params) and len(new) == count(params)
     for number in new:  # a new block has weights, and adds nothing yet
         block = wide["stages"]["layers"][number]
@@ -244,8 +250,8 @@ def test_a_grown_decoder_draws_what_the_small_one_drew(config):
 
 def test_the_copies_of_a_channel_learn_different_things():
     config = GROWING[0]
-    graphdef, wide = vqgan.grow_decoder(config, random_tree(modules.abstract(vqgan.Decoder, config)[1]))[:2]
-    graphdef = modules.abstract(vqgan.Decoder, graphdef)[0]
+    graphdef, wide = vqgan.grow_decoder(config, random_tree(layers.abstract(vqgan.Decoder, config)[1]))[:2]
+    graphdef = layers.abstract(vqgan.Decoder, graphdef)[0]
     codes = np.random.default_rng(0).normal(size=(2, 3, 5, 6)).astype(np.float32)
     grads = jax.grad(lambda p: jnp.mean(nnx.merge(graphdef, p)(codes) ** 2))(wide)
     kernel = np.asarray(grads["stages"]["layers"][0]["kernel"])  # the first convolution: its outputs are copied as is

@@ -15,12 +15,16 @@ from conftest import random_weights
 from flax import traverse_util
 
 import minimuse
-from minimuse import mesh, processes, training, transformer
-from minimuse.config import PRESETS, RunConfig, TrainConfig
+from minimuse import processes
+from minimuse.config import RunConfig, TrainConfig
+from minimuse.presets import PRESETS
+from minimuse.train import devices, loop, losses
+from minimuse.train.loop import fit
+from minimuse.train.step import init_state, make_step
 
 STEPS = 4
-training.LOG_EVERY = 1
-training.mean_metrics = lambda rows: {name: float(value) for name, value in rows[0].items()}  # with all their digits
+loop.LOG_EVERY = 1
+loop.mean_metrics = lambda rows: {name: float(value) for name, value in rows[0].items()}  # with all their digits
 
 
 def train(out: str, mesh_shape: tuple[int, int], stop: int = STEPS, **settings) -> None:
@@ -41,10 +45,10 @@ def train(out: str, mesh_shape: tuple[int, int], stop: int = STEPS, **settings) 
         text = rng.normal(size=(train.batch, 6, config.text_width)).astype(np.float16)
         return dict(tokens=tokens[rows], text=text[rows], text_mask=np.ones((train.batch, 6), bool)[rows])
 
-    step = training.make_step(functools.partial(transformer.transformer_loss, graphdef, config, train), train)
-    state = training.init_state(mesh.place(params, mesh.make_mesh(shape, train)), train)
+    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
+    state = init_state(devices.place(params, devices.make_mesh(shape, train)), train)
     try:
-        state = training.fit(out, step, state, batch_at, train, run)
+        state = fit(out, step, state, batch_at, train, run)
     except TimeoutError:
         return
     flat = traverse_util.flatten_dict(dict(params=state["params"], ema=state["ema"]), sep="/")

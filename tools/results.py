@@ -87,13 +87,14 @@ def links():
 
 def measure(name: str) -> dict:
     """Run one command and keep what it printed, with what is needed to run it again."""
-    from minimuse import __version__, training
+    from minimuse import __version__
+    from minimuse.train import loop
 
     line = (COMMANDS | ON_A_GPU | APART)[name]
     command = shlex.split(line)
     print(f"{name}: {line}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    about = training.machine()
+    about = loop.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
     result.pop("machine", None)  # benchmarks tell it themselves
@@ -132,12 +133,12 @@ def time_chapters(only: list[str]) -> dict:
 def draw_grid() -> dict:
     """The picture at the top of README.md."""
     import minimuse as mm
-    from minimuse import plots
+    from minimuse.teach import figures
 
     mm.enable_compilation_cache()
     images = mm.Muse.from_pretrained("tiny").generate(list(CAPTIONS), seed=0)
     titles = [textwrap.fill(caption, 22) for caption in CAPTIONS]
-    plots.image_grid(images, titles, columns=6).savefig(ROOT / GRID, dpi=100)
+    figures.image_grid(images, titles, columns=6).savefig(ROOT / GRID, dpi=100)
     return dict(captions=CAPTIONS, seed=0)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minimuse import scenes
+from minimuse.data import scenes
 from minimuse.teach.checking import Wrong, call, chosen, exercise, numbers, same, told, unless
 
 BOXES = np.array(  # x, y, side

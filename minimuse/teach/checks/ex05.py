@@ -74,7 +74,7 @@ def read_caption(answer) -> None:
     q, k = 2 * np.eye(2, 4)[None], np.pad(np.log(raised).T, ((0, 0), (0, 2)))[None]
     v, mask = np.eye(3, 4)[None], np.array([[True, True, False]])
     shown = raised * mask
-    told = lambda weights: np.pad(weights, ((0, 0), (0, 1)))[None]  # noqa: E731
+    told = lambda weights: np.pad(weights, ((0, 0), (0, 1)))[None]
     expected = told(np.array([[3 / 4, 1 / 4, 0], [1 / 8, 7 / 8, 0]]))
     got = numbers(call(answer, q, k, v, mask), (1, 2, 4))
     unless(

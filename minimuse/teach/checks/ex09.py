@@ -65,8 +65,8 @@ def multi_axis_masks(answer) -> None:
             for places in lists:
                 expected[name][np.ix_(places, places)] = True
         number, (row, column) = np.arange(n), np.indices((h, w)).reshape(2, n)
-        alike = lambda x: np.equal.outer(x, x)  # noqa: E731
-        both = lambda one, two: np.stack([one, two])  # noqa: E731
+        alike = lambda x: np.equal.outer(x, x)
+        both = lambda one, two: np.stack([one, two])
         eye, got, right = np.eye(n, dtype=bool), both(near, across), both(*expected.values())
         unless(
             got,
@@ -118,7 +118,7 @@ BEST = {  # the best sides of a window
 @exercise(points=2)
 def best_window(answer) -> None:
     """grid (h, w) -> int, the side of the square window with the fewest looks."""
-    looks = lambda h, w, side: side**2 + h * w / side**2  # noqa: E731
+    looks = lambda h, w, side: side**2 + h * w / side**2
     for (h, w), best in BEST.items():
         got, grid = int(numbers(call(answer, (h, w)), (), "int")), f"For {h} x {w} places"
         if got < 1 or h % got or w % got:

@@ -63,9 +63,9 @@ def widened_weights(answer) -> None:
 def fresh_block(channels: int, seed: int) -> dict:
     """Weights of a residual block, none of them zero."""
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32) / 2  # noqa: E731
-    conv = lambda: {"kernel": draw(3, 3, channels, channels), "bias": draw(channels)}  # noqa: E731
-    norm = lambda: {"scale": 1 + draw(channels) / 4}  # noqa: E731
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32) / 2
+    conv = lambda: {"kernel": draw(3, 3, channels, channels), "bias": draw(channels)}
+    norm = lambda: {"scale": 1 + draw(channels) / 4}
     return {"norm1": norm(), "conv1": conv(), "norm2": norm(), "conv2": conv()}
 
 
@@ -177,7 +177,7 @@ def pixels_reached(answer) -> None:
 def some_weights(seed: int) -> dict:
     """Weights of a toy tokenizer as a nested dict of float32 arrays, with seed + 2 layers in the decoder."""
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
     layers = {i: {"kernel": draw(3, 3, 2, 2), "bias": draw(2)} for i in range(seed + 2)}
     return {
         "encoder": {"stages": {"layers": {0: {"kernel": draw(4, 3), "bias": draw(3)}}}},

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minimuse import scenes
+from minimuse.data import scenes
+from minimuse.data.scenes import BACKGROUNDS, Scene, sprites
 from minimuse.editing import EDIT, checked_edit, edit_tokens
-from minimuse.evaluation import facts_true
-from minimuse.scenes import BACKGROUNDS, Scene, sprites
-from minimuse.scorer import Reading, Scorer, shipped_scorer
+from minimuse.evaluate.fidelity import facts_true
+from minimuse.evaluate.scorer import Reading, Scorer, shipped_scorer
 
 KINDS = ("object", "colour", "background")
 TASKS = {"object": ("one", "two", "position", "counting"), "colour": ("colours", "binding"), "background": scenes.TASKS}
@@ -93,7 +93,7 @@ def judged(edit: Change, reading: Reading) -> tuple[bool, list[bool]]:
 def tally(edits: list[Change], readings: list[Reading], outside: list[float]) -> dict:
     """success, preservation, outside_changed over all edits, and the first two by kind."""
     answers = [judged(*pair) for pair in zip(edits, readings)]
-    share = lambda values: round(float(np.mean(values)), 4) if len(values) else None  # noqa: E731
+    share = lambda values: round(float(np.mean(values)), 4) if len(values) else None
 
     def of(kinds):
         chosen = [answer for edit, answer in zip(edits, answers) if edit.kind in kinds]

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from minimuse.evaluation import frechet
-from minimuse.perceptual import VGG_MEAN, VGG_STD
+from minimuse.evaluate.metrics import frechet
 
 CLIP = "openai/clip-vit-base-patch32"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # in [0, 1]
@@ -126,3 +125,6 @@ class Clip(_Judge):
     def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict:
         """clip: mean score of the images. The true pictures do not matter."""
         return dict(clip=round(float(self.score(images, captions).mean()), 4))
+
+
+VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]

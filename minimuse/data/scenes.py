@@ -154,7 +154,7 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
     relation = ""
     if task in ("one", "colours"):
         size = rng.choice(SIZES)
-        corner = lambda: CELL * rng.randrange(1, (CANVAS - size) // CELL)  # noqa: E731  one cell of margin
+        corner = lambda: CELL * rng.randrange(1, (CANVAS - size) // CELL)  # one cell of margin
         items = [Item(rng.choice(_names(shapes=task == "colours")), corner(), corner(), size)]
     elif task == "counting":
         name, count = rng.choice(_names(shapes=False)), rng.randrange(1, 5)
@@ -170,7 +170,7 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
     else:
         raise ValueError(f"There is no task {task!r}; the tasks are {', '.join(TASKS)}.")
     if not lattice:
-        move = lambda v, size: min(max(v + rng.randint(-CELL // 2, CELL // 2), 0), CANVAS - size)  # noqa: E731
+        move = lambda v, size: min(max(v + rng.randint(-CELL // 2, CELL // 2), 0), CANVAS - size)
         items = [replace(item, x=move(item.x, item.size), y=move(item.y, item.size)) for item in items]
     return Scene(task, background, tuple(items), relation)
 

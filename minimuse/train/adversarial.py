@@ -14,10 +14,13 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from minimuse import modules, training
+from minimuse import layers
 from minimuse.config import AdversarialConfig, VQGANConfig
-from minimuse.perceptual import perceptual_loss
-from minimuse.vqgan import Halve, code_losses, pixel_loss, psnr, space_to_depth, to_float
+from minimuse.evaluate.metrics import psnr
+from minimuse.train import step as training_step
+from minimuse.train.losses import code_losses, pixel_loss
+from minimuse.train.perceptual import perceptual_loss
+from minimuse.vqgan import Halve, space_to_depth, to_float
 
 # --- the discriminator ----------------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ def adaptive_weight(rebuilding: jax.Array, fooling: jax.Array, most: float = 1e4
 
     With it the two pull the decoder alike, however steep the discriminator has become (VQGAN, equation 7).
     """
-    norm = lambda x: jnp.sqrt(jnp.sum(x**2))  # noqa: E731
+    norm = lambda x: jnp.sqrt(jnp.sum(x**2))
     return jnp.clip(norm(rebuilding) / (norm(fooling) + 1e-4), 0, most)
 
 
@@ -93,13 +96,13 @@ def init_state(params: dict, train: AdversarialConfig, **extra) -> dict:
     """
     frozen = {k: v for k, v in params.items() if train.freeze_tokens and k != "decoder"}
     moving = {k: v for k, v in params.items() if k not in frozen}
-    discriminator = modules.init(Discriminator, seed=train.seed)[1]
-    return training.init_state(
+    discriminator = layers.init(Discriminator, seed=train.seed)[1]
+    return training_step.init_state(
         moving,
         train,
         frozen=frozen,
         discriminator=discriminator,
-        discriminator_opt=training.optimizer(_discriminator_config(train)).init(discriminator),
+        discriminator_opt=training_step.optimizer(_discriminator_config(train)).init(discriminator),
         means=jnp.zeros(2),
         **extra,
     )
@@ -138,8 +141,8 @@ def tokenizer_gradients(graphdef, config: VQGANConfig, train: AdversarialConfig,
 
     # XLA computes no more of these two passes than their last kernels' gradients.
     def last(pixels):
-        layers = back((pixels, jnp.zeros(())))[0]["decoder"]["stages"]["layers"]
-        return layers[max(layers)]["kernel"]
+        last_layers = back((pixels, jnp.zeros(())))[0]["decoder"]["stages"]["layers"]
+        return last_layers[max(last_layers)]["kernel"]
 
     weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
     weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
@@ -174,13 +177,13 @@ def make_step(
     """One compiled step of both players: (state, batch with images uint8 [B, H, W, 3]) -> (state, metrics).
 
     maps    the feature function of the perceptual loss
-    update  as of `training.make_step`; with frozen tokens there is nothing to update
+    update  as of `step.make_step`; with frozen tokens there is nothing to update
 
     The discriminator learns from the same rebuilt pictures that the tokenizer was judged by.
     """
-    d_graphdef = modules.abstract(Discriminator)[0]
-    tx, d_tx = training.optimizer(train), training.optimizer(_discriminator_config(train))
-    judge = lambda params, pixels: nnx.merge(d_graphdef, params)(pixels)  # noqa: E731
+    d_graphdef = layers.abstract(Discriminator)[0]
+    tx, d_tx = training_step.optimizer(train), training_step.optimizer(_discriminator_config(train))
+    judge = lambda params, pixels: nnx.merge(d_graphdef, params)(pixels)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
@@ -194,7 +197,7 @@ def make_step(
         means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
         state = state | dict(
             params=params,
-            ema=training.running_average(state, params, train),
+            ema=training_step.running_average(state, params, train),
             opt=opt,
             discriminator=optax.apply_updates(state["discriminator"], d_updates),
             discriminator_opt=discriminator_opt,

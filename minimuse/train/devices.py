@@ -14,10 +14,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from minimuse.config import TrainConfig
+from minimuse.layers import AXES, BY_BATCH
 from minimuse.processes import to_host
 
-AXES = ("data", "fsdp")
-BY_BATCH = PartitionSpec(AXES)  # the first axis among all devices
 SMALL = 2**12  # numbers; an array that has fewer is held whole: gathering it would take longer than it saves
 
 
@@ -85,7 +84,7 @@ def place(tree: dict, mesh: Mesh) -> dict:
 
 
 def spread(mesh: Mesh, step: Callable, state: dict, batch_at: Callable, batch: int) -> tuple[Callable, dict, Callable]:
-    """What `training.fit` is given, for a mesh; if it is one device all three are returned as they are.
+    """What `loop.fit` is given, for a mesh; if it is one device all three are returned as they are.
 
     Of several processes each makes its own rows of a batch alone, by batch_at(step, rows=slice).
     """
@@ -106,14 +105,3 @@ def spread(mesh: Mesh, step: Callable, state: dict, batch_at: Callable, batch: i
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(by_batch, x), batch_at(i, **own))
 
     return step_on_mesh, state, batch_on_mesh
-
-
-def rows_apart(x: jax.Array) -> jax.Array:
-    """x [B, ...], of which every device shall compute its rows; said inside a program that runs on a mesh.
-
-    Without it the compiler leaves weights sharded and sends activations about. With it, before and after a layer, it
-    gathers the layer's weights when the layer is computed, which is FSDP. Where there is no mesh it does nothing.
-    """
-    if jax.sharding.get_abstract_mesh().empty:
-        return x
-    return jax.lax.with_sharding_constraint(x, BY_BATCH)

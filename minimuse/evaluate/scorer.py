@@ -1,26 +1,21 @@
 """The scene scorer: a small network, trained on rendered scenes, that reads a picture back into a scene.
 
 It tells which sprites a picture shows, where, and on which background. What that says about a caption is for
-`evaluation.py` to decide.
+`fidelity.py` to decide.
 """
 
-import dataclasses
 import functools
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
-from PIL import Image
 
-from minimuse import modules, scenes
+from minimuse import layers
 from minimuse.config import from_dict
-from minimuse.scenes import BACKGROUNDS, CANVAS, CELL, Scene, sprites
+from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, sprites
 from minimuse.vqgan import Halve, ResBlock, Swish, space_to_depth, to_float
 from minimuse.weights import find_checkpoint, load_weights, read_config
 
@@ -117,7 +112,7 @@ class Scorer:
     def __init__(self, config: ScorerConfig, params: dict):
         if config.sprites != len(sprites()):
             raise ValueError(f"This scorer knows {config.sprites} sprites; there are {len(sprites())}. Train it again.")
-        self.graphdef, self.params = modules.abstract(ScorerNet, config)[0], params
+        self.graphdef, self.params = layers.abstract(ScorerNet, config)[0], params
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "scorer") -> "Scorer":
@@ -127,7 +122,7 @@ class Scorer:
         if "scorer" not in values:
             raise ValueError(f"{folder} holds no scorer.")
         config = from_dict(ScorerConfig, values["scorer"])
-        return cls(config, load_weights(folder / "scorer.safetensors", modules.abstract(ScorerNet, config)[1]))
+        return cls(config, load_weights(folder / "scorer.safetensors", layers.abstract(ScorerNet, config)[1]))
 
     def _apply(self, function, images: np.ndarray) -> list:
         """`function` on chunks of one size; the last is padded, so that nothing compiles twice."""
@@ -176,106 +171,3 @@ class Scorer:
 def shipped_scorer() -> Scorer:
     """The shipped scorer, loaded once."""
     return Scorer.from_pretrained()
-
-
-# --- training -------------------------------------------------------------------------------------------------------
-
-
-def blur(pixels: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Gaussian blur of [B, H, H, C], sigma [B] in pixels; two matrix products, so every image can have its own."""
-    place = jnp.arange(pixels.shape[1])
-    weights = jnp.exp(-((place[:, None] - place) ** 2) / (2 * jnp.maximum(sigma, 1e-2)[:, None, None] ** 2))
-    weights /= weights.sum(-1, keepdims=True)
-    return jnp.einsum("bhi,bwj,bijc->bhwc", weights, weights, pixels, optimize=[(0, 2), (0, 1)])
-
-
-def _mush(rng: random.Random, side: int) -> Image.Image:
-    """RGBA that shows no object: patches of four sprites, a third of one at the most, or two sprites blended."""
-    pictures = [s.image for s in rng.sample([s for s in sprites().values() if s.category != "shape"], 4)]
-    pictures = [picture.resize((side, side)) for picture in pictures]
-    if rng.random() < 0.3:
-        return Image.blend(pictures[0], pictures[1], 0.5)
-    mush, patches = pictures[0].copy(), [(x, y) for x in range(0, side, CELL) for y in range(0, side, CELL)]
-    for i, (x, y) in enumerate(rng.sample(patches, len(patches))):
-        box = (x, y, x + CELL, y + CELL)
-        mush.paste(pictures[i % 4].crop(box), box)
-    return mush
-
-
-def training_picture(index: int) -> tuple[np.ndarray, Scene | None, tuple]:
-    """Picture number `index`: uint8 [64, 64, 3], its background (None: no matter) and its objects.
-
-    Scenes of every task, pairs kept for `unseen_pairs` too, half of them off the lattice; crowds of any sprites, some
-    of them mush that must not be read; and now and then mere noise.
-    """
-    rng = random.Random(f"scorer/{index}")
-    if index % 32 == 31:
-        side = rng.choice([4, 8, 16, 32, 64])
-        noise = np.random.default_rng(index).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        way = rng.choice([Image.Resampling.NEAREST, Image.Resampling.BICUBIC])
-        return np.asarray(Image.fromarray(noise).resize((CANVAS, CANVAS), way)), None, ()
-    lattice = rng.random() < 0.5
-    if index % 2:
-        split = "unseen_pairs" if index % 8 == 1 else "train"
-        scene, _ = scenes.example(split, index // 2, 1_000_000, lattice=lattice)
-        return scenes.render(scene), scene.background, scene.items
-    scene = scenes.random_scene(rng, "counting", lattice=lattice)
-    items = [dataclasses.replace(item, name=rng.choice(tuple(sprites()))) for item in scene.items]
-    if len(items) == 1 and rng.random() < 0.5:  # room for the larger size
-        size = scenes.SIZES[1]
-        items = [dataclasses.replace(v, size=size, x=min(v.x, CANVAS - size), y=min(v.y, CANVAS - size)) for v in items]
-    mush = [rng.random() < 0.25 for _ in items]
-    kept = tuple(item for item, bad in zip(items, mush) if not bad)
-    canvas = Image.fromarray(scenes.render(dataclasses.replace(scene, items=kept)))
-    for item, bad in zip(items, mush):
-        if bad:
-            stamp = _mush(rng, item.size)
-            canvas.paste(stamp, (item.x, item.y), stamp)
-    return np.asarray(canvas), scene.background, kept
-
-
-def training_batch(step: int, batch: int, rows: slice = slice(None)) -> dict:
-    """images uint8 [B, 64, 64, 3] · classes int [B, 8, 8] · centres [B, 8, 8, 2] · background int [B], -1: any; the
-    rows of these that are asked for."""
-    names = {name: i for i, name in enumerate(sprites())}
-    pictures = [training_picture(i) for i in range(step * batch, (step + 1) * batch)[rows]]
-    classes = np.full((len(pictures), GRID, GRID), len(names))
-    centres = np.zeros((len(pictures), GRID, GRID, 2), np.float32)
-    for b, (_, _, items) in enumerate(pictures):
-        for item in items:
-            x, y = (v / CELL for v in item.centre)
-            classes[b, int(y), int(x)] = names[item.name]
-            centres[b, int(y), int(x)] = x % 1, y % 1
-    grounds = tuple(BACKGROUNDS)
-    background = np.array([-1 if name is None else grounds.index(name) for _, name, _ in pictures])
-    return dict(images=np.stack([p[0] for p in pictures]), classes=classes, centres=centres, background=background)
-
-
-def _spoil(key: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Some of what a generator does to a picture: blur, noise, patches and whole pictures a little off in colour."""
-    keys, batch = jax.random.split(key, 7), len(pixels)
-
-    def amount(key, most):  # none for half of the pictures
-        return jnp.maximum(jax.random.uniform(key, (batch, 1, 1, 1), minval=-most, maxval=most), 0)
-
-    pixels = blur(pixels, amount(keys[0], 2.0)[:, 0, 0, 0])
-    pixels *= jax.random.uniform(keys[1], (batch, 1, 1, 1), minval=0.9, maxval=1.1)
-    pixels += jax.random.uniform(keys[2], (batch, 1, 1, 3), minval=-0.05, maxval=0.05)
-    patches = amount(keys[3], 0.08) * jax.random.normal(keys[4], (batch, GRID, GRID, 3))
-    pixels += jnp.repeat(jnp.repeat(patches, CELL, 1), CELL, 2)
-    return jnp.clip(pixels + amount(keys[5], 0.12) * jax.random.normal(keys[6], pixels.shape), -1, 1)
-
-
-def scorer_loss(graphdef, params: dict, key: jax.Array, batch: dict):
-    """Which sprite (cells with nothing weigh a quarter, being thirty times as many), where, and which background."""
-    pixels = _spoil(key, to_float(batch["images"]))
-    logits, centres, background = nnx.merge(graphdef, params)(pixels)
-    there = batch["classes"] < logits.shape[-1] - 1
-    weights = jnp.where(there, 1.0, 0.25)
-    errors = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
-    classes = jnp.sum(weights * errors) / jnp.sum(weights)
-    distance = jnp.sum(there * jnp.abs(centres - batch["centres"]).sum(-1)) / jnp.maximum(there.sum(), 1)
-    wanted = jax.nn.one_hot(batch["background"], len(BACKGROUNDS))  # -1 gives a row of zeros, and no loss
-    ground = jnp.mean(optax.softmax_cross_entropy(background, wanted))
-    right = jnp.sum(there * (logits.argmax(-1) == batch["classes"])) / jnp.maximum(there.sum(), 1)
-    return classes + 0.1 * distance + 0.2 * ground, dict(classes=classes, ground=ground, distance=distance, right=right)

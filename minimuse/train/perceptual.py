@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse.evaluate.fid_clip import VGG_MEAN, VGG_STD
 from minimuse.vqgan import unit
 
-VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
 VGG_LAYERS = (3, 8, 15, 22)  # the last activation of each of the first four resolutions of VGG16
 
 

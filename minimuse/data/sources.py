@@ -10,9 +10,10 @@ import random
 
 import numpy as np
 
-from minimuse import scenes
 from minimuse.config import TrainConfig
-from minimuse.data import batch_indices, load_captioned, to_square
+from minimuse.data import scenes
+from minimuse.data.cache import batch_indices
+from minimuse.data.captioned import load_captioned, to_square
 
 
 def large_object(index: int, seed: int) -> scenes.Scene:
@@ -69,8 +70,8 @@ class Scenes:
 
 
 class Pictures:
-    """Captioned pictures of your own: what `data.load_captioned` reads, their middle squares, every epoch in another
-    order. They are cut and resized once, into the cache of `datasets`, which is read from disk as it is needed.
+    """Captioned pictures of your own: what `captioned.load_captioned` reads, their middle squares, in a new order every
+    epoch. They are cut and resized once, into the cache of `datasets`, which is read from disk as it is needed.
 
     source   a folder with metadata.jsonl, a Parquet file or a folder of them, or a Hub name
     """

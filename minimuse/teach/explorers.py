@@ -9,7 +9,22 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from minimuse import decoding, editing, masking, plots, scenes, transformer
+from minimuse import canvas, decoding, editing, masking
+from minimuse.data import scenes
+from minimuse.teach import charts, figures
+from minimuse.teach.views import (
+    browse_scene,
+    caption_pieces,
+    code_pictures,
+    compare_laws,
+    decode_frame,
+    first_picture,
+    iteration_frame,
+    near_words,
+    redraw_cells,
+    swap_token,
+    where_it_looks,
+)
 from minimuse.weights import TOKENIZERS
 
 _WIDE = {"description_width": "7em"}
@@ -51,8 +66,8 @@ def _show(output, images, words: str, titles=None) -> None:
     with output:
         clear_output(wait=True)
         if images is not None:
-            figure = images if isinstance(images, Figure) else plots.image_grid(images, titles)
-            plots.with_alt(figure, f"What is shown: {words}", dpi=120)
+            figure = images if isinstance(images, Figure) else figures.image_grid(images, titles)
+            display.with_alt(figure, f"What is shown: {words}", dpi=120)
         print(textwrap.fill(words, 96))  # JupyterLab would break the line within a word
         display(Javascript(_ACCESSIBLE))
 
@@ -65,20 +80,6 @@ def _explorer(controls: list, draw, picture):
         one.observe(draw, names="value")
     draw()
     return ipywidgets.VBox([*controls, picture])
-
-
-# --- chapter 00 -----------------------------------------------------------------------------------------------------
-
-
-def first_picture(muse, prompt: str, guidance: float = 0.5, steps: int = 12, seed: int = 0):
-    """Draw one picture: (uint8 [H, W, 3] or None, a sentence that says what was drawn or what to change)."""
-    if not isinstance(prompt, str) or not prompt.strip():
-        return None, "Type a caption first, for instance: a cat left of a dog on a blue background."
-    try:
-        image = muse.generate(prompt, n=1, seed=seed, steps=steps, guidance=guidance)[0]
-    except ValueError as error:  # minimuse says in words what was wrong
-        return None, str(error)
-    return image, f"“{prompt.strip()}”, guidance {guidance:g}, {steps} step{'s' * (steps != 1)}, seed {seed}"
 
 
 def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background"):
@@ -112,23 +113,6 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     return ipywidgets.VBox([caption, guidance, steps, ipywidgets.HBox([seed, again]), picture])
 
 
-# --- chapter 01 -----------------------------------------------------------------------------------------------------
-
-
-def browse_scene(split: str = "train", task: str = "position", number: int = 0, size: int = 128, lattice: bool = True):
-    """Scene `number` of a task: (uint8 [size, size, 3], its caption and facts), or (None, what is wrong)."""
-    tasks = scenes.tasks_of(split)
-    if task not in tasks:
-        return None, f"The split {split} has no scenes of the task {task}; it has {', '.join(tasks)}."
-    scene, caption = scenes.example(split, number * len(tasks) + tasks.index(task), lattice=lattice)
-    facts = [
-        f"{kind} {' '.join(map(str, fact)) if isinstance(fact, tuple) else fact}"
-        for kind, values in scenes.asked(scene, caption).items()
-        for fact in values
-    ]
-    return scenes.render(scene, size), f"“{caption}” asks for: {'; '.join(facts)}"
-
-
 def scene_browser():
     """Menus for split and task, a slider for the number of the scene: the picture, its caption and what it asks for."""
     import ipywidgets
@@ -148,27 +132,6 @@ def scene_browser():
     return _explorer(controls, draw, picture)
 
 
-# --- chapter 02 -----------------------------------------------------------------------------------------------------
-
-
-def code_pictures(muse, code: int, images, tokens, most: int = 7, stage: str = "base"):
-    """What a code stands for: (uint8 [B, 3 f, 3 f, 3], their titles, a sentence).
-
-    images, tokens   pictures uint8 [M, H, W, 3] and their tokens int [M, h, w], in which the code is looked for
-    stage            whose tokens they are, base or superres
-    The first picture is what the decoder paints for 3 x 3 of the code; then come patches that have it, enlarged.
-    """
-    f = images.shape[1] // tokens.shape[1]
-    shown, titles = [np.asarray(muse.detokenize(np.full((1, 3, 3), code), stage))[0]], ["painted 3 x 3"]
-    found = np.argwhere(tokens == code)
-    for i, row, column in found[:: max(1, len(found) // most)][:most]:
-        patch = images[i, row * f : (row + 1) * f, column * f : (column + 1) * f]
-        shown.append(patch.repeat(3, 0).repeat(3, 1))
-        titles.append(f"in picture {i}")
-    share = len(found) / tokens.size
-    return np.stack(shown), titles, f"Code {code}: {len(found)} of {tokens.size} tokens ({share:.2%})"
-
-
 def code_explorer(muse, images, tokens, stage: str = "base"):
     """A slider over the codes, the most frequent first: what the decoder paints, and which patches have the code."""
     import ipywidgets
@@ -183,19 +146,6 @@ def code_explorer(muse, images, tokens, stage: str = "base"):
         _show(picture, shown, words, titles)
 
     return _explorer([rank], draw, picture)
-
-
-def swap_token(muse, tokens, row: int, column: int, code: int):
-    """Pictures of tokens int [h, w] before and after one token is replaced: (uint8 [2, H, W, 3], a sentence)."""
-    changed = np.array(tokens)
-    changed[row, column] = code
-    pair = np.asarray(muse.detokenize(np.stack([tokens, changed])))
-    pixels = (np.abs(pair[0].astype(int) - pair[1]) > 25).any(-1).mean()
-    words = f"Row {row}, column {column}: code {tokens[row, column]} -> {code}"
-    words += (
-        f"; {pixels:.1%} of the pixels changed by more than a tenth of the range (one patch is {1 / tokens.size:.1%})"
-    )
-    return pair, words
 
 
 def token_editor(muse, tokens):
@@ -215,24 +165,6 @@ def token_editor(muse, tokens):
     return _explorer([row, column, code], draw, picture)
 
 
-# --- chapter 04 -----------------------------------------------------------------------------------------------------
-
-
-def near_words(encoder, word: str, frame: str = "a {}", n: int = 8):
-    """The n sprites' names whose vectors in a frame are nearest to a word's: ({name: cosine}, a sentence), or (None,
-    what is wrong). A caption's vector is the mean of its tokens'."""
-    if not word.strip() or "{}" not in frame:
-        return None, "Type a word, and a frame with {} where the word shall stand, for instance: a {}"
-    names = list(scenes.sprites())
-    captions = [scenes.fill_frame(frame, one) for one in (word.strip(), *names)]
-    wanted, *named = encoder.directions(captions)
-    cosines = np.stack(named) @ wanted
-    best = np.argsort(-cosines, kind="stable")[:n]
-    near = {names[i]: float(cosines[i]) for i in best}
-    told = ", ".join(f"{name} {cosine:.3f}" for name, cosine in near.items())
-    return near, f"nearest to “{captions[0]}”: {told}"
-
-
 def nearest_words(encoder, word: str = "kitty"):
     """A box for a word and one for its frame: the nearest names, with their cosines as numbers and bars."""
     import ipywidgets
@@ -245,54 +177,9 @@ def nearest_words(encoder, word: str = "kitty"):
 
     def draw(_change=None):
         near, words = near_words(encoder, typed.value, frame.value)
-        _show(picture, None if near is None else plots.ranking(near), words)
+        _show(picture, None if near is None else charts.ranking(near), words)
 
     return _explorer([typed, frame], draw, picture)
-
-
-# --- chapter 05 -----------------------------------------------------------------------------------------------------
-
-
-def caption_pieces(muse, caption: str) -> list[str]:
-    """The pieces of a caption, without the sign for a space; "▁" is a space alone."""
-    ids, mask = muse.text.tokenize([caption], length=muse.sampling.text_length)
-    return [muse.text.tokenizer.id_to_token(int(i)).replace("▁", "") or "▁" for i in ids[mask]]
-
-
-def word_attention(muse, tokens, caption: str) -> tuple[list[str], np.ndarray]:
-    """The pieces of a caption, and the weights with which tokens int [h, w] look at each, float [depth, heads, pieces,
-    h, w]. A place's weights sum to 1 over the pieces."""
-    pieces = caption_pieces(muse, caption)
-    text, text_mask = muse.text.encode([caption], length=muse.sampling.text_length)
-    base, flat = (muse.graphdefs["base"], muse.params["base"]), np.asarray(tokens).reshape(1, -1)
-    weights = np.asarray(transformer.attention_to_text(*base, flat, text, text_mask))
-    weights = weights[:, 0, :, :, : len(pieces)].swapaxes(2, 3)  # [depth, heads, pieces, N]
-    return pieces, weights.reshape(*weights.shape[:3], *np.shape(tokens))
-
-
-def where_it_looks(muse, tokens, caption: str, piece: int, layer: int | None = None, hidden=None):
-    """A piece of a caption, and the places of tokens int [h, w] that look at it: (Figure, a sentence). A panel a head,
-    and their mean first.
-
-    piece    which piece, from 0
-    layer    which layer, from 1; None is the mean of all
-    hidden   bool [h, w], places that the transformer gets as [MASK]; None hides nothing
-    """
-    tokens = np.asarray(tokens)
-    hidden = np.zeros(tokens.shape, bool) if hidden is None else np.asarray(hidden, bool)
-    shown = np.where(hidden, muse.configs["base"].codebook_size, tokens)
-    pieces, weights = word_attention(muse, shown, caption)
-    maps = (weights.mean(0) if layer is None else weights[layer - 1])[:, piece]  # [heads, h, w]
-    maps = np.concatenate([maps.mean(0, keepdims=True), maps])
-    titles = ["mean of heads", *(f"head {i + 1}" for i in range(len(maps) - 1))]
-    image = np.asarray(muse.detokenize(tokens[None]))[0]
-    row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
-    where = "the mean of all layers" if layer is None else f"layer {layer} of {len(weights)}"
-    words = (
-        f"“{pieces[piece]}” in “{caption}”, {where}, {hidden.sum()} of {hidden.size} tokens hidden: a place gives it "
-        f"{maps[0].mean():.0%} of its attention on average, at most {maps[0].max():.0%}, in row {row}, column {column}"
-    )
-    return plots.attention_over(image, maps, titles, columns=len(maps), hidden=hidden), words
 
 
 def attention_explorer(muse, captions: list[str], tokens):
@@ -331,26 +218,6 @@ def attention_explorer(muse, captions: list[str], tokens):
     return _explorer([caption, word, layer, share], draw, picture)
 
 
-# --- chapter 06 -----------------------------------------------------------------------------------------------------
-
-
-def compare_laws(first: str = "cosine", second: str = "arccos", tokens: int = 64, steps: int = 12):
-    """Two laws of the mask rate, in training and in decoding: (Figure, a sentence), or (None, what is wrong)."""
-    laws, said = list(dict.fromkeys((first, second))), []
-    try:
-        figure = plots.mask_laws(laws, steps, tokens, masks=True)
-    except ValueError as error:
-        return None, str(error)
-    for law in laws:
-        r = masking.mask_rate((np.arange(1000) + 0.5) / 1000, law, tokens)
-        revealed = -np.diff(masking.decode_schedule(steps, tokens, law), prepend=tokens)
-        said.append(
-            f"{law}: mean rate {masking.mean_rate(law, tokens):.2f}, {(r > 0.9).mean():.0%} of the rates above 0.9, "
-            f"{revealed[0]} of {tokens} tokens revealed at the first step and {revealed[-1]} at the last"
-        )
-    return figure, "; ".join(said)
-
-
 def schedule_explorer():
     """Menus for two laws and N, a slider for T: densities, mask rates, tokens a step, and what is hidden."""
     import ipywidgets
@@ -367,22 +234,6 @@ def schedule_explorer():
         _show(picture, figure, words)
 
     return _explorer(controls, draw, picture)
-
-
-# --- chapter 07 -----------------------------------------------------------------------------------------------------
-
-
-def decode_frame(muse, generation, step: int, image_index: int = 0):
-    """One step of a Generation, counted from 1: (Figure, a sentence)."""
-    figure = plots.decode_frame(generation, image_index, step, muse.detokenize)
-    after = generation.trace.hidden[step - 1, image_index]
-    before = generation.trace.hidden[step - 2, image_index] if step > 1 else np.ones_like(after)
-    sure = generation.trace.confidence[step - 1, image_index]
-    words = (
-        f"step {step} of {len(generation.trace.tokens)}: {before.sum()} hidden, {(before & ~after).sum()} kept, drawn "
-        f"with a probability of {sure[before & ~after].mean():.2f} on average; the {after.sum()} hidden again: "
-    )
-    return figure, words + (f"{sure[after].mean():.2f}" if after.any() else "none are left")
 
 
 def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background"):
@@ -413,32 +264,6 @@ def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background
     return _explorer([caption, seed, order, temperature, total], draw_again, ipywidgets.VBox([step, picture]))
 
 
-# --- chapter 11 -----------------------------------------------------------------------------------------------------
-
-
-def cells_mask(cells, grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Base tokens (row, column) as a mask in pixels, bool [H, W]."""
-    mask = np.zeros(grid, bool)
-    for row, column in cells:
-        mask[row, column] = True
-    return mask.repeat(shape[0] // grid[0], 0).repeat(shape[1] // grid[1], 1)
-
-
-def redraw_cells(muse, image, cells, caption: str, seed: int = 0):
-    """Draw the chosen base tokens of a picture anew: (uint8 [H, W, 3] or None, a sentence)."""
-    if not cells:
-        return None, "Choose some places of the picture first."
-    if not caption.strip():
-        return None, "Type a caption of the whole picture as it shall be."
-    mask = cells_mask(cells, muse.configs["base"].grid, image.shape[:2])
-    count = f"{len(cells)} place{'s' * (len(cells) != 1)}"
-    try:
-        new = muse.inpaint(image, mask, caption, seed=seed)[0]
-    except ValueError as error:  # minimuse says in words what was wrong
-        return None, str(error)
-    return new, f"{count} drawn anew for “{caption.strip()}”, seed {seed}"
-
-
 def editing_desk(muse, image, caption: str = "a cat on a blue background"):
     """A picture's grid to choose places from, one by one or a box at a time; a caption; draw, and undo.
 
@@ -447,8 +272,8 @@ def editing_desk(muse, image, caption: str = "a cat on a blue background"):
     """
     import ipywidgets
 
-    (h, w), pixels = muse.configs["base"].grid, editing.square(image, "The desk takes")
-    drawn, chosen = [editing.read(muse, muse.plan().stages, pixels).pixels], set()  # this and earlier pictures; places
+    (h, w), pixels = muse.configs["base"].grid, canvas.square(image, "The desk takes")
+    drawn, chosen = [canvas.read(muse, muse.plan().stages, pixels).pixels], set()  # this and earlier pictures; places
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the whole picture as it shall be")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     rows = _control(ipywidgets.IntRangeSlider, "Rows", (2, h - 2), min=1, max=h)
@@ -513,23 +338,12 @@ def _span(slider) -> range:
     return range(low, high + 1)
 
 
-def iteration_frame(muse, edited, iteration: int, before: np.ndarray):
-    """Mask-free editing after so many iterations: (uint8 [2, H, W, 3], the picture before and then; a sentence).
-
-    edited    an Edited with its states, of `Muse.edit(..., trace=True)`, first picture · before    base tokens [h, w]
-    """
-    tokens = edited.states[iteration - 1, 0] if iteration else before
-    pictures = np.asarray(muse.detokenize(np.stack([before, tokens])))
-    share = (tokens != before).mean()
-    return pictures, f"before, and after {iteration} iterations: {share:.0%} of the base tokens are others"
-
-
 def mask_free_editor(muse, image, caption: str = "a dog on a blue background", iterations: int = 100):
     """A caption, guidance and a seed; and a slider that goes through the iterations of the edit."""
     import ipywidgets
 
-    pixels = editing.square(image, "The editor takes")
-    before = editing.read(muse, ("base",), pixels).tokens["base"]
+    pixels = canvas.square(image, "The editor takes")
+    before = canvas.read(muse, ("base",), pixels).tokens["base"]
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the picture as it shall be")
     guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.EDIT["guidance"], min=0.0, max=10.0, step=0.5)
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)

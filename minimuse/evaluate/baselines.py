@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import modules, transformer
+from minimuse import layers, transformer
 from minimuse.config import DiffusionConfig, Preset, TransformerConfig, from_dict
 from minimuse.decoding import both_halves, checked, draw_tokens, guide, other_keys, whole_number
+from minimuse.layers import attend
 from minimuse.muse import Muse
-from minimuse.transformer import BaseTransformer, Block, attend
+from minimuse.transformer import BaseTransformer, Block
 from minimuse.vqgan import nearest_code
 from minimuse.weights import find_checkpoint, load_weights, read_config
 
@@ -72,15 +73,6 @@ class AutoregressiveTransformer(BaseTransformer):
         return self.head(x)[:, 0], tuple(past)
 
 
-def autoregressive_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
-    """Cross-entropy of every token given those before it; batch as for transformer.transformer_loss."""
-    model, tokens = nnx.merge(graphdef, params), batch["tokens"].astype(jnp.int32)
-    text_mask = transformer.drop_captions(key, batch["text_mask"], train.caption_dropout)
-    logits = model(tokens, model.text_keys_values(batch["text"].astype(jnp.float32)), text_mask)
-    loss = jnp.mean(transformer.token_losses(logits, tokens, train.label_smoothing))
-    return loss, dict(accuracy=jnp.mean(jnp.argmax(logits, -1) == tokens))
-
-
 @functools.partial(jax.jit, static_argnames=("graphdef", "guided", "top_k"))
 def sample_autoregressive(graphdef, params, text, negative, keys, options, *, guided: bool, top_k: int = 0):
     """Tokens int [B, N], one after another in one compiled loop; keys and values of past places are kept.
@@ -129,9 +121,9 @@ class DiffusionTransformer(BaseTransformer):
     def __init__(self, config: DiffusionConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
         d, c = config.width, config.code_dim
-        self.embed = modules.Linear(c, d, nnx.initializers.normal(transformer.START * c**-0.5), rngs=rngs)
-        self.logits = modules.Linear(d, c, nnx.initializers.zeros, rngs=rngs)
-        self.time = modules.Linear(d, d, nnx.initializers.normal(transformer.START * d**-0.5), rngs=rngs)
+        self.embed = layers.Linear(c, d, nnx.initializers.normal(transformer.START * c**-0.5), rngs=rngs)
+        self.logits = layers.Linear(d, c, nnx.initializers.zeros, rngs=rngs)
+        self.time = layers.Linear(d, d, nnx.initializers.normal(transformer.START * d**-0.5), rngs=rngs)
         self.codebook = nnx.Param(jnp.zeros((config.codebook_size, c)))  # the tokenizer's, not trained
 
     def codes(self) -> jax.Array:
@@ -144,20 +136,6 @@ class DiffusionTransformer(BaseTransformer):
         waves = progress[:, None] * jnp.geomspace(1, 1000, d // 2)
         time = self.time(jnp.sqrt(2) * jnp.concatenate([jnp.sin(waves), jnp.cos(waves)], -1))
         return self.head(self.through_blocks(self.place(z) + time[:, None], keys_values, text_mask))
-
-
-def diffusion_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
-    """Mean squared error of v, at a progress that is uniform from 0 to 1; batch as for transformer.transformer_loss."""
-    model = nnx.merge(graphdef, params)
-    time_key, noise_key, drop_key = jax.random.split(key, 3)
-    x = model.codes()[batch["tokens"].astype(jnp.int32)]
-    progress = jax.random.uniform(time_key, (len(x),))
-    alpha, sigma = (part[:, None, None] for part in signal_and_noise(progress))
-    noise = jax.random.normal(noise_key, x.shape)
-    text_mask = transformer.drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
-    keys_values = model.text_keys_values(batch["text"].astype(jnp.float32))
-    v = model(alpha * x + sigma * noise, progress, keys_values, text_mask)
-    return jnp.mean((v - (alpha * noise - sigma * x)) ** 2), {}
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "guided", "steps"))
@@ -199,7 +177,6 @@ class Kind(NamedTuple):
 
     config: type
     module: type[BaseTransformer]
-    loss: Callable  # (graphdef, config, train, params, key, batch) -> (loss, metrics)
     sample: Callable  # (graphdef, params, text, negative, keys, options, *, guided, ...) -> tokens int [B, N]
     numbers: dict  # its options that need no compiling anew, and what they are when they are not told
     static: dict  # those that do
@@ -209,14 +186,11 @@ TWINS = {
     "autoregressive": Kind(
         TransformerConfig,
         AutoregressiveTransformer,
-        autoregressive_loss,
         sample_autoregressive,
         dict(guidance=0.5, token_temperature=1.0),
         dict(top_k=0),
     ),
-    "diffusion": Kind(
-        DiffusionConfig, DiffusionTransformer, diffusion_loss, sample_diffusion, dict(guidance=2.0), dict(steps=50)
-    ),
+    "diffusion": Kind(DiffusionConfig, DiffusionTransformer, sample_diffusion, dict(guidance=2.0), dict(steps=50)),
 }
 
 
@@ -228,20 +202,13 @@ def twin_config(name: str, preset: Preset) -> TransformerConfig:
     return config
 
 
-def start_from_codes(name: str, params: dict, codebook: jax.Array) -> dict:
-    """Fresh params that know the codebook [K, C], its codes of length 1."""
-    if name == "diffusion":
-        return params | dict(codebook=codebook * codebook.shape[1] ** 0.5)
-    return transformer.start_from_codes(params, codebook)
-
-
 class Twin:
     """A baseline that draws with a Muse's text encoder and tokenizer."""
 
     def __init__(self, name: str, muse: Muse, config: TransformerConfig, params: dict):
         self.name, self.muse, self.config, self.params = name, muse, config, params
         self.defaults = TWINS[name].numbers | TWINS[name].static
-        self.graphdef, _ = modules.abstract(TWINS[name].module, config)
+        self.graphdef, _ = layers.abstract(TWINS[name].module, config)
 
     @classmethod
     def from_pretrained(cls, name: str, checkpoint: str | os.PathLike = "tiny", muse: Muse | None = None) -> "Twin":
@@ -253,7 +220,7 @@ class Twin:
         if name not in values:
             raise ValueError(f"{folder} has no {name} twin. Train it: python -m minimuse train {name}")
         config = from_dict(TWINS[name].config, values[name])
-        params = load_weights(folder / f"{name}.safetensors", modules.abstract(TWINS[name].module, config)[1])
+        params = load_weights(folder / f"{name}.safetensors", layers.abstract(TWINS[name].module, config)[1])
         return cls(name, muse or Muse.from_pretrained(checkpoint), config, params)
 
     def tokens(self, captions, n: int = 1, seed: int = 0, *, negative=None, **options) -> jax.Array:

@@ -8,12 +8,11 @@ keep that these words mean the same. That is what the split `unseen_words` asks 
 import random
 import zlib
 
-from minimuse.scenes import BACKGROUNDS, INVERSE, NUMBERS, RELATIONS, a, pluralise, sprites
+from minimuse.data.scenes import BACKGROUNDS, INVERSE, NUMBERS, RELATIONS, a, pluralise, sprites
 
 SPLITS = ("train", "val")
 MOST_WORDS = 18  # in two sentences side by side
 HELD_OUT = 40  # one sentence in this many is kept from training, chosen by its letters
-
 # word: two descriptions that fit "a cat is ...", and what it does.
 FACTS = {
     "cat": ("a small animal with whiskers that purrs", "a soft pet that says meow", "purrs on the sofa"),
@@ -147,19 +146,19 @@ def _scene(rng: random.Random):
     if task == "colours":
         noun = Noun(rng, shapes=True)
         colour = noun.sprite.colour
-        split = lambda: a(noun.uncoloured())  # noqa: E731
+        split = lambda: a(noun.uncoloured())
         return lambda: rng.choice((noun.one(), f"{split()} that is {colour}", f"{split()} in {colour}"))
     first, second = Noun(rng), Noun(rng)
     if task == "one":
         return lambda: rng.choice((first.one(), f"a picture of {first.one()}", f"there is {first.one()}"))
     if task == "counting":
         count = rng.randrange(1, 5)
-        many = lambda: f"{NUMBERS[count]} {first.bare(plural=count > 1)}"  # noqa: E731
+        many = lambda: f"{NUMBERS[count]} {first.bare(plural=count > 1)}"
         verb = "is" if count == 1 else "are"
         return lambda: rng.choice((many(), f"a picture of {many()}", f"there {verb} {many()}"))
     if task == "two":
         say = first.some if rng.random() < 0.3 else first.one
-        both = lambda: rng.choice((f"{say()} and {second.one()}", f"{second.one()} and {say()}"))  # noqa: E731
+        both = lambda: rng.choice((f"{say()} and {second.one()}", f"{second.one()} and {say()}"))
         return lambda: rng.choice((both(), both(), f"a picture of {both()}"))
     relation = rng.choice(RELATIONS)
 

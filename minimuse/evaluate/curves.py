@@ -2,8 +2,8 @@
 
 A curve is a training log made small: for some of its steps the seconds since the start, and for every metric the least,
 middle and greatest value of the lines around that step. `data/ship_run.py` makes them from the logs of a run,
-`python -m experiments.first_transformer` from a short recipe's with several seeds; `plots.training_curve` draws another
-run over them.
+`python -m experiments.first_transformer` from a short recipe's with several seeds; `charts.training_curve` draws
+another run over them.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from minimuse.config import data_dir
-from minimuse.training import read_log
+from minimuse.files import read_log
 
 FIRST = 20  # lines of a log that are all kept: much happens early
 POINTS = 40  # lines kept of the rest
@@ -35,7 +35,7 @@ def curve_of(folder: Path | str) -> dict:
     at = np.unique(np.concatenate([np.arange(min(FIRST, lines)), np.linspace(FIRST, lines - 1, POINTS).round()]))
     at = at[at < lines].astype(int)
     metrics = {name: band(values, at) for name, values in log.items() if name not in ("step", "seconds")}
-    read = lambda name: json.loads((folder / name).read_text())  # noqa: E731
+    read = lambda name: json.loads((folder / name).read_text())
     return dict(
         machine=read("machine.json"),
         settings=read("settings.json"),

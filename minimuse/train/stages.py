@@ -14,14 +14,18 @@ import jax
 import numpy as np
 from flax import nnx
 
-from minimuse import adversarial, modules, training, transformer, vqgan
+from minimuse import layers, vqgan
 from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset, VQGANConfig, from_dict
-from minimuse.data import TokenCache, batch_indices
+from minimuse.data.cache import TokenCache, batch_indices
+from minimuse.data.sources import open_source
 from minimuse.files import write_text
-from minimuse.mesh import make_mesh, place
 from minimuse.processes import first_alone, is_first, to_host
-from minimuse.sources import open_source
 from minimuse.t5 import TextEncoder, find_t5, read_t5_config
+from minimuse.train import adversarial, codebook, losses
+from minimuse.train.devices import make_mesh, place
+from minimuse.train.init import start_from_codes, start_from_text, twin_from_codes
+from minimuse.train.loop import fit
+from minimuse.train.step import init_state, make_step
 from minimuse.weights import (
     FORMAT,
     TOKENIZERS,
@@ -72,15 +76,15 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
         images = source.pictures(numbers, config.image_size, train.seed)
         return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
 
-    update = functools.partial(vqgan.update_codes, config)
-    step = training.make_step(functools.partial(vqgan.tokenizer_loss, graphdef, config), train, update)
-    state = training.init_state(params, train, **vqgan.codebook_state(config))
+    update = functools.partial(codebook.update_codes, config)
+    step = make_step(functools.partial(losses.tokenizer_loss, graphdef, config), train, update)
+    state = init_state(params, train, **codebook.codebook_state(config))
     about = dict(model=dataclasses.asdict(config)) | source.about
-    state = training.fit(out / stage, step, state, batch_at, train, preset.run, **about)
+    state = fit(out / stage, step, state, batch_at, train, preset.run, **about)
     params = state["ema"]
     if second:
         save_weights(out / f"{stage}_reconstruction.safetensors", params)  # to compare with
-        codes = {} if second.freeze_tokens else {name: state[name] for name in vqgan.codebook_state(config)}
+        codes = {} if second.freeze_tokens else {name: state[name] for name in codebook.codebook_state(config)}
         begun = train.steps * train.batch  # the pictures before this one were the first phase's
         params = adversarial_phase(preset, config, second, begun, params, codes, out / f"{stage}_adversarial")
     save_weights(out / f"{stage}.safetensors", params)
@@ -93,9 +97,9 @@ def adversarial_phase(
     """Train a tokenizer's weights on, against a discriminator, with checkpoints in `out`; returns the new weights.
 
     first  number of the first picture
-    codes  the state of the codebook (`vqgan.codebook_state`), if it learns too; nothing where tokens are frozen
+    codes  the state of the codebook (`codebook.codebook_state`), if it learns too; nothing where tokens are frozen
     """
-    from minimuse.scorer import shipped_scorer
+    from minimuse.evaluate.scorer import shipped_scorer
 
     source = open_source(preset.data)
 
@@ -108,13 +112,13 @@ def adversarial_phase(
         pieces = source.pieces(numbers, config.image_size, second.seed, second.crop, config.factor, name)
         return dict(images=pieces[rows])
 
-    update = functools.partial(vqgan.update_codes, config) if codes else None
-    graphdef = modules.abstract(vqgan.VQGAN, config)[0]
+    update = functools.partial(codebook.update_codes, config) if codes else None
+    graphdef = layers.abstract(vqgan.VQGAN, config)[0]
     step = adversarial.make_step(graphdef, config, second, shipped_scorer().maps, update)
     state = adversarial.init_state(params, second, **codes)
     # A second phase goes with the first phase that it was begun from, and with no other.
     about = dict(model=dataclasses.asdict(config), begun_from=fingerprint(params)) | source.about
-    return adversarial.weights(training.fit(out, step, state, batch_at, second, preset.run, **about))
+    return adversarial.weights(fit(out, step, state, batch_at, second, preset.run, **about))
 
 
 def train_decoder(preset: Preset, out: Path) -> None:
@@ -180,7 +184,7 @@ def token_cache(preset: Preset, out: Path, folder: Path, stage: str = "base") ->
     their name. For the stage superres, the low-resolution tokens, too."""
     from tqdm.auto import tqdm
 
-    from minimuse.muse import read_tokens
+    from minimuse.vqgan import read_tokens
 
     train, text, source = preset.train[stage], load_text(preset, out), open_source(preset.data)
     count = source.count(train)
@@ -230,39 +234,39 @@ def train_base(preset: Preset, out: Path, caches: Path | None = None, stage: str
     codebooks = {}
     if stage == "superres":
         codebooks["low_codebook"] = np.asarray(load_tokenizer(preset, out)[1]["codebook"])
-    start = functools.partial(transformer.start_from_codes, params, **codebooks)
-    loss = functools.partial(transformer.transformer_loss, graphdef, config, train)
+    start = functools.partial(start_from_codes, params, **codebooks)
+    loss = functools.partial(losses.transformer_loss, graphdef, config, train)
     _train_transformer(preset, out, caches, stage, config, start, loss)
 
 
 def train_twin(preset: Preset, out: Path, name: str) -> None:
     """A baseline of baselines.py, trained on what the base transformer is trained on."""
-    from minimuse import baselines
+    from minimuse.evaluate import baselines
 
     kind, train = baselines.TWINS[name], preset.train[name]
     config = baselines.twin_config(name, preset)
-    graphdef, params = modules.init(kind.module, config, seed=train.seed)
-    start = functools.partial(baselines.start_from_codes, name, params)
-    loss = functools.partial(kind.loss, graphdef, config, train)
+    graphdef, params = layers.init(kind.module, config, seed=train.seed)
+    start = functools.partial(twin_from_codes, name, params)
+    loss = functools.partial(losses.BASELINES[name], graphdef, config, train)
     _train_transformer(preset, out, None, name, config, start, loss)
 
 
 def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> None:
-    """start(codebook [K, code_dim]) -> fresh params; loss(params, key, batch) as for training.make_step."""
+    """start(codebook [K, code_dim]) -> fresh params; loss(params, key, batch) as for step.make_step."""
     train, drawn = preset.train[stage], stage if stage in TOKENIZERS else "base"
     with first_alone():  # makes them, and the others load them
         cache, made_from = token_cache(preset, out, caches or out, drawn)
     params = start(np.asarray(load_tokenizer(preset, out, TOKENIZERS[drawn])[1]["codebook"]))
-    params = transformer.start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
+    params = start_from_text(params, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
 
     def batch_at(step, rows=slice(None)):
         return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed))[rows])
 
-    state = training.fit(
+    state = fit(
         out / stage,
-        training.make_step(loss, train),
+        make_step(loss, train),
         # Placed before averages and sums are made, as these are too much for one device where weights are many.
-        training.init_state(place(params, make_mesh(preset.run.mesh, train)), train),
+        init_state(place(params, make_mesh(preset.run.mesh, train)), train),
         batch_at,
         train,
         preset.run,
@@ -275,22 +279,23 @@ def _train_transformer(preset, out, caches, stage: str, config, start, loss) -> 
 
 def train_text(preset: Preset, out: Path) -> None:
     """T5 by span corruption on the project's own corpus."""
-    from minimuse import text_training
+    from minimuse.train import t5_pretraining
 
-    text_training.stage(preset, preset.train["text"], out)
+    t5_pretraining.stage(preset, preset.train["text"], out)
 
 
 def train_scorer(preset: Preset, out: Path) -> None:
     """The network that reads pictures back into scenes; out/scorer-weights is a folder for `Scorer.from_pretrained`."""
-    from minimuse import evaluation, scorer
+    from minimuse.evaluate import fidelity, scorer
+    from minimuse.train.scorer import scorer_loss, training_batch
 
     config, train = scorer.ScorerConfig(), preset.train["scorer"]
-    graphdef, params = modules.init(scorer.ScorerNet, config, seed=train.seed)
-    state = training.fit(
+    graphdef, params = layers.init(scorer.ScorerNet, config, seed=train.seed)
+    state = fit(
         out / "scorer",
-        training.make_step(functools.partial(scorer.scorer_loss, graphdef), train),
-        training.init_state(params, train),
-        functools.partial(scorer.training_batch, batch=train.batch),
+        make_step(functools.partial(scorer_loss, graphdef), train),
+        init_state(params, train),
+        functools.partial(training_batch, batch=train.batch),
         train,
         preset.run,
         model=dataclasses.asdict(config),
@@ -302,7 +307,7 @@ def train_scorer(preset: Preset, out: Path) -> None:
         return
     values = dict(format=FORMAT, scorer=dataclasses.asdict(config), trained=dataclasses.asdict(train))
     write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
-    values["reads"] = evaluation.evaluate_scorer(scorer.Scorer.from_pretrained(folder), n=min(1200, train.steps))
+    values["reads"] = fidelity.evaluate_scorer(scorer.Scorer.from_pretrained(folder), n=min(1200, train.steps))
     write_text(folder / "config.json", json.dumps(values, indent=1) + "\n")
 
 

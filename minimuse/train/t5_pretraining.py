@@ -23,12 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import corpus, modules, training
+from minimuse import layers
 from minimuse.config import Preset, T5Config, TrainConfig
+from minimuse.data import corpus
+from minimuse.data.scenes import fill_frame, sprites
 from minimuse.files import write_text
 from minimuse.processes import first_alone, is_first
-from minimuse.scenes import fill_frame, sprites
 from minimuse.t5 import Stack, T5Encoder, save_t5
+from minimuse.train.loop import fit
+from minimuse.train.step import init_state, make_step
 
 PAD, END = 0, 1
 SENTINELS = 16  # spans that one sentence can lose
@@ -37,6 +40,7 @@ INPUT_LENGTH, TARGET_LENGTH = 24, 20  # tokens; one sentence in a thousand is lo
 CORRUPTION = ((0.3, 2.0), (0.6, 6.0))
 BREAKS = (".", ":", "?", "▁means")  # after these a sentence says something new of what came before
 SCENES = T5Config(vocab_size=0, d_model=192, d_kv=32, d_ff=512, num_layers=4, num_heads=6, num_decoder_layers=2)
+
 
 # --- the tokenizer --------------------------------------------------------------------------------------------------
 
@@ -178,7 +182,7 @@ class T5(nnx.Module):
         self.decoder = T5Decoder(config, rngs=rngs)
         if not config.tie_word_embeddings:
             init = nnx.initializers.normal(config.d_model**-0.5)
-            self.head = modules.Linear(config.d_model, config.vocab_size, init, rngs=rngs)
+            self.head = layers.Linear(config.d_model, config.vocab_size, init, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, mask: jax.Array, targets: jax.Array) -> jax.Array:
         """inputs int [B, Z], mask bool [B, Z], targets int [B, S] -> logits [B, S, vocabulary] of each target token
@@ -239,13 +243,13 @@ def stage(preset: Preset, train: TrainConfig, out: Path | str, model: T5Config =
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = dataclasses.replace(model, vocab_size=tokenizer.get_vocab_size())
     graphdef, state = nnx.split(T5(config, rngs=nnx.Rngs(train.seed)))
-    step = training.make_step(functools.partial(pretrain_loss, graphdef), train)
-    state = training.init_state(nnx.to_pure_dict(state), train)
+    step = make_step(functools.partial(pretrain_loss, graphdef), train)
+    state = init_state(nnx.to_pure_dict(state), train)
 
     def batch_at(i, rows=slice(None)):  # one generator draws a whole batch; it is quick
         return {name: value[rows] for name, value in text_batch(tokenizer, i, train).items()}
 
-    state = training.fit(folder, step, state, batch_at, train, preset.run, model=dataclasses.asdict(config))
+    state = fit(folder, step, state, batch_at, train, preset.run, model=dataclasses.asdict(config))
     save_t5(folder, config, state["ema"])
     held_out = held_out_loss(graphdef, state["ema"], tokenizer, train)
     if is_first():

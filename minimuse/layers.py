@@ -1,0 +1,96 @@
+"""NNX modules as data: a graph definition, which is static, and a nested dict of arrays, which travels through jit."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+
+@functools.cache  # one and the same for equal arguments: a second model of a config then compiles nothing
+def abstract(cls: type[nnx.Module], *config) -> tuple[nnx.GraphDef, dict]:
+    """Graph definition and the nested dict of shapes of cls(*config, rngs=...), without making any weights."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0))))
+    return graphdef, nnx.to_pure_dict(state)
+
+
+def init(cls: type[nnx.Module], *config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
+    """Graph definition and fresh weights; one compiled program instead of one a weight."""
+    make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(cls(*config, rngs=nnx.Rngs(seed)))[1]))
+    return abstract(cls, *config)[0], make()
+
+
+def cast(params: dict, dtype: str) -> dict:
+    """The same weights in another type. A transformer computes in the type of its weights; softmax, norms' statistics
+    and losses are in float32 all the same."""
+    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), params)
+
+
+class Embed(nnx.Embed):
+    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        return jnp.take(self.embedding[...], ids, axis=0)
+
+
+class Linear(nnx.Module):
+    """x [..., in] -> x W [..., out], without a bias.
+
+    nnx.Linear with all axes but the last made one. From [B, N, out], XLA's CPU backend transposes the whole gradient
+    before it multiplies, and W's gradient takes two to four times as long (`python -m benchmarks.linear`).
+    """
+
+    def __init__(self, width_in: int, width_out: int, kernel_init: nnx.Initializer, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (width_in, width_out)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return (x.reshape(-1, x.shape[-1]) @ self.kernel[...]).reshape(*x.shape[:-1], -1)
+
+
+def _heads(x: jax.Array, heads: int) -> jax.Array:
+    return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
+    """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
+
+    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
+    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
+           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
+    """
+    if mask is not None:
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
+    if how == "plain":
+        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
+        q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+        scores = q @ k.mT  # [B, heads, N, S]
+        if mask is not None:
+            scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+        weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)  # a sum in bfloat16 would lose digits
+        seen = (weights @ v).swapaxes(1, 2)
+    elif how in ("xla", "cudnn"):
+        dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
+        seen = jax.nn.dot_product_attention(
+            *(x.astype(dtype) for x in (q, k, v)),
+            mask=mask,
+            implementation=how,
+        ).astype(q.dtype)
+    else:
+        raise ValueError(f"There is no attention {how!r}; there are plain, xla and cudnn.")
+    return seen.reshape(*seen.shape[:2], -1)
+
+
+AXES = ("data", "fsdp")
+BY_BATCH = PartitionSpec(AXES)  # the first axis among all devices
+
+
+def rows_apart(x: jax.Array) -> jax.Array:
+    """x [B, ...], of which every device shall compute its rows; said inside a program that runs on a mesh.
+
+    Without it the compiler leaves weights sharded and sends activations about. With it, before and after a layer, it
+    gathers the layer's weights when the layer is computed, which is FSDP. Where there is no mesh it does nothing.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, BY_BATCH)

@@ -1,0 +1,149 @@
+"""The presets: whole sets of sizes and training settings, by name."""
+
+import dataclasses
+
+from minimuse.config import (
+    AdversarialConfig,
+    Preset,
+    RunConfig,
+    SampleConfig,
+    SuperresConfig,
+    TrainConfig,
+    TransformerConfig,
+    VQGANConfig,
+)
+
+PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
+    steps=1_000_000,
+    batch=512,
+    learning_rate=1e-4,
+    optimizer="adafactor",
+    warmup=5000,
+    dtype="bfloat16",
+    label_smoothing=0.0,
+)
+# What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
+LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
+MEDIUM = dict(codebook_size=4096, text_width=512, text_length=64)
+LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
+
+
+def paper_preset(name: str, base: dict, superres: dict) -> Preset:
+    """A Muse of the paper's: 16 x 16 tokens of 256 px, 64 x 64 tokens of 512 px, T5-XXL."""
+    fine = dict(grid=(64, 64), low_grid=(16, 16), low_codebook_size=8192, window=8)
+    return Preset(
+        name=name,
+        text="google/flan-t5-xxl",  # of the size of the paper's T5-XXL, and on the Hub as safetensors
+        tokenizer=LARGE_VQGAN,
+        superres_tokenizer=dataclasses.replace(LARGE_VQGAN, image_size=512, factor=8, channels=(128, 128, 256, 512)),
+        base=TransformerConfig(**LARGE, grid=(16, 16), **base),
+        superres=SuperresConfig(**LARGE, **fine, **superres),
+        sampling=SampleConfig(steps=(24, 8), text_length=77),
+        train=dict(base=PAPER, superres=PAPER),
+        run=RunConfig(mesh=(1, 0)),  # training holds 16 bytes a weight or more, too much for most single devices
+    )
+
+
+TOKENIZER = TrainConfig(steps=3000, batch=32, muon=0.01, b2=0.99, weight_decay=1e-4, quantize_start=400)
+BASE = TrainConfig(steps=10_000, batch=128, learning_rate=3e-3, muon=0.01, scenes=196_608, label_smoothing=0.0)
+PRESETS = {
+    preset.name: preset
+    for preset in [
+        Preset(
+            name="tiny",
+            text="t5-scenes",
+            train={
+                "text": TrainConfig(steps=5000, batch=64, learning_rate=2e-3, muon=0.01, b2=0.99, weight_decay=0.01),
+                "scorer": TrainConfig(steps=2000, batch=64, learning_rate=2e-3, b2=0.99, weight_decay=0.01),
+                "tokenizer": TOKENIZER,
+                "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=2500, batch=8),
+                "superres_tokenizer_adversarial": AdversarialConfig(
+                    steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
+                ),
+                **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
+                "superres": TrainConfig(
+                    steps=4500,
+                    batch=32,
+                    learning_rate=3e-3,
+                    muon=0.01,
+                    scenes=49_152,
+                    label_smoothing=0.0,
+                    low_noise=0.2,
+                ),
+                "superres_decoder": AdversarialConfig(
+                    steps=1500, batch=8, learning_rate=1e-3, muon=0.005, b2=0.99, weight_decay=1e-4, crop=64
+                ),
+            },
+        ),
+        Preset(  # seconds a stage; for the tests and for a first look at the training commands
+            name="micro",
+            text="t5-scenes",
+            tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1, encoder_kernel=3),
+            superres_tokenizer=VQGANConfig(
+                image_size=128, factor=4, codebook_size=64, code_dim=8, channels=(16,), blocks=1
+            ),
+            base=TransformerConfig(codebook_size=64, width=32, depth=2, heads=2, mlp_width=64),
+            superres=SuperresConfig(
+                codebook_size=64, width=32, depth=2, heads=2, mlp_width=64, low_codebook_size=64, low_depth=1
+            ),
+            train={
+                "text": TrainConfig(steps=8, batch=8, warmup=2),
+                "scorer": TrainConfig(steps=8, batch=8, warmup=2),
+                "tokenizer": TrainConfig(steps=8, batch=8, warmup=2, quantize_start=2),
+                "tokenizer_adversarial": AdversarialConfig(steps=8, batch=8, warmup=2, discriminator_start=2),
+                "superres_tokenizer": TrainConfig(steps=4, batch=2, warmup=2),
+                **dict.fromkeys(
+                    ("base", "autoregressive", "diffusion"), TrainConfig(steps=8, batch=8, warmup=2, scenes=64)
+                ),
+                "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
+                "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
+            },
+        ),
+        Preset(  # for one TPU chip or GPU, and for pictures of your own (chapter 13)
+            name="colab",
+            text="google/flan-t5-small",
+            tokenizer=VQGANConfig(128, 8, 4096, channels=(128, 256), blocks=2, encoder_kernel=3),
+            superres_tokenizer=VQGANConfig(256, 4, 4096, channels=(64, 128), blocks=1, encoder_kernel=3),
+            base=TransformerConfig(**MEDIUM, grid=(16, 16), width=512, depth=12, heads=8, mlp_width=2048),
+            superres=SuperresConfig(
+                **MEDIUM,
+                grid=(64, 64),
+                width=256,
+                depth=6,
+                heads=4,
+                mlp_width=1024,
+                low_codebook_size=4096,
+                low_grid=(16, 16),
+            ),
+            sampling=SampleConfig(steps=(24, 8), text_length=64),
+            train={
+                "tokenizer": dataclasses.replace(TOKENIZER, steps=10_000, batch=64, quantize_start=1000),
+                "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=8000, batch=16, quantize_start=1000),
+                "base": dataclasses.replace(BASE, steps=20_000, learning_rate=1e-3, warmup=500, scenes=98_304),
+                "superres": dataclasses.replace(
+                    BASE, steps=10_000, batch=32, learning_rate=1e-3, warmup=500, scenes=49_152, low_noise=0.2
+                ),
+                "superres_decoder": AdversarialConfig(
+                    steps=4000, batch=16, learning_rate=5e-4, muon=0.005, b2=0.99, weight_decay=1e-4, crop=128
+                ),
+            },
+        ),
+        paper_preset(  # table 1's 632M and 268M; their layers are not told
+            "muse-900m",
+            base=dict(width=1280, depth=23, heads=16, mlp_width=5120),
+            superres=dict(width=1024, depth=12, heads=16, mlp_width=4096, low_depth=4),
+        ),
+        paper_preset(  # tables 4 and 6
+            "muse-3b",
+            base=dict(width=2048, depth=48, heads=16, mlp_width=8192),
+            superres=dict(width=1024, depth=32, heads=16, mlp_width=4096, low_depth=16),
+        ),
+    ]
+}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset of that name, or a ValueError that lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+    return PRESETS[name]

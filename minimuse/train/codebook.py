@@ -1,0 +1,57 @@
+"""Keeping a codebook in use while a tokenizer trains (section 2.2): running means, and new places for dead codes."""
+
+import jax
+import jax.numpy as jnp
+
+from minimuse.config import VQGANConfig
+from minimuse.vqgan import unit
+
+
+def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
+    """Move codes that almost nothing uses onto encodings of this batch.
+
+    state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
+    that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
+    use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
+    background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
+    encodings; without that the encoder soon sends everything to one code. It stays at zero for as long as
+    metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learnt to tell apart.
+    """
+    share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
+    usage = decay * state["usage"] + (1 - decay) * share
+    dead = (usage < floor) | ~jnp.any(state["usage"] > 0)
+    chance = metrics["distance"] + 1e-8
+    fresh = jax.random.choice(key, metrics["encodings"], usage.shape, p=chance / chance.sum())
+    replace = lambda codes: jnp.where(dead[:, None], fresh, codes)
+    params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
+    ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
+    sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
+    usage = jnp.where(dead, 5 * floor, usage) * metrics.get("quantize", 1.0)
+    return state | sums | dict(params=params, ema=ema, usage=usage)
+
+
+def average_codes(state: dict, metrics: dict, decay: float) -> dict:
+    """Each code becomes the running mean of the encodings that chose it, instead of following a gradient.
+
+    This is k-means a batch at a time. state["sums"] [K, code_dim] holds running means of the sums of encodings; codes
+    are compared by direction alone, so the sums need not be divided by counts. A code that nothing chose stays.
+    """
+    sums = jnp.zeros_like(state["sums"]).at[metrics["tokens"]].add(metrics["encodings"])
+    sums = decay * state["sums"] + (1 - decay) * sums
+    chosen = jnp.sum(sums**2, -1, keepdims=True) > 1e-12
+    codebook = jnp.where(chosen, unit(sums), state["params"]["codebook"])
+    params, ema = (state[name] | dict(codebook=codebook) for name in ("params", "ema"))
+    return state | dict(params=params, ema=ema, sums=sums)
+
+
+def codebook_state(config: VQGANConfig) -> dict:
+    """What `update_codes` keeps in the training state beside the weights."""
+    sums = dict(sums=jnp.zeros((config.codebook_size, config.code_dim))) if config.codebook_ema else {}
+    return dict(usage=jnp.zeros(config.codebook_size)) | sums
+
+
+def update_codes(config: VQGANConfig, state: dict, key: jax.Array, metrics: dict) -> dict:
+    """After a step: running means, if the codes are such, then new places for dead codes."""
+    if config.codebook_ema:
+        state = average_codes(state, metrics, config.codebook_ema)
+    return restart_dead_codes(state, key, metrics)
