@@ -59,7 +59,7 @@ def wait_for(found, process, seconds=120):
 
 def test_twenty_kills_change_neither_weights_nor_log(tmp_path):
     context = multiprocessing.get_context("forkserver")  # forks a process that has imported JAX and not begun to use it
-    context.set_forkserver_preload(["minimuse.training", "flax", "optax", "orbax.checkpoint"])
+    context.set_forkserver_preload(["minimuse.train.loop", "flax", "optax", "orbax.checkpoint"])
     whole, killed, seen = tmp_path / "whole", tmp_path / "killed", tmp_path / "seen"
     for out in (whole, killed):
         out.mkdir()
