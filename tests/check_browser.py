@@ -91,7 +91,7 @@ class Chapter:
         self.wait_for_kernel()
 
     def explore(self, name: str, actions) -> None:
-        """Do all actions in the explorer `explorers.name(...)`; the picture must follow each."""
+        """Do all actions in the explorer `widgets.name(...)`; the picture must follow each."""
         sources = ["".join(cell["source"]) for cell in self.cells]
         place = next(i for i, source in enumerate(sources) if re.search(rf"^widgets\.{name}\(", source, re.MULTILINE))
         self.box = self.page.locator(".jp-Notebook .jp-Cell").nth(place).locator(".jp-OutputArea-output").first

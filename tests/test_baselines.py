@@ -115,26 +115,24 @@ def test_picture_and_noise_follow_from_v():
         np.testing.assert_allclose(sigma * z + alpha * v, e, atol=1e-6)
 
 
-def test_a_model_that_knows_the_picture_is_followed_to_it(monkeypatch):
+def test_a_model_that_knows_the_picture_is_followed_to_it():
     """Whatever the noise and the number of steps, DDIM ends at the picture that every prediction points to."""
-    graphdef, params = made("diffusion")
     codes = 2 * unit(jax.random.normal(jax.random.key(1), (12, 4)))
-    params = params | dict(codebook=codes)
+    params = made("diffusion")[1] | dict(codebook=codes)
     tokens, text, mask = inputs()
 
-    def knows(self, z, progress, keys_values, text_mask):
-        alpha, sigma = (part[:, None, None] for part in baselines.signal_and_noise(progress))
-        x = self.codes()[tokens]
-        noise = (z - alpha * x) / jnp.maximum(sigma, 1e-6)
-        return alpha * noise - sigma * x
+    class Knows(baselines.DiffusionTransformer):
+        def __call__(self, z, progress, keys_values, text_mask):
+            alpha, sigma = (part[:, None, None] for part in baselines.signal_and_noise(progress))
+            x = self.codes()[tokens]
+            noise = (z - alpha * x) / jnp.maximum(sigma, 1e-6)
+            return alpha * noise - sigma * x
 
-    monkeypatch.setattr(baselines.DiffusionTransformer, "__call__", knows)
+    graphdef = layers.abstract(Knows, CONFIGS["diffusion"])[0]
     for steps in (1, 2, 7):
-        baselines.sample_diffusion.clear_cache()
         options = dict(guidance=0.0)
         arguments = (graphdef, params, (text, mask), (text, mask), keys(3), options)
         assert (baselines.sample_diffusion(*arguments, guided=False, steps=steps) == tokens).all()
-    baselines.sample_diffusion.clear_cache()
 
 
 def test_the_diffusion_loss_by_hand():
@@ -197,19 +195,19 @@ def test_a_twin_trains_and_draws(name, twin_folder, capsys):
 
 def test_what_a_twin_refuses(twin_folder, micro_folder):
     twin = Twin.from_pretrained("diffusion", twin_folder)
-    with pytest.raises(ValueError, match="The diffusion twin has no temperature; it has guidance, steps"):
+    with pytest.raises(ValueError, match=r"\btemperature\b.*\bsteps\b"):
         twin.generate("a cat", temperature=1.0)
     for options, message in (
-        (dict(guidance=-1), "cannot be negative .*guidance was -1"),
-        (dict(steps=0), "steps must be a whole number from 1 to 1000; it was 0"),
+        (dict(guidance=-1), r"\bguidance\b.*-1"),
+        (dict(steps=0), r"\bsteps\b.*\b0\b"),
     ):
         with pytest.raises(ValueError, match=message):
             twin.generate("a cat", **options)
-    with pytest.raises(ValueError, match="A caption must be"):
+    with pytest.raises(ValueError, match=r"\[\]"):
         twin.generate([])
-    with pytest.raises(ValueError, match="no twin 'gan'; there are autoregressive, diffusion"):
+    with pytest.raises(ValueError, match=r"\bgan\b.*autoregressive"):
         Twin.from_pretrained("gan", twin_folder)
-    with pytest.raises(ValueError, match="has no diffusion twin. Train it: python -m minimuse train diffusion"):
+    with pytest.raises(ValueError, match="train diffusion"):
         Twin.from_pretrained("diffusion", micro_folder)
 
 

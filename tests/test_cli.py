@@ -1,6 +1,7 @@
 """The command line: what it draws, and how it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def test_generate_writes_a_row_for_every_caption(micro_folder, tmp_path, capsys)
     out = tmp_path / "cats.png"
     assert run("generate", "a cat", "a dog", "--n", 3, "--checkpoint", micro_folder, "--out", out, "--steps", 2) == 0
     assert Image.open(out).size == (192, 128)
-    assert f"6 pictures of 64 x 64 pixels -> {out}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(said in shown for said in ("6 ", "64 x 64", str(out)))
     assert [p.name for p in tmp_path.iterdir()] == ["cats.png"]
 
 
@@ -41,47 +43,41 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["generate"], "Give at least one caption in quotes"),
-        (["generate", "a cat", "--n", "0"], "from 1 to 65536; it was 0"),
-        (["generate", "a cat", "--scale", "0"], "--scale must be 1 or more"),
-        (["generate", "a cat", "--steps", "1", "--scale", "99999999"], "This takes more memory than there is"),
-        (["generate", "a cat \udcff"], "This caption holds half a character"),
-        (["generate", "a cat", "--steps", "99"], "from 1 to 64; it was 99"),
-        (["generate", "a cat", "--checkpoint", "huge"], "No checkpoint 'huge'"),
-        (["generate", "a cat", "--out", "nowhere/cat.png"], "There is no folder nowhere"),
-        (["generate", "a cat", "--out", "cat.txt"], "must end in .png"),
-        (["train", "tokenizer", "--preset", "huge"], "There is no preset 'huge'; the presets are tiny, micro"),
-        (
-            ["train", "tokenizer", "--preset", "muse-3b"],
-            "does not say how to train tokenizer; it does so for base, superres",
-        ),
-        (["train", "all", "--steps", "5"], "--steps and --batch are for one stage"),
-        (["train", "base", "--batch", "0"], "--batch must be 1 or more; it was 0"),
-        (["train", "scorer", "--data", "x"], "--data and --text are for other stages; scorer learns from the course's"),
-        (["train", "tokenizer", "--dtype", "bfloat16"], "--accumulate are for transformers (base, superres,"),
-        (["train", "base", "--accumulate", "0"], "--accumulate must be 1 or more; it was 0"),
-        (["train", "all", "--preset", "muse-3b"], "does not say how to train tokenizer"),
-        (["train", "tokenizer", "--data", "./nowhere"], "No file or folder ./nowhere"),
-        (
-            ["train", "all", "--preset", "colab"],
-            "No text encoder 'google/flan-t5-small'",
-        ),  # before it trains tokenizers
-        (["train", "base", "--text", "./nowhere"], "There is no folder './nowhere' for the text encoder"),
-        (["train", "tokenizer", "--out", __file__], "is a file; --out names a folder"),
-        (["evaluate", "generation", "--n", "0"], "--n must be 1 or more"),
-        (["evaluate", "tokenizer", "--split", "unseen_pairs"], "its options are --preset, --stage, --n, --json"),
-        (["evaluate", "scorer", "--stage", "superres"], "evaluate scorer has no --stage"),
-        (["evaluate", "editing", "--steps", "3"], "draws with the defaults"),
-        (["evaluate", "tokenizer", "--judges", "clip"], "evaluate tokenizer has no --judges; evaluate generation does"),
-        (["evaluate", "generation", "--clip", "a/b"], "--clip names the model of --judges clip; give both"),
-        (["edit", __file__, "a cat"], "cannot identify image file"),
-        (["edit", "nowhere.png", "a cat"], "nowhere.png"),
-        (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "give one of both"),
-        (["generate", "a cat", "--superres-steps", "4"], "--superres-steps is for a checkpoint with super-resolution"),
-        (["train", "base", "--preset", "micro", "--mesh", "3", "1"], "A mesh of 3 x 1 devices does not fit the 1"),
-        (["train", "base", "--preset", "micro", "--processes", "a:1,2,2"], "Of 2 processes the last has the index 1"),
-        (["train", "base", "--preset", "micro"], "Train it first: python -m minimuse train tokenizer --preset micro"),
-        (["evaluate", "generation", "--preset", "huge"], "No checkpoint 'huge'"),
+        (["generate"], "caption"),
+        (["generate", "a cat", "--n", "0"], r"\bn\b.*\b0\b"),
+        (["generate", "a cat", "--scale", "0"], r"--scale.*\b0\b"),
+        (["generate", "a cat", "--steps", "1", "--scale", "99999999"], "memory"),
+        (["generate", "a cat \udcff"], r"\\udcff"),
+        (["generate", "a cat", "--steps", "99"], r"\bsteps\b.*\b99\b"),
+        (["generate", "a cat", "--checkpoint", "huge"], "huge.*tiny"),
+        (["generate", "a cat", "--out", "nowhere/cat.png"], "nowhere.*--out"),
+        (["generate", "a cat", "--out", "cat.txt"], r"cat\.txt.*\.png"),
+        (["train", "tokenizer", "--preset", "huge"], "huge.*tiny"),
+        (["train", "tokenizer", "--preset", "muse-3b"], r"muse-3b.*\btokenizer\b.*\bbase\b"),
+        (["train", "all", "--steps", "5"], r"--steps.*\ball\b"),
+        (["train", "base", "--batch", "0"], r"--batch.*\b0\b"),
+        (["train", "scorer", "--data", "x"], r"(?=.*--data).*\bscorer\b"),
+        (["train", "tokenizer", "--dtype", "bfloat16"], r"(?=.*--dtype)(?=.*\bbase\b).*\btokenizer\b"),
+        (["train", "base", "--accumulate", "0"], r"--accumulate.*\b0\b"),
+        (["train", "all", "--preset", "muse-3b"], r"muse-3b.*\btokenizer\b"),
+        (["train", "tokenizer", "--data", "./nowhere"], r"\./nowhere"),
+        (["train", "all", "--preset", "colab"], "google/flan-t5-small"),  # before it trains tokenizers
+        (["train", "base", "--text", "./nowhere"], r"\./nowhere"),
+        (["train", "tokenizer", "--out", __file__], r"test_cli\.py.*--out"),
+        (["evaluate", "generation", "--n", "0"], r"--n\b.*\b0\b"),
+        (["evaluate", "tokenizer", "--split", "unseen_pairs"], "split"),
+        (["evaluate", "scorer", "--stage", "superres"], "--stage"),
+        (["evaluate", "editing", "--steps", "3"], "editing|--steps"),
+        (["evaluate", "tokenizer", "--judges", "clip"], "--judges"),
+        (["evaluate", "generation", "--clip", "a/b"], "--clip"),
+        (["edit", __file__, "a cat"], r"test_cli\.py"),
+        (["edit", "nowhere.png", "a cat"], r"nowhere\.png"),
+        (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "--mask.*--left"),
+        (["generate", "a cat", "--superres-steps", "4"], "--superres-steps"),
+        (["train", "base", "--preset", "micro", "--mesh", "3", "1"], r"\b3 x 1\b"),
+        (["train", "base", "--preset", "micro", "--processes", "a:1,2,2"], r"process.*\b2\b"),
+        (["train", "base", "--preset", "micro"], "train tokenizer --preset micro"),
+        (["evaluate", "generation", "--preset", "huge"], "huge.*tiny"),
     ],
 )
 def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(
@@ -92,7 +88,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_exit_code_2(
         arguments = [*arguments, "--checkpoint", str(micro_folder)]
     assert run(*arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+    assert re.search(message, error) and error.count("\n") == 1 and "Traceback" not in error
     assert not list(tmp_path.glob("*.p*"))  # nothing half-written
 
 
@@ -109,7 +105,8 @@ def test_damaged_and_huge_pictures_are_refused(micro_folder, tmp_path, capsys, m
     picture.write_bytes(whole)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert run(*arguments) == 2
-    assert f"{picture} is no whole picture: Image size (4096 pixels) exceeds" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(picture) in error and "4096 pixels" in error and error.count("\n") == 1
 
 
 def test_unknown_commands_and_options_exit_with_2(capsys):
@@ -197,7 +194,7 @@ def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsy
     assert [Path(calls[0][0]).name, *calls[0][1:]] == ["results.py", "--measure", "--experiments"]
     assert Path(calls[0][0]).is_file()
     assert run("evaluate", "all", "--preset", "micro") == 2
-    assert "in a clone of the repository" in capsys.readouterr().err and len(calls) == 1
+    assert "tiny" in capsys.readouterr().err and len(calls) == 1
 
 
 def test_evaluate_editing_has_both_ways(micro_folder, capsys):

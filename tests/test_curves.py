@@ -29,11 +29,11 @@ def test_a_log_becomes_a_curve_of_a_few_points(tmp_path, lines, kept):
 
 
 def test_every_shipped_curve_is_whole_and_said_by_name_when_missing():
-    with pytest.raises(FileNotFoundError, match="no reference curve 'nothing'; there are: .*tokenizer"):
+    with pytest.raises(FileNotFoundError, match="nothing.*superres_tokenizer"):
         curves.reference("nothing")
-    with pytest.raises(FileNotFoundError, match="no experiment 'nothing'"):
+    with pytest.raises(FileNotFoundError, match="nothing.*text_encoders"):
         curves.experiment("nothing")
-    with pytest.raises(FileNotFoundError, match="no result 'nothing'; there are: .*decoding"):
+    with pytest.raises(FileNotFoundError, match="nothing.*decoding"):
         curves.result("nothing")
     for path in (config.data_dir() / "curves").glob("*.json"):
         curve = curves.reference(path.stem)
@@ -55,5 +55,5 @@ def test_a_curve_of_several_seeds_by_hand():
     assert curve["step"] == [10, 20, 30] and curve["seconds"] == [1, 2, 3]
     assert curve["metrics"]["loss"]["low"] == [3, 1, 1] and curve["metrics"]["loss"]["high"] == [7, 7, 4]
     assert curve["metrics"]["loss"]["middle"] == [5, 3.5, 3] and curve["machine"]["processor"] == "abacus"
-    with pytest.raises(ValueError, match="other steps"):
+    with pytest.raises(ValueError, match="steps"):
         curves.curve_of_seeds([logs[0], logs[1] | dict(step=np.array([10, 20, 40]))])

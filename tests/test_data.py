@@ -73,21 +73,21 @@ def test_every_epoch_sees_every_example_once_in_another_order():
     epochs = [np.concatenate([batch_indices(4 * e + s, 3, 14, seed=0) for s in range(4)]) for e in (0, 1)]
     assert all(len(set(epoch)) == 12 for epoch in epochs) and (epochs[0] != epochs[1]).any()
     assert (batch_indices(5, 3, 14, 0) == batch_indices(5, 3, 14, 0)).all()
-    with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 5"):
+    with pytest.raises(ValueError, match=r"(?=.*\b8\b).*\b5\b"):
         batch_indices(0, 8, 5, 0)
 
 
 def test_a_set_smaller_than_a_batch_is_refused():
-    with pytest.raises(ValueError, match="A batch of 8 needs at least 8 examples; there are 3"):
+    with pytest.raises(ValueError, match=r"(?=.*\b8\b).*\b3\b"):
         next(captioned.batches(captioned.scene_dataset("train", 3), 8))
 
 
 def test_missing_columns_and_folders_are_explained(pictures, tmp_path):
-    with pytest.raises(ValueError, match="has the columns image, text; an image column .'image'. and a caption column"):
+    with pytest.raises(ValueError, match="'title'"):
         captioned.load_captioned(pictures, caption="title")
-    with pytest.raises(ValueError, match="an image column .'photo'."):
+    with pytest.raises(ValueError, match="'photo'"):
         captioned.load_captioned(pictures, image="photo")
-    with pytest.raises(FileNotFoundError, match="No file or folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.parquet"):
         captioned.load_captioned(tmp_path / "nowhere.parquet")
 
 

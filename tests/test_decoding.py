@@ -200,7 +200,7 @@ def test_random_orders_differ_from_image_to_image_but_not_from_batch_to_batch():
     assert (ranks[0] != ranks[1]).any()
     assert (decoding.order_ranks("random", (3, 4), keys(3)[1:]) == ranks[1:]).all()
     assert decoding.order_ranks("confidence", (3, 4), keys(3)) is None
-    with pytest.raises(ValueError, match="no order 'spiral'; there are confidence, halton, random"):
+    with pytest.raises(ValueError, match="spiral.*halton"):
         decoding.order_ranks("spiral", (3, 4), keys(3))
 
 
@@ -228,20 +228,10 @@ def test_a_trace_costs_nothing_when_it_is_off():
 
 
 @pytest.mark.parametrize("guided", [True, False])
-def test_pictures_are_the_same_in_groups(micro, monkeypatch, guided):
-    """A CPU takes as many pictures at once as its cache holds."""
-    text, negative, keys = micro.prompts(["a cat", "two dogs", "a star above a heart"], 2, 0, None)
-    options = dict(guidance=1.0 * guided, ramp=True, temperature=1.0, token_temperature=1.0)
-    static = dict(guided=guided, order="confidence", steps=3, top_k=0, law="cosine")
-    given = micro.graphdefs["base"], micro.params["base"], text, negative, keys, options
-    drawn, at_once, decode_all = [], [], decoding.parallel_decode
-    record = lambda fn, start, *rest, **how: at_once.append(len(start)) or decode_all(fn, start, *rest, **how)
-    monkeypatch.setattr(decoding, "parallel_decode", record)
-    for places in (2**20, 2 * 64 * (1 + guided)):  # all six at once, and two
-        monkeypatch.setattr(decoding, "CPU_PLACES", places)
-        jax.clear_caches()
-        tokens, trace = decoding.sample_tokens(*given, **static)
-        assert trace is None and tokens.shape == (6, 64)
-        drawn.append(np.asarray(tokens))
-    assert at_once[0] == 6 and set(at_once[1:]) == {2}
-    assert (drawn[0] == drawn[1]).all() and len(np.unique(drawn[0], axis=0)) == 6
+def test_pictures_are_the_same_in_groups(micro, guided):
+    """A CPU takes as many pictures at once as its cache holds: of 64, each is what it is among three."""
+    captions = ["a cat", "two dogs", "a star above a heart"]
+    options = dict(steps=3, guidance=1.0 * guided, temperature=1.0, token_temperature=1.0)
+    few, many = micro.generate(captions, **options), micro.generate(captions + ["a cat"] * 61, **options)
+    assert many.shape == (64, 64, 64, 3) and len(np.unique(many, axis=0)) == 64
+    np.testing.assert_allclose(many[:3], few.astype(int), atol=1)  # but for rounding of pixels

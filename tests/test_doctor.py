@@ -1,6 +1,7 @@
 """The doctor: each thing that it knows to be wrong, and that it never raises."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -65,7 +66,7 @@ def test_bounds_are_those_of_pyproject(monkeypatch):
 def test_missing_and_old_packages(versions):
     versions(flax=None, datasets="3.6.0", numpy="2.0")
     assert find("flax").level == "fail" and "install" in find("flax").advice
-    assert find("datasets").level == "fail" and "4.0 or newer" in find("datasets").advice
+    assert find("datasets").level == "fail" and "4.0" in find("datasets").advice
     assert find("numpy").level == "ok"
 
 
@@ -85,7 +86,7 @@ def test_a_jax_that_does_not_start(monkeypatch):
 def test_parts_of_jax_that_differ(versions, name):
     versions(**dict(jax="0.10.2", jaxlib="0.10.2") | {name: "0.7.2"})
     finding = find(f"jax and {name.replace('_', '-')}")
-    assert finding.level == "fail" and finding.value == "0.10.2 and 0.7.2" and "same version" in finding.advice
+    assert finding.level == "fail" and finding.value == "0.10.2 and 0.7.2" and name.replace("_", "-") in finding.advice
 
 
 def test_parts_of_jax_that_agree(versions):
@@ -97,7 +98,7 @@ def test_gpu_that_jax_does_not_show(monkeypatch):
     monkeypatch.setattr(doctor, "nvidia_gpu", lambda: True)
     assert find("GPU").level == "warn" and "[gpu]" in find("GPU").advice
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert "unset" in find("GPU").advice
+    assert "JAX_PLATFORMS" in find("GPU").advice
     monkeypatch.setattr(doctor, "probe", lambda: dict(backend="gpu", devices=["gpu: Tesla T4"]))
     assert "GPU" not in names()
 
@@ -105,9 +106,9 @@ def test_gpu_that_jax_does_not_show(monkeypatch):
 def test_tpu_that_jax_does_not_show(monkeypatch, versions):
     monkeypatch.setattr(doctor, "tpu", lambda: True)
     versions(libtpu=None)
-    assert find("TPU").level == "warn" and "libtpu is missing" in find("TPU").value and "[tpu]" in find("TPU").advice
+    assert find("TPU").level == "warn" and "libtpu" in find("TPU").value and "[tpu]" in find("TPU").advice
     monkeypatch.setattr(doctor, "ON_COLAB", True)
-    assert "do not upgrade jax" in find("TPU").advice
+    assert "Runtime >" in find("TPU").advice
 
 
 def test_libtpu_of_another_jax(versions):
@@ -115,7 +116,7 @@ def test_libtpu_of_another_jax(versions):
     versions(libtpu="0.0.42.1")
     assert doctor.tpu_library(asked) == ""
     versions(libtpu="0.0.21.1")
-    assert doctor.tpu_library(asked) == " libtpu is 0.0.21.1, and this jax asks for 0.0.42."
+    assert re.search(r"\b0\.0\.21\.1\b.*\b0\.0\.42\b", doctor.tpu_library(asked))
 
 
 def test_missing_data(monkeypatch, tmp_path):
@@ -137,15 +138,19 @@ def test_a_check_that_fails_is_a_finding(monkeypatch):
         raise RuntimeError("oh")
 
     monkeypatch.setattr(doctor, "CHECKS", (_broken,))
-    assert diagnose() == [Finding("broken", "could not be looked at: RuntimeError: oh", "warn", "Please report this.")]
+    (finding,) = diagnose()
+    assert (
+        (finding.name, finding.level) == ("broken", "warn") and "RuntimeError: oh" in finding.value and finding.advice
+    )
 
 
 def test_report_says_levels_in_words():
-    text = report([Finding("a", "1"), Finding("bb", "2", "warn", "Look."), Finding("c", "3", "fail", "Mend.")])
+    text = report([Finding("a", "1"), Finding("bb", "2", "warn", "Look."), Finding("c", "3", "fail", "Act.")])
     assert text.isascii()
     assert text.splitlines()[:2] == ["ok    a   1", "warn  bb  2"]
-    assert "-> Mend." in text and "1 to mend (fail), 1 to know of (warn)." in text
-    assert report([Finding("a", "1")]).endswith("Everything is as it should be.")
+    assert "-> Act." in text and re.search(r"1 .*\bfail\b.* 1 .*\bwarn\b", text.splitlines()[-1])
+    last = report([Finding("a", "1")]).splitlines()[-1]
+    assert last and "fail" not in last and "warn" not in last
 
 
 def test_needs_no_package():

@@ -66,15 +66,15 @@ def test_masks_of_every_kind_say_the_same():
 @pytest.mark.parametrize(
     "mask, message",
     [
-        (np.zeros((2, 3), bool), r"The mask is \[2, 3\] and the image \[2, 2\]"),
-        (np.zeros((2, 2, 3), bool), r"The mask is \[2, 2, 3\]"),
-        (np.full((2, 2), np.nan), "this one has values from nan"),
-        (np.full((2, 2), 2.0), "values from 2.0 to 2.0"),
-        (np.full((2, 2), -1), "values from -1"),
-        (np.full((2, 2), 256), "to 256"),
-        (np.full((2, 2), None), "this one is of type object"),
-        (np.full((2, 2), "a"), "this one is of type <U1"),
-        (np.zeros((2, 2), complex), "this one is of type complex128"),
+        (np.zeros((2, 3), bool), r"(?=.*\[2, 2\]).*\[2, 3\]"),
+        (np.zeros((2, 2, 3), bool), r"\[2, 2, 3\]"),
+        (np.full((2, 2), np.nan), r"\bnan\b"),
+        (np.full((2, 2), 2.0), r"2\.0"),
+        (np.full((2, 2), -1), "-1"),
+        (np.full((2, 2), 256), "256"),
+        (np.full((2, 2), None), r"\bobject\b"),
+        (np.full((2, 2), "a"), "<U1"),
+        (np.zeros((2, 2), complex), "complex128"),
     ],
 )
 def test_other_masks_are_refused(mask, message):
@@ -107,7 +107,7 @@ def test_pictures_of_every_mode_come_in():
     deep = Image.fromarray(257 * rgb[..., 0].astype(np.uint16))  # 16 bits a pixel
     assert deep.mode.startswith("I;16") and (canvas.to_pixels(deep) == rgb[..., :1]).all()
     for mode in ("I", "F"):
-        with pytest.raises(ValueError, match=f"A picture of mode {mode} has no known range"):
+        with pytest.raises(ValueError, match=rf"\b{mode}\b"):
             canvas.to_pixels(image.convert("L").convert(mode))
     clear = np.dstack([rgb, np.zeros((6, 6), np.uint8)])
     assert (canvas.to_pixels(clear) == 255).all() and (canvas.to_pixels(Image.fromarray(clear)) == 255).all()
@@ -117,13 +117,13 @@ def test_pictures_of_every_mode_come_in():
     "image", [np.zeros((4, 4, 3)), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)]
 )
 def test_other_arrays_are_refused(image):
-    with pytest.raises(ValueError, match=r"An image is a PIL image or uint8 \[H, W, 3\]; this is"):
+    with pytest.raises(ValueError, match=rf"{image.dtype}.*\{list(image.shape)}"):
         canvas.to_pixels(image)
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 0, 3), np.uint8), np.zeros((0, 5), np.uint8), Image.new("L", (0, 0))])
 def test_pictures_without_pixels_are_refused(image):
-    with pytest.raises(ValueError, match="An image has at least one pixel; this one has none"):
+    with pytest.raises(ValueError, match="pixel"):
         canvas.to_pixels(image)
 
 
@@ -132,7 +132,7 @@ def test_squares_are_resized_and_other_pictures_never_squashed():
     assert canvas.fit(blank(300, 300), 128, 16).shape == (128, 128, 3)
     assert canvas.fit(blank(128, 256), 128, 16).shape == (128, 256, 3)
     for h, w in ((200, 150), (64, 128), (128, 200)):
-        with pytest.raises(ValueError, match=f"An image of {w} x {h} pixels. Give a square one"):
+        with pytest.raises(ValueError, match=rf"\b{w} x {h}\b"):
             canvas.fit(blank(h, w), 128, 16)
     assert canvas.fit(blank(256, 256), 128, 16, canvas=True).shape == (256, 256, 3)
 
@@ -220,11 +220,11 @@ def test_wide_pictures_are_drawn_window_by_window(cascade):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(edge=-1), "edge must be a whole number from 0"),
-        (dict(edge=1.5), "edge must be a whole number from 0"),
-        (dict(steps=0), "steps must be a whole number"),
-        (dict(n=0), "n is the number of images"),
-        (dict(superres=True), "no super-resolution stage"),
+        (dict(edge=-1), r"\bedge\b.*-1"),
+        (dict(edge=1.5), r"\bedge\b.*1\.5"),
+        (dict(steps=0), r"\bsteps\b.*\b0\b"),
+        (dict(n=0), r"\bn\b.*\b0\b"),
+        (dict(superres=True), "superres"),
     ],
 )
 def test_bad_settings_get_a_sentence(micro, options, message):
@@ -272,11 +272,11 @@ def test_outpainting_grows_the_canvas_and_keeps_the_picture(cascade, picture, am
 
 
 def test_outpainting_by_part_of_a_token_is_refused(cascade, micro, picture):
-    with pytest.raises(ValueError, match="grows by a multiple of 16 pixels.*right was 20"):
+    with pytest.raises(ValueError, match=r"(?=.*\b16\b).*\bright\b.*\b20\b"):
         cascade.outpaint(picture, "a cat", right=20)
-    with pytest.raises(ValueError, match="grows by a multiple of 8 pixels.*top was -8"):
+    with pytest.raises(ValueError, match=r"(?=.* 8\b).*\btop\b.*-8"):
         micro.outpaint(picture, "a cat", top=-8)
-    with pytest.raises(ValueError, match="16384 at most; right was 8000000000000000000000, bottom was None"):
+    with pytest.raises(ValueError, match=r"(?=.*\b16384\b)(?=.*\bright\b.*80{21}).*\bbottom\b.*None"):
         micro.outpaint(picture, "a cat", right=8 * 10**21, left=8, bottom=None)
     assert (micro.outpaint(picture, "a cat")[0] == np.asarray(Image.fromarray(picture).resize((64, 64), 1))).all()
 
@@ -347,12 +347,12 @@ def test_the_cascade_raises_only_what_has_changed(cascade, picture):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(iterations=-1), "iterations must be a whole number from 0 to 10000; it was -1"),
-        (dict(fraction=0), "fraction lies above 0"),
-        (dict(fraction=1.5), "fraction lies above 0"),
-        (dict(fraction="a"), "fraction must be a number; it was 'a'"),
-        (dict(guidance=-1.0), "cannot be negative"),
-        (dict(top_k=100), "top_k must be a whole number from 0 to 64"),
+        (dict(iterations=-1), r"\biterations\b.*-1"),
+        (dict(fraction=0), r"\bfraction\b.*\b0\b"),
+        (dict(fraction=1.5), r"\bfraction\b.*1\.5"),
+        (dict(fraction="a"), r"\bfraction\b.*'a'"),
+        (dict(guidance=-1.0), r"\bguidance\b.*-1"),
+        (dict(top_k=100), r"\btop_k\b.*\b100\b"),
     ],
 )
 def test_bad_edits_get_a_sentence(micro, options, message):
@@ -374,9 +374,9 @@ def test_variations_redraw_their_share(cascade, picture):
         assert all((result.superres_tokens[i][places[i]] == fine[places[i]]).all() for i in range(2))
     drawn = cascade.generate("a cat", n=2, trace=True, **FAST)
     assert (result.tokens == drawn.tokens).all()  # strength 1
-    with pytest.raises(ValueError, match="strength must be a number; it was None"):
+    with pytest.raises(ValueError, match=r"\bstrength\b.*None"):
         cascade.vary(picture, "a cat", strength=None)
-    with pytest.raises(ValueError, match="strength lies from 0 to 1; it was 2"):
+    with pytest.raises(ValueError, match=r"\bstrength\b.*\b2\b"):
         cascade.vary(picture, "a cat", strength=2)
 
 
@@ -388,17 +388,17 @@ def test_interpolation_begins_and_ends_at_the_captions(cascade):
     for image, end in zip((images[0], images[-1]), ends):
         assert (image == end).mean() > 0.9  # but for rounding at ties
     assert (ends[0] == ends[1]).mean() < 0.9 and (images[1] != images[0]).any() and (images[1] != images[2]).any()
-    with pytest.raises(ValueError, match="n must be a whole number from 2 to 10000; it was 1"):
+    with pytest.raises(ValueError, match=r"\bn\b.*\b1\b"):
         cascade.interpolate("a cat", "a dog", n=1)
-    with pytest.raises(ValueError, match="from one caption to another; these were"):
+    with pytest.raises(ValueError, match=r"\['a cat', 'a dog'\]"):
         cascade.interpolate(["a cat", "a dog"], "a fox")
 
 
 def test_wide_pictures_are_no_matter_of_a_caption_alone(micro):
     wide = np.zeros((64, 128, 3), np.uint8)
-    with pytest.raises(ValueError, match="Mask-free editing takes a square picture; this one is 128 x 64 pixels"):
+    with pytest.raises(ValueError, match="128 x 64"):
         micro.edit(wide, "a cat")
-    with pytest.raises(ValueError, match="Variations are made of a square picture"):
+    with pytest.raises(ValueError, match="128 x 64"):
         micro.vary(wide, "a cat")
 
 

@@ -11,7 +11,7 @@ from minimuse.evaluate import fidelity, scorer
 from minimuse.evaluate.fidelity import facts_true, tally
 from minimuse.evaluate.metrics import blur, diversity, frechet, sharpness, ssim
 from minimuse.evaluate.scorer import Reading, Seen
-from minimuse.vqgan import to_float
+from minimuse.vqgan import to_float, to_uint8
 
 CAT, DOG = Item("cat", 0, 8, 24), Item("dog", 40, 8, 24)
 PAIR = Scene("position", "pink", (CAT, DOG), "left of")
@@ -39,8 +39,9 @@ def test_facts_of_two_objects_by_hand():
     [(52, 20, "left of"), (-28, 20, "right of"), (12, 60, "above"), (12, -20, "below"), (40, 47, "left of")],
 )
 def test_a_place_is_a_direction_more_than_across_it(x, y, relation):
-    a, b = Seen("cat", 12, 20), Seen("dog", x, y)
-    holds = [other for other in scenes.RELATIONS if fidelity._in_place(a, other, b)]
+    seen = reading("pink", ("cat", 12, 20), ("dog", x, y))
+    scene = {other: Scene("position", "pink", (CAT, DOG), other) for other in scenes.RELATIONS}
+    holds = [o for o in scene if facts_true(scene[o], f"a cat {o} a dog", seen)["place"] == [True]]
     assert holds == [relation]
 
 
@@ -68,7 +69,7 @@ def test_a_caption_holds_if_all_its_facts_do():
     assert (tasks["position"], tasks["counting"], tasks["colours"], tasks["one"]) == (1, 0, 0, None)
     assert counts["facts"] == dict(object=0.75, colour=0, count=1, place=1, background=0)
     assert fidelity.facts_share(prompts, readings) == round(5 / 8, 4)
-    with pytest.raises(ValueError, match="3 prompts and 2 images"):
+    with pytest.raises(ValueError, match=r"(?=.*\b3\b).*\b2\b"):
         tally(prompts, readings[:2])
 
 
@@ -116,7 +117,7 @@ def test_blur_costs_similarity_and_distance():
     """True pictures, and the same blurred more and more: each measure says so, in this order."""
     images = scenes.render_batch([scenes.example("val", i)[0] for i in range(200)])
     features = scorer.shipped_scorer().features
-    blurred = [np.asarray(fidelity._blurred(images, sigma)) for sigma in (0.7, 2.0)]
+    blurred = [np.asarray(to_uint8(blur(to_float(images), jnp.full(200, sigma)))) for sigma in (0.7, 2.0)]
     near, far = (frechet(features(images), features(picture)) for picture in blurred)
     assert 0 < near < far
     near, far = (float(ssim(to_float(images), to_float(picture))) for picture in blurred)
@@ -131,7 +132,7 @@ def test_diversity_by_hand():
     noise = np.random.default_rng(0).normal(size=(200, 8))
     assert diversity(noise, 4) == pytest.approx(1, abs=0.05)  # captions that mean nothing
     for wrong in (1, 3, 4):
-        with pytest.raises(ValueError, match="give 2 or more of each of 2 or more captions"):
+        with pytest.raises(ValueError, match=rf"\b{wrong}\b"):
             diversity(features, wrong)
 
 

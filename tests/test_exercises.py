@@ -115,16 +115,16 @@ def test_nonsense_never_scores_and_writes_nothing(exercise, capfd):
 
 def test_check_prints_a_tick_or_a_paragraph_and_returns_nothing(capfd):
     assert check("ex06.cosine_rate", lambda u: np.cos(np.pi / 2 * u)) is None
-    assert capfd.readouterr().out == "✓ ex06.cosine_rate: right.\n"
+    assert capfd.readouterr().out.startswith("✓ ex06.cosine_rate")
     assert check("ex06.cosine_rate", lambda u: 1 - u) is None
     out, err = capfd.readouterr()
-    assert out.startswith("✗ ex06.cosine_rate: not yet. That is the straight line") and not err
+    assert out.startswith("✗ ex06.cosine_rate") and "straight line" in " ".join(out.split()) and not err
     check("ex06.cosine_rate", fail)
-    assert "raised RuntimeError: no" in " ".join(capfd.readouterr().out.split())
+    assert "RuntimeError: no" in " ".join(capfd.readouterr().out.split())
     check("ex06.nothing", fail)
-    assert "There is no exercise 'ex06.nothing'; ex06 has cosine_rate" in capfd.readouterr().out
+    assert re.search("ex06.nothing.*cosine_rate", capfd.readouterr().out)
     check("ex99.nothing", fail)
-    assert "There is no exercise notebook 'ex99'" in capfd.readouterr().out
+    assert re.search("ex99.*ex01", capfd.readouterr().out)
 
 
 def test_right_answers_that_make_noise_keep_their_marks(capfd):
@@ -137,13 +137,13 @@ def test_right_answers_that_make_noise_keep_their_marks(capfd):
     assert capfd.readouterr() == ("", "")
     check("ex06.cosine_rate", right)
     out, err = capfd.readouterr()
-    assert "right" in out and "to stderr" in out and not err  # nbgrader takes all marks where stderr is written to
+    assert "✓" in out and "to stderr" in out and not err  # nbgrader takes all marks where stderr is written to
 
 
 def test_the_library_is_no_answer():
     from minimuse.masking import mask_rate
 
-    assert "library's own" in checking.judge(checking.find("ex06.cosine_rate").ask, mask_rate)
+    assert "library" in checking.judge(checking.find("ex06.cosine_rate").ask, mask_rate)
 
 
 def test_an_answer_cannot_change_what_it_is_asked(capfd):
@@ -159,9 +159,9 @@ def test_messages_name_the_line_and_tell_shapes():
         return np.cos(u) + np.zeros(3)
 
     said = checking.judge(checking.find("ex06.cosine_rate").ask, answer)
-    assert "raised ValueError" in said and "In the line: return np.cos(u) + np.zeros(3)" in said
+    assert "ValueError" in said and "return np.cos(u) + np.zeros(3)" in said
     said = checking.judge(checking.find("ex06.cosine_rate").ask, lambda u: np.ones((7, 1)))
-    assert said == "It returned the shape [7, 1]; [7] is asked for."
+    assert "[7, 1]" in said and "[7]" in said
 
 
 def test_hidden_checks_are_asked_too(tmp_path, monkeypatch):
@@ -214,10 +214,10 @@ def test_notebooks_are_marked_without_metadata_and_without_running_them(handed_i
     with open(table, encoding="utf-8") as file:
         rows = {row["exercise"]: row for row in csv.DictReader(file)}
     assert [float(rows[name]["marks"]) for name in checking_names("ex06")] == [2, 0, 0, 0, 0]
-    assert rows["ex06.exact_mask"]["said"] == "There is no function of that name."
-    assert rows["ex06.hidden_after"]["said"] == "It was not done after 15 seconds."
+    assert "function" in rows["ex06.exact_mask"]["said"]
+    assert "15 seconds" in rows["ex06.hidden_after"]["said"]
     assert "whatever is drawn" in rows["ex06.which_law"]["said"]
-    assert rows["ex06.fewest_steps"]["said"] == "It ended the whole program."
+    assert "program" in rows["ex06.fewest_steps"]["said"]
     assert "No such file" in rows[""]["said"]
     assert "mine.ipynb: 2 of 13" in capsys.readouterr().out
 
@@ -232,7 +232,7 @@ def test_hidden_checks_count_for_whole_notebooks(tmp_path, monkeypatch):
     assert grading.grade_notebook(path, 60)[0].marks == 2
     monkeypatch.setenv(checking.HIDDEN, str(private))
     marked = grading.grade_notebook(path, 60)[0]
-    assert marked.marks == 0 and "further checks" in marked.said and "seen" not in marked.said
+    assert marked.marks == 0 and marked.said and "seen" not in marked.said
 
 
 def checking_names(notebook: str) -> list[str]:
@@ -243,10 +243,11 @@ def test_grade_says_what_is_wrong(tmp_path, capsys):
     empty = tmp_path / "empty.ipynb"
     empty.write_text(notebook_of("x = 1"))
     cli.main(["grade", str(empty)])
-    assert "none of the functions that the exercises ask for" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "empty.ipynb: " in out and not re.search(r"\d of \d", out)
     for arguments, words in (
-        ((str(empty), "--csv", str(tmp_path / "grades.txt")), "--csv names a file"),
-        ((str(empty), "--hidden", str(tmp_path)), "holds no checks"),
+        ((str(empty), "--csv", str(tmp_path / "grades.txt")), "--csv"),
+        ((str(empty), "--hidden", str(tmp_path)), str(tmp_path)),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["grade", *arguments])

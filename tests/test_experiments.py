@@ -217,7 +217,7 @@ def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
     stored = json.loads((tmp_path / "experiments" / "try.json").read_text())
     assert [(row["arm"], row["seed"]) for row in stored["rows"]] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert stored["command"] == "python -m experiments.try" and stored["settings"] == dict(n=1)
-    with pytest.raises(SystemExit, match="with other settings"):
+    with pytest.raises(SystemExit, match=r"try\.json.*settings"):
         small.experiment("try", ["a", "b"], run, dict(n=2), (0, 1))
 
 
@@ -232,7 +232,7 @@ def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
     small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1), only=["b"])
     rows = json.loads((tmp_path / "experiments" / "try.json").read_text())["rows"]
     assert [(row["arm"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    with pytest.raises(SystemExit, match="try has no arm 'c'; its arms are: a; b."):
+    with pytest.raises(SystemExit, match=r"'c'.*\ba\b.*\bb\b"):
         small.experiment("try", ["a", "b"], run, dict(n=1), (0,), only=["c"])
 
 

@@ -25,9 +25,9 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_full_disk_is_told_with_the_file(tmp_path):
-    with pytest.raises(OSError, match="No space left on device: .*a.json"), whole(tmp_path / "a.json") as partial:
+    with pytest.raises(OSError, match=r"No space left on device.*a\.json"), whole(tmp_path / "a.json") as partial:
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(OSError, match="a.safetensors could not be written: "):
+    with pytest.raises(OSError, match=r"a\.safetensors"):
         write_arrays(tmp_path / "no folder" / "a.safetensors", dict(a=np.zeros(2)))

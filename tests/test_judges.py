@@ -1,8 +1,7 @@
 """FID and CLIP score: what a judge is given, and its networks against torch and transformers, at random and small."""
 
-import importlib
 import json
-import types
+import sys
 
 import numpy as np
 import pytest
@@ -53,30 +52,24 @@ def test_pixels_by_hand():
             got = fid_clip._pixels(wide[None], 48, way, 0, 1 / 255)[0].transpose(1, 2, 0)
             np.testing.assert_allclose(got, middle, atol=1e-4)
     for wrong in (images.astype(np.float32), images[0], images[..., :1]):
-        with pytest.raises(ValueError, match=r"Images must be uint8 \[B, H, W, 3\]"):
+        with pytest.raises(ValueError, match=rf"{wrong.dtype}.*\{list(wrong.shape)}"):
             fid_clip._pixels(wrong, 6, Image.BICUBIC, 0, 1)
 
 
 def without(monkeypatch, package: str):
-    """As if the package were not installed, for the judges alone: other packages would not do without it."""
-
-    def import_module(name):
-        if name == package:
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return importlib.import_module(name)
-
-    monkeypatch.setattr(fid_clip, "importlib", types.SimpleNamespace(import_module=import_module))
+    """As if the package were not installed."""
+    monkeypatch.setitem(sys.modules, package, None)
 
 
 @pytest.mark.parametrize("judge", ["inception", "clip"])
 def test_without_torch_a_sentence_says_what_to_do(judge, monkeypatch, capsys):
     without(monkeypatch, "torch")
-    with pytest.raises(ImportError, match="needs torch, which cannot be imported here .* Colab has it; .* pip install"):
+    with pytest.raises(ImportError, match=r"(?=.*pip install)(?=.*\btorch\b)"):
         fid_clip.Inception() if judge == "inception" else fid_clip.Clip.from_pretrained()
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", "generation", "--judges", judge])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and "This judge needs torch" in error and error.count("\n") == 1
+    assert stop.value.code == 2 and "torch" in error and error.count("\n") == 1
 
 
 # --- against torch --------------------------------------------------------------------------------------------------
@@ -108,9 +101,9 @@ def test_fid_is_the_frechet_distance_of_the_features(inception):
     fid = inception.measure(images, [], others)["fid"]
     assert fid == pytest.approx(frechet(inception.features(images), inception.features(others)), abs=1e-4) and fid > 0
     assert inception.measure(images, [], 255 - images)["fid"] > fid
-    with pytest.warns(UserWarning, match="FID of 6 pictures on 6 features is too large"):
+    with pytest.warns(UserWarning, match=r"\bFID\b.*\b6\b"):
         inception.measure(images[:6], [], others[:6])
-    with pytest.raises(ValueError, match="2 pictures or more, .*; there were 1"):
+    with pytest.raises(ValueError, match=r"\bFID\b.*\b1\b"):
         inception.measure(images[:1], [], others[:1])
 
 
@@ -203,9 +196,9 @@ def test_a_folder_without_preprocessing_has_that_of_clip(clip_folder, tmp_path):
 def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
     judge = fid_clip.Clip.from_pretrained(clip_folder)
     for n, captions in ((2, CAPTIONS), (0, [])):
-        with pytest.raises(ValueError, match=f"{n} images and {len(captions)} captions; give one each"):
+        with pytest.raises(ValueError, match=rf"(?=.*\b{n}\b).*\b{len(captions)}\b"):
             judge.score(pictures(4)[:n], captions)
-    with pytest.raises(FileNotFoundError, match="No CLIP model 'nobody/nothing'"):
+    with pytest.raises(FileNotFoundError, match="nobody/nothing"):
         fid_clip.Clip.from_pretrained("nobody/nothing")
     pickled, part = tmp_path / "pickled", tmp_path / "part"
     for folder in (pickled, part):
@@ -213,14 +206,14 @@ def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
         for path in clip_folder.glob("*.json"):
             (folder / path.name).symlink_to(path)
     (pickled / "pytorch_model.bin").write_bytes(b"never read")
-    with pytest.raises(FileNotFoundError, match="No CLIP model .*safetensors"):
+    with pytest.raises(FileNotFoundError, match="pickled.*safetensors"):
         fid_clip.Clip.from_pretrained(pickled)
     from safetensors.numpy import load_file, save_file
 
     weights = load_file(clip_folder / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, part / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="is no CLIP model: it has no visual_projection.weight"):
+    with pytest.raises(ValueError, match=r"visual_projection\.weight"):
         fid_clip.Clip.from_pretrained(part)
 
 

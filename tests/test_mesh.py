@@ -118,23 +118,31 @@ def test_one_device_is_left_alone():
 @pytest.mark.parametrize(
     "shape, batch, accumulate, message",
     [
-        ((3, 0), 24, 1, "A mesh of 3 x all that are left devices does not fit the 8 there are; choose another --mesh"),
-        ((4, 4), 24, 1, "A mesh of 4 x 4 devices does not fit the 8 there are"),
-        ((0, 16), 24, 1, "A mesh of all that are left x 16 devices does not fit the 8"),
-        ((0, 0), 24, 1, "such as 0 1, .*; it was 0 0"),
-        ((-1, 1), 24, 1, "it was -1 1"),
-        ((0, 1), 6, 1, "A batch of 6 cannot be shared evenly by 8 devices; .* multiple of 8, or .* --mesh 2 1"),
-        ((2, 2), 12, 2, "A batch of 12 in 2 parts cannot .* by 4 devices; .* multiple of 8, or .* --mesh 2 1"),
+        ((3, 0), 24, 1, r"(?=.*--mesh)(?=.*\b8\b).*\b3\b"),
+        ((4, 4), 24, 1, r"(?=.*\b8\b).*4 x 4"),
+        ((0, 16), 24, 1, r"(?=.*\b8\b).*\b16\b"),
+        ((0, 0), 24, 1, "0 0"),
+        ((-1, 1), 24, 1, "-1 1"),
+        ((0, 1), 6, 1, r"(?=.*\b6\b)(?=.*\b8\b).*--mesh 2 1"),
+        ((2, 2), 12, 2, r"(?=.*\b12\b)(?=.*\b4\b)(?=.*\b8\b).*--mesh 2 1"),
     ],
 )
 def test_what_does_not_fit_is_told(monkeypatch, shape, batch, accumulate, message):
     devices = [SimpleNamespace(process_index=0, id=i) for i in range(8)]
-    monkeypatch.setattr(devices.jax, "devices", lambda: devices)
+    monkeypatch.setattr("jax.devices", lambda: devices)
     with pytest.raises(ValueError, match=message):
         devices.make_mesh(shape, TrainConfig(steps=1, batch=batch, accumulate=accumulate))
 
 
-@pytest.mark.parametrize("given", ["10.0.0.1:1234", "10.0.0.1,2,0", "10.0.0.1:1234,2,-1", "10.0.0.1:1234,2,2"])
-def test_processes_that_are_none_are_told(given):
-    with pytest.raises(ValueError, match="--processes is auto or ADDRESS:PORT,COUNT,INDEX|the last has the index 1"):
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("10.0.0.1:1234", "--processes.*'10.0.0.1:1234'"),
+        ("10.0.0.1,2,0", "--processes.*'10.0.0.1,2,0'"),
+        ("10.0.0.1:1234,2,-1", "--processes.*'10.0.0.1:1234,2,-1'"),
+        ("10.0.0.1:1234,2,2", r"process.*\b2\b"),
+    ],
+)
+def test_processes_that_are_none_are_told(given, message):
+    with pytest.raises(ValueError, match=message):
         processes.start(given)

@@ -91,41 +91,41 @@ def test_negative_equal_to_the_caption_is_no_guidance(micro):
 @pytest.mark.parametrize(
     "arguments, options, message",
     [
-        (([],), {}, "A caption must be a string or a list of at least one string; it was"),
-        ((["a cat", 3],), {}, "A caption must be"),
-        ((None,), {}, "A caption must be"),
-        (("a cat",), dict(n=0), "n is the number of images of each caption, from 1 to 65536; it was 0"),
-        (("a cat",), dict(n=1.5), "n is the number"),
-        (("a cat",), dict(n=10**20), "n is the number"),
-        (("a cat \udcff",), {}, r"holds half a character, which is no text: 'a cat \\udcff'"),
-        (("a cat",), dict(negative="\ud83d"), "holds half a character"),
-        (("a cat",), dict(guidance="a"), "guidance must be a number; it was 'a'"),
-        (("a cat",), dict(temperature="1"), "temperature must be a number; it was '1'"),
-        (("a cat",), dict(guidance={}), "guidance must be a number"),
-        (("a cat",), dict(guidance=10**400), "guidance must be a number"),
-        (("a cat",), dict(guidance=1e39), r"cannot be negative or above 1e\+06; guidance was 1e\+39"),  # no float32
-        (("a cat",), dict(token_temperature=1e-300), "a small one, 0.01, does the same. It was 1e-300"),
-        (("a cat",), dict(law={}), "no law {}; there are cosine"),
-        (("a cat",), dict(order=np.array(["halton", "random"])), "no order array.*; there are confidence"),
-        (("a cat",), dict(seed=1.5), "seed must be a whole number from 0 to 4294967295; it was 1.5"),
-        (("a cat",), dict(seed=2**32), "seed must be"),
-        (("a cat",), dict(seed=-1), "seed must be"),
-        (("a cat",), dict(steps=()), r"steps is one number, or a pair for .*; it was \(\)"),
-        (("a cat",), dict(finetuned=True, superres=True), "has no super-resolution stage"),
-        (("a cat",), dict(guidance=float("nan")), "must be finite"),
-        (("a cat",), dict(temperature=float("inf")), "must be finite"),
-        (("a cat",), dict(steps=0), "steps must be a whole number from 1 to 64; it was 0"),
-        (("a cat",), dict(steps=65), "from 1 to 64; it was 65"),
-        (("a cat",), dict(guidance=-1), "cannot be negative"),
-        (("a cat",), dict(temperature=-1), "cannot be negative"),
-        (("a cat",), dict(token_temperature=0), "cannot be 0; a small one"),
-        (("a cat",), dict(top_k=-1), "top_k must be a whole number from 0 to 64; it was -1"),
-        (("a cat",), dict(top_k=1.5), "top_k must be a whole number"),
-        (("a cat",), dict(order="spiral"), "no order 'spiral'; there are confidence, halton, random"),
-        (("a cat",), dict(law="cos"), "no law 'cos'; there are cosine, linear"),
-        (("a cat",), dict(negative=["a", "b"]), "2 negative captions for 1 captions; give one, or one each"),
-        (("a cat",), dict(superres=True), "has no super-resolution stage; leave superres out"),
-        (("a cat",), dict(finetuned=True), "is that of the super-resolution stage, which is left out"),
+        (([],), {}, r"\[\]"),
+        ((["a cat", 3],), {}, r"\['a cat', 3\]"),
+        ((None,), {}, "None"),
+        (("a cat",), dict(n=0), r"\bn\b.*\b0\b"),
+        (("a cat",), dict(n=1.5), r"\bn\b.*1\.5"),
+        (("a cat",), dict(n=10**20), r"\bn\b.*10{20}"),
+        (("a cat \udcff",), {}, r"'a cat \\udcff'"),
+        (("a cat",), dict(negative="\ud83d"), r"\\ud83d"),
+        (("a cat",), dict(guidance="a"), r"\bguidance\b.*'a'"),
+        (("a cat",), dict(temperature="1"), r"\btemperature\b.*'1'"),
+        (("a cat",), dict(guidance={}), r"\bguidance\b.*\{\}"),
+        (("a cat",), dict(guidance=10**400), r"\bguidance\b.*10{400}"),
+        (("a cat",), dict(guidance=1e39), r"\bguidance\b.*1e\+39"),  # no float32
+        (("a cat",), dict(token_temperature=1e-300), r"\btoken_temperature\b.*1e-300"),
+        (("a cat",), dict(law={}), r"\blaw\b.*\{\}.*cosine"),
+        (("a cat",), dict(order=np.array(["halton", "random"])), r"\border\b.*array.*confidence"),
+        (("a cat",), dict(seed=1.5), r"\bseed\b.*1\.5"),
+        (("a cat",), dict(seed=2**32), r"\bseed\b.*4294967296"),
+        (("a cat",), dict(seed=-1), r"\bseed\b.*-1"),
+        (("a cat",), dict(steps=()), r"\bsteps\b.*\(\)"),
+        (("a cat",), dict(finetuned=True, superres=True), "superres"),
+        (("a cat",), dict(guidance=float("nan")), r"\bguidance\b.*\bnan\b"),
+        (("a cat",), dict(temperature=float("inf")), r"\btemperature\b.*\binf\b"),
+        (("a cat",), dict(steps=0), r"\bsteps\b.*\b0\b"),
+        (("a cat",), dict(steps=65), r"\bsteps\b.*\b65\b"),
+        (("a cat",), dict(guidance=-1), r"\bguidance\b.*-1"),
+        (("a cat",), dict(temperature=-1), r"\btemperature\b.*-1"),
+        (("a cat",), dict(token_temperature=0), r"\btoken_temperature\b.*\b0\b"),
+        (("a cat",), dict(top_k=-1), r"\btop_k\b.*-1"),
+        (("a cat",), dict(top_k=1.5), r"\btop_k\b.*1\.5"),
+        (("a cat",), dict(order="spiral"), r"\border\b.*spiral.*halton"),
+        (("a cat",), dict(law="cos"), r"\blaw\b.*\bcos\b.*linear"),
+        (("a cat",), dict(negative=["a", "b"]), r"(?=.*\bnegative\b)(?=.*\b1\b).*\b2\b"),
+        (("a cat",), dict(superres=True), "superres"),
+        (("a cat",), dict(finetuned=True), "[Ff]ine-?tuned"),
     ],
 )
 def test_bad_input_gets_a_sentence(micro, arguments, options, message):
@@ -139,7 +139,7 @@ def test_whole_numbers_of_numpy_are_whole_numbers(micro):
 
 @pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3)), np.zeros((64, 64, 3), np.uint8)])
 def test_pixels_of_another_form_are_refused(micro, images):
-    with pytest.raises(ValueError, match=r"Images must be uint8 \[B, H, W, 3\]; these are"):
+    with pytest.raises(ValueError, match=rf"{images.dtype}.*\{list(images.shape)}"):
         micro.tokenize(images)
 
 
@@ -189,57 +189,57 @@ def edit(folder, **changes):
 
 
 def test_unknown_names_and_missing_files_are_named(copy, tmp_path):
-    with pytest.raises(FileNotFoundError, match="'huge': it is neither a folder nor one of those shipped"):
+    with pytest.raises(FileNotFoundError, match="huge.*tiny"):
         mm.Muse.from_pretrained("huge")
-    with pytest.raises(FileNotFoundError, match="has no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         mm.Muse.from_pretrained(tmp_path)
     (copy / "base.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="base.safetensors is missing"):
+    with pytest.raises(FileNotFoundError, match=r"base\.safetensors"):
         mm.Muse.from_pretrained(copy)
 
 
 def test_weights_of_another_shape_are_explained(copy):
     base = json.loads((copy / "config.json").read_text())["base"]
     edit(copy, base=base | dict(width=64))
-    with pytest.raises(ValueError, match=r"does not fit its config.json: .* has shape .*32.* expected .*64"):
+    with pytest.raises(ValueError, match=r"base\.safetensors(?=.*\b32\b).*\b64\b"):
         mm.Muse.from_pretrained(copy)
 
 
 def test_broken_files_are_explained(copy):
     (copy / "base.safetensors").write_bytes((copy / "base.safetensors").read_bytes()[:500])
-    with pytest.raises(ValueError, match="no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"base\.safetensors.*deserializ"):
         mm.Muse.from_pretrained(copy)
     edit(copy, format=99)
-    with pytest.raises(ValueError, match="checkpoint format 99"):
+    with pytest.raises(ValueError, match=r"\b99\b"):
         mm.Muse.from_pretrained(copy)
     (copy / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json.*line 1"):
         mm.Muse.from_pretrained(copy)
 
 
 def test_a_config_with_an_unknown_field_or_without_a_stage_is_explained(copy):
     base = json.loads((copy / "config.json").read_text())["base"]
     edit(copy, base=base | dict(colour=1))
-    with pytest.raises(ValueError, match="TransformerConfig has no field colour"):
+    with pytest.raises(ValueError, match=r"TransformerConfig.*\bcolour\b"):
         mm.Muse.from_pretrained(copy)
     values = json.loads((copy / "config.json").read_text())
     del values["base"]
     (copy / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="has no base: are all stages trained"):
+    with pytest.raises(ValueError, match=r"config\.json.*\bbase\b"):
         mm.Muse.from_pretrained(copy)
 
 
 @pytest.mark.parametrize(
     "values, message",
     [
-        (dict(tokenizer=dict(image_size="big")), "The field image_size of VQGANConfig is of type int; it was 'big'"),
-        (dict(base=dict(grid=[8])), r"The field grid of TransformerConfig is of type tuple\[int, int\]; it was \(8,\)"),
-        (dict(base=dict(heads=True)), "The field heads of TransformerConfig is of type int; it was True"),
-        (dict(base=dict(depth=-1)), "No base can be built of TransformerConfig"),
-        (dict(base=dict(heads=0)), "No base can be built of .*: a width of 192 does not part into 0 heads"),
-        (dict(base=None), "TransformerConfig is built from a dictionary of its fields; this is None"),
-        (dict(sampling=dict(steps=5)), "The field steps of SampleConfig is of type"),
-        (dict(text=5), "text is the name or the folder of a text encoder; it was 5"),
+        (dict(tokenizer=dict(image_size="big")), r"(?=.*VQGANConfig).*\bimage_size\b.*'big'"),
+        (dict(base=dict(grid=[8])), r"(?=.*TransformerConfig).*\bgrid\b.*\(8,\)"),
+        (dict(base=dict(heads=True)), r"(?=.*TransformerConfig).*\bheads\b.*True"),
+        (dict(base=dict(depth=-1)), r"\bbase\b.*TransformerConfig.*\bdepth=-1\b"),
+        (dict(base=dict(heads=0)), r"\bbase\b.*TransformerConfig.*\bheads=0\b"),
+        (dict(base=None), "TransformerConfig.*None"),
+        (dict(sampling=dict(steps=5)), r"(?=.*SampleConfig).*\bsteps\b.*\b5\b"),
+        (dict(text=5), r"\btext\b.*\b5\b"),
     ],
 )
 def test_values_of_another_type_in_a_config_are_explained(copy, values, message):
@@ -249,28 +249,26 @@ def test_values_of_another_type_in_a_config_are_explained(copy, values, message)
 
 
 def test_a_config_that_is_no_object_is_explained(copy):
-    for text, message in (("[1]", "holds no JSON object"), ("\xff", "is no JSON")):
+    for text, message in (("[1]", r"config\.json.*object"), ("\xff", r"config\.json.*0xff")):
         (copy / "config.json").write_text(text, encoding="latin-1")
         with pytest.raises(ValueError, match=message):
             mm.Muse.from_pretrained(copy)
 
 
 def test_a_config_without_a_field_that_has_no_default_is_explained():
-    with pytest.raises(ValueError, match="TrainConfig needs the field batch"):
+    with pytest.raises(ValueError, match=r"TrainConfig.*\bbatch\b"):
         mm.config.from_dict(mm.config.TrainConfig, dict(steps=3))
 
 
 def test_a_text_encoder_of_another_width_is_refused(micro):
     configs = micro.configs | dict(base=mm.PRESETS["micro"].base.__class__(codebook_size=64, text_width=7))
-    with pytest.raises(ValueError, match="gives vectors of 192 numbers; this base transformer was trained on 7"):
+    with pytest.raises(ValueError, match=r"(?=.*\b192\b).*\b7\b"):
         mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
 
 
 def test_stages_of_different_codebooks_are_refused(micro):
     configs = micro.configs | dict(tokenizer=mm.PRESETS["tiny"].tokenizer)
-    with pytest.raises(
-        ValueError, match="not trained together: base's codebook_size is 64 and tokenizer's codebook_size is 1024"
-    ):
+    with pytest.raises(ValueError, match=r"(?=.*\b64\b)(?=.*\b1024\b).*codebook_size"):
         mm.Muse(micro.text, configs, micro.params, micro.sampling, "t5-scenes")
 
 

@@ -51,9 +51,9 @@ def test_image_grid():
     assert len(figure.axes) == 5 and [ax.get_title() for ax in figure.axes] == list("abcde")
     assert png(figure).startswith(b"\x89PNG")
     assert len(figures.image_grid(IMAGES).axes) == 5
-    with pytest.raises(ValueError, match="2 titles for 5 images"):
+    with pytest.raises(ValueError, match=r"(?=.*\b5\b).*\b2\b"):
         figures.image_grid(IMAGES, ["a", "b"])
-    with pytest.raises(ValueError, match=r"4 dimensions; its shape was \(8, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\(8, 8, 3\)"):
         figures.image_grid(IMAGES[0])
 
 
@@ -92,9 +92,9 @@ def test_decode_steps():
     assert [ax.get_xlabel() for ax in figure.axes[8:12]] == [f"{k} kept just now" for k in (1, 1, 2, 2)]
     png(figure)
     assert len(figures.decode_steps(generation(), 0, detokenize, steps=[1, 4]).axes) == 3 * 2 + 1
-    with pytest.raises(ValueError, match="There is no image 2; this generation has 2"):
+    with pytest.raises(ValueError, match=r"image.*\b2\b"):
         figures.decode_steps(generation(), 2, detokenize)
-    with pytest.raises(ValueError, match="from 1 to 4"):
+    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\[0, 1\]"):
         figures.decode_steps(generation(), 0, detokenize, steps=[0, 1])
 
 
@@ -111,9 +111,9 @@ def test_one_frame_of_the_decoding():
     assert written == [str(token) for token in np.asarray(generation().trace.tokens)[2, 1][~after]]
     png(figure)
     for image, step, message in (
-        (2, 1, "There is no image 2"),
-        (0, 5, "from 1 to 4; they were"),
-        (0, 0, "from 1 to 4"),
+        (2, 1, r"image.*\b2\b"),
+        (0, 5, r"(?=.*\b4\b).*\bsteps?\b.*\b5\b"),
+        (0, 0, r"(?=.*\b4\b).*\bsteps?\b.*\b0\b"),
     ):
         with pytest.raises(ValueError, match=message):
             figures.decode_frame(generation(), image, step, detokenize)
@@ -126,7 +126,7 @@ def test_training_curve():
     one, two = figure.axes[0].lines
     assert one.get_linestyle() != two.get_linestyle() and one.get_marker() != two.get_marker()
     png(figure)
-    with pytest.raises(ValueError, match="no column 'psnr' in 'fixed'"):
+    with pytest.raises(ValueError, match=r"(?=.*\bfixed\b).*\bpsnr\b"):
         charts.training_curve(dict(fixed=log), ["psnr"])
 
 
@@ -143,7 +143,7 @@ def test_discs_of_attention_have_the_weight_as_area():
     assert np.allclose(centre, (1.5, 5.5), atol=0.3)  # row 1, column 0
     assert one.patches[0].get_hatch() and one.patches[-1].get_xy() == (-0.5, 3.5)
     png(figure)
-    with pytest.raises(ValueError, match="1 titles for 2 maps"):
+    with pytest.raises(ValueError, match=r"(?=.*\b2\b).*\b1\b"):
         figures.attention_over(image, maps, ["cat"])
 
 
@@ -156,7 +156,7 @@ def test_training_curve_over_a_reference():
     assert [2.0, 0.5] in corners and [6.0, 3.0] in corners  # the band runs over the reference's own seconds
     assert ax.collections[0].get_hatch() and ax.get_xlabel() == "seconds"
     assert [line.get_label() for line in ax.lines] == ["reference", "yours"]
-    with pytest.raises(ValueError, match="The reference has no psnr; it has loss"):
+    with pytest.raises(ValueError, match=r"\bpsnr\b.*\bloss\b"):
         charts.training_curve(dict(yours=log | dict(psnr=log["loss"])), ["psnr"], reference)
 
 
@@ -196,7 +196,7 @@ def test_heat_map_writes_every_number():
     assert ax.get_xticklabels()[0].get_rotation() == 45
     png(figure)
     png(charts.heat_map(np.ones((1, 1)), [0], [0], digits=0))
-    with pytest.raises(ValueError, match=r"1 names of rows and 2 of columns for values of \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"(?=.*\b1\b).*\(2, 2\)"):
         charts.heat_map(np.ones((2, 2)), ["a"], ["b", "c"])
 
 
@@ -217,7 +217,7 @@ def test_word_map_labels_every_word_and_hides_none():
     *links, animals, nature = ax.lines
     assert [line.get_xdata().tolist() for line in links] == [[0, 0.001], [0, 0]]
     assert len(animals.get_xdata()) == 3 and animals.get_marker() != nature.get_marker()
-    with pytest.raises(ValueError, match="4 points, 3 words, 4 kinds"):
+    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\b3\b"):
         charts.word_map(points, words[:3], ["a"] * 4)
 
 
@@ -266,7 +266,7 @@ def test_alt_text_is_on_the_image():
     assert bundle["text/html"].startswith('<img src="data:image/png;base64,Ynl0ZXM="')
     assert "image/png" not in bundle  # front ends would show it without its alt text
     assert bundle["text/plain"] == 'Figure: a "cat" & a dog'
-    with pytest.raises(ValueError, match="alt text is empty"):
+    with pytest.raises(ValueError, match=r"\balt\b"):
         display.Picture(b"bytes", "image/png", " ")
 
 
@@ -282,9 +282,9 @@ def test_pipeline_lights_one_box():
     assert lit(plain) == []
     for box in boxes:
         assert lit(display.pipeline(box)) == [box]
-    assert display.pipeline("base").alt == plain.alt + " You are here: the base transformer."
-    assert plain.alt.startswith("From left to right, a picture is drawn")
-    with pytest.raises(ValueError, match="no box 'bass'; its boxes are .*base"):
+    here = display.pipeline("base").alt.removeprefix(plain.alt)
+    assert "base transformer" in here and len(here) < len(plain.alt) and "guidance" in plain.alt
+    with pytest.raises(ValueError, match=r"\bbass\b.*\bbase\b"):
         display.pipeline("bass")
 
 
@@ -307,19 +307,25 @@ class FakeMuse:
 def test_first_picture_draws_or_says_why_not():
     image, words = views.first_picture(FakeMuse(), "a cat", guidance=2.5, steps=1, seed=9)
     assert image.shape == (8, 8, 3) and image[0, 0, 0] == 9
-    assert words == "“a cat”, guidance 2.5, 1 step, seed 9"
+    assert all(said in words for said in ("a cat", "guidance 2.5", "1 step", "seed 9"))
     assert views.first_picture(FakeMuse(), "a cat", steps=65) == (
         None,
         "steps must be a whole number from 1 to 64; it was 65.",
     )
     for nothing in ("", "  ", None):
         image, words = views.first_picture(FakeMuse(), nothing)
-        assert image is None and words.startswith("Type a caption first")
+        assert image is None and "caption" in words
 
 
 def said(capsys) -> str:
     """What was printed, its lines joined."""
     return " ".join(capsys.readouterr().out.split())
+
+
+def is_said(capsys, *pieces: str) -> bool:
+    """Whether all of these were printed."""
+    words = said(capsys)
+    return all(piece in words for piece in pieces)
 
 
 def controls(widget):
@@ -342,20 +348,18 @@ def test_first_pictures_follows_its_controls(capsys):
     assert muse.calls[-1][1] == 0
     capsys.readouterr()
     found["Caption"].value = " "
-    assert "Type a caption first" in said(capsys)
+    assert "caption" in said(capsys) and len(muse.calls) == 5
 
 
 def test_a_scene_is_browsed_by_split_and_task():
     for split in scenes.SPLITS:
         for task in scenes.tasks_of(split):
             image, words = views.browse_scene(split, task, 2, size=32)
-            assert image.shape == (32, 32, 3) and " asks for: object " in words
+            assert image.shape == (32, 32, 3) and ": object " in words
     placed, moved = (views.browse_scene("val", "position", 5, lattice=lattice)[0] for lattice in (True, False))
     assert (moved != placed).any()
-    assert views.browse_scene("unseen_pairs", "one") == (
-        None,
-        "The split unseen_pairs has no scenes of the task one; it has two, position, binding.",
-    )
+    image, words = views.browse_scene("unseen_pairs", "one")
+    assert image is None and all(name in words for name in ("unseen_pairs", "one", "two, position, binding"))
 
 
 def test_the_scene_browser_follows_its_controls(capsys):
@@ -366,7 +370,8 @@ def test_the_scene_browser_follows_its_controls(capsys):
     found["Scene"].value = 3
     assert views.browse_scene("train", "counting", 3)[1] in said(capsys)
     found["Split"].value = "unseen_pairs"
-    assert "has no scenes of the task counting" in said(capsys)
+    words = said(capsys)
+    assert "unseen_pairs" in words and "counting" in words and "binding" in words
 
 
 @pytest.fixture(scope="module")
@@ -381,15 +386,15 @@ def test_a_code_is_shown_painted_and_where_it_occurs(tokenizer):
     muse, images, tokens = tokenizer
     code = int(tokens[1, 0, 0])
     shown, titles, words = views.code_pictures(muse, code, images, tokens, most=3)
-    assert shown.shape[1:] == (24, 24, 3) and len(shown) == len(titles) and titles[0] == "painted 3 x 3"
-    assert words.startswith(f"Code {code}: {(tokens == code).sum()} of 192 tokens")
+    assert shown.shape[1:] == (24, 24, 3) and len(shown) == len(titles) and "3 x 3" in titles[0]
+    assert f"{code}: {(tokens == code).sum()} of 192" in words
     for picture, title in zip(shown[1:], titles[1:]):  # a patch, each pixel three wide
-        image = images[int(title.removeprefix("in picture "))]
+        image = images[int(title.split()[-1])]
         patches = image.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, 8, 8, 3)
         assert (patches == picture[::3, ::3]).all((1, 2, 3)).any()
     unused = int(np.setdiff1d(np.arange(1024), tokens)[0])
     shown, titles, words = views.code_pictures(muse, unused, images, tokens)
-    assert len(shown) == 1 and words.startswith(f"Code {unused}: 0 of 192 tokens")
+    assert len(shown) == 1 and f"{unused}: 0 of 192" in words
 
 
 def test_the_code_explorer_goes_by_frequency(tokenizer, capsys):
@@ -398,18 +403,18 @@ def test_the_code_explorer_goes_by_frequency(tokenizer, capsys):
     assert rank.description == "Rank"
     capsys.readouterr()
     rank.value = 1
-    assert said(capsys).count(f"Code {np.bincount(tokens.ravel()).argmax()}:") == 1
+    assert said(capsys).count(f" {np.bincount(tokens.ravel()).argmax()}:") == 1
 
 
 def test_a_token_is_swapped(tokenizer, capsys):
     muse, _, tokens = tokenizer
     pair, words = views.swap_token(muse, tokens[0], 2, 5, int(tokens[0, 2, 5]))
-    assert (pair[0] == pair[1]).all() and "0.0% of the pixels" in words
+    assert (pair[0] == pair[1]).all() and "0.0%" in words
     before = tokens.copy()
     found = {c.description: c for c in controls(explorers.token_editor(muse, tokens[0]))}
     assert list(found) == ["Row", "Column", "New code"]
     found["Row"].value, found["Column"].value, found["New code"].value = 2, 5, int(tokens[1, 0, 0])
-    assert f"Row 2, column 5: code {tokens[0, 2, 5]} -> {tokens[1, 0, 0]}" in said(capsys)
+    assert f"{tokens[0, 2, 5]} -> {tokens[1, 0, 0]}" in said(capsys)
     assert (tokens == before).all()
 
 
@@ -433,7 +438,7 @@ class FakeEncoder:
 def test_near_words_are_ranked_or_it_says_why_not():
     near, words = views.near_words(FakeEncoder(), " kitty ", n=3)
     assert all(name[0] == "c" for name in near) and np.allclose(list(near.values()), 1)
-    assert words == "nearest to “a kitty”: " + ", ".join(f"{name} 1.000" for name in near)
+    assert "a kitty" in words and words.endswith(", ".join(f"{name} 1.000" for name in near))
     far = views.near_words(FakeEncoder(), "kitty", n=74)[0]
     assert list(far) != list(near) and list(far.values()) == sorted(far.values(), reverse=True) and len(far) == 74
     encoder = FakeEncoder()
@@ -441,31 +446,30 @@ def test_near_words_are_ranked_or_it_says_why_not():
     assert encoder.captions[:2] == ["two kitties", "two cats"]
     for wrong in (("  ", "a {}"), ("kitty", "a cat")):
         near, words = views.near_words(FakeEncoder(), *wrong)
-        assert near is None and words.startswith("Type a word, and a frame with {}")
+        assert near is None and "{}" in words
 
 
 def test_the_word_explorer_follows_its_controls(capsys):
     found = {c.description: c for c in controls(explorers.nearest_words(FakeEncoder()))}
     assert list(found) == ["Word", "Frame"] and "puppy" in found["Word"].options
-    assert "nearest to “a kitty”" in said(capsys)
+    assert "a kitty" in said(capsys)
     found["Word"].value = "hound"
     found["Frame"].value = "two {}"
-    assert "nearest to “two hounds”" in said(capsys)
+    assert "two hounds" in said(capsys)
     found["Word"].value = ""
-    assert "Type a word" in said(capsys)
+    assert "{}" in said(capsys)  # an answer has none
 
 
 def test_two_laws_are_compared_or_it_says_why_not():
     figure, words = views.compare_laws("cosine", "arccos", 64, 12)
     assert len(figure.axes) == 3 + 2 * 8
-    assert words == (
-        "cosine: mean rate 0.64, 29% of the rates above 0.9, 1 of 64 tokens revealed at the first step and 8 at the "
-        "last; arccos: mean rate 0.64, 16% of the rates above 0.9, 4 of 64 tokens revealed at the first step and 16 at "
-        "the last"
-    )
+    one, two = (re.findall(r"[\d.]+%?", law) for law in words.split(";"))
+    assert words.startswith("cosine: ") and "; arccos: " in words  # mean; above 0.9; revealed at the first and the last
+    assert one == ["0.64", "29%", "0.9", "1", "64", "8"] and two == ["0.64", "16%", "0.9", "4", "64", "16"]
     figure, words = views.compare_laws("log", "log")
     assert len(figure.axes) == 3 + 8 and ";" not in words
-    assert views.compare_laws(tokens=64, steps=65) == (None, "65 decoding steps for 64 tokens; choose from 1 to 64.")
+    figure, words = views.compare_laws(tokens=64, steps=65)
+    assert figure is None and "65" in words and "64" in words
 
 
 def test_the_schedule_explorer_follows_its_controls(capsys):
@@ -510,11 +514,12 @@ def test_where_a_picture_looks_is_drawn_and_said(micro):
     tokens, hidden = np.zeros((8, 8), int), np.arange(64).reshape(8, 8) < 16
     figure, words = views.where_it_looks(micro, tokens, "a cat", 1, layer=2, hidden=hidden)
     assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["mean of heads", "head 1", "head 2"]
-    assert words.startswith("“cat” in “a cat”, layer 2 of 2, 16 of 64 tokens hidden: a place gives it ")
+    assert all(said in words for said in ("“cat” in “a cat”", "layer 2 of 2", "16 of 64"))
     shown = np.where(hidden, 64, tokens)
     weights = views.word_attention(micro, shown, "a cat")[1][1, :, 1]
     assert figure.axes[1].get_title().endswith(f"{weights[0].max():.0%}")
-    assert "the mean of all layers, 0 of 64" in views.where_it_looks(micro, tokens, "a cat", 0)[1]
+    words = views.where_it_looks(micro, tokens, "a cat", 0)[1]
+    assert "all layers" in words and " 0 of 64" in words
 
 
 def test_the_attention_explorer_follows_its_controls(micro, capsys):
@@ -522,9 +527,9 @@ def test_the_attention_explorer_follows_its_controls(micro, capsys):
     widget = explorers.attention_explorer(micro, ["a cat", "a dog above a sun"], tokens)
     found = {c.description: c for c in controls(widget)}
     assert list(found) == ["Caption", "Word", "Layer", "Hidden"]
-    assert "“cat” in “a cat”, the mean of all layers, 32 of 64 tokens hidden" in said(capsys)
+    assert is_said(capsys, "“cat” in “a cat”", "all layers", "32 of 64")
     found["Layer"].value, found["Hidden"].value = 2, 1.0
-    assert "“cat” in “a cat”, layer 2 of 2, 64 of 64 tokens hidden" in said(capsys)
+    assert is_said(capsys, "“cat” in “a cat”", "layer 2 of 2", "64 of 64")
     found["Word"].value = 2
     assert "“</s>” in “a cat”" in said(capsys)
     found["Caption"].value = 1  # other words; the menu follows
@@ -535,15 +540,15 @@ def test_the_attention_explorer_follows_its_controls(micro, capsys):
 def test_a_frame_is_told_in_words(micro):
     generation = micro.generate("a cat", steps=3, trace=True)
     words = views.decode_frame(micro, generation, 1)[1]
-    assert words.startswith("step 1 of 3: 64 hidden, 9 kept, drawn with a probability of 0.")
-    assert "the 55 hidden again: 0." in words
-    assert views.decode_frame(micro, generation, 3)[1].endswith("the 0 hidden again: none are left")
+    assert re.match(r"step 1 of 3\b.*\b64\b.*\b9\b.* 0\.\d\d\b.*\b55\b.* 0\.\d\d$", words)
+    last = views.decode_frame(micro, generation, 3)[1]
+    assert last.startswith("step 3 of 3") and len(re.findall(r"\b0\.\d\d\b", last)) == 1  # nothing is hidden again
 
 
 def test_the_theatre_follows_its_controls(micro, capsys):
     found = {c.description: c for c in controls(explorers.decode_theatre(micro, "a cat"))}
     assert list(found) == ["Caption", "Seed", "Order", "Temperature", "Steps T", "Step"]
-    assert "step 1 of 12: 64 hidden" in said(capsys)
+    assert is_said(capsys, "step 1 of 12", "64 hidden")
     found["Step"].value = 12
     assert "step 12 of 12" in said(capsys)
     found["Steps T"].value = 3  # the slider of the steps comes along, and what it shows
@@ -569,13 +574,13 @@ def test_cells_become_a_mask_and_are_drawn_anew(micro):
     assert views.cells_mask([(0, 1)], (2, 2), (4, 4)).astype(int).tolist() == [[0, 0, 1, 1]] * 2 + [[0] * 4] * 2
     image = micro.generate("a cat", steps=1)[0]
     new, words = views.redraw_cells(micro, image, {(3, 4)}, "a dog", seed=2)
-    assert words == "1 place drawn anew for “a dog”, seed 2"
+    assert words.startswith("1 ") and "a dog" in words and "seed 2" in words
     inside = np.zeros((64, 64), bool)
     inside[24:32, 32:40] = True
     assert (new[~inside] == image[~inside]).all()
-    for cells, caption, message in (((), "a dog", "Choose some places"), ({(0, 0)}, " ", "Type a caption")):
-        assert views.redraw_cells(micro, image, cells, caption)[0] is None
-        assert message in views.redraw_cells(micro, image, cells, caption)[1]
+    for cells, caption in (((), "a dog"), ({(0, 0)}, " ")):  # without places; without a caption
+        new, words = views.redraw_cells(micro, image, cells, caption)
+        assert new is None and words and ("caption" in words) == bool(cells)
 
 
 def test_the_editing_desk_follows_its_controls(micro, capsys):
@@ -587,8 +592,10 @@ def test_the_editing_desk_follows_its_controls(micro, capsys):
     assert len(places) == 64 and all(c.style.button_color.startswith("#") for c in places.values())
     assert all(c.description for c in places.values())  # a browser keeps the text of a button that shall have none
     chosen = lambda: {name for name, c in places.items() if c.description == "x"}
+    capsys.readouterr()
     found["Draw"].click()
-    assert "Choose some places" in said(capsys)
+    words = said(capsys)
+    assert words and "seed" not in words  # nothing was drawn
     places["row 1, column 2"].click()
     assert chosen() == {"row 1, column 2"}
     places["row 1, column 2"].click()
@@ -597,22 +604,22 @@ def test_the_editing_desk_follows_its_controls(micro, capsys):
     found["Choose box"].click()
     assert chosen() == {"row 1, column 3", "row 2, column 3"}
     found["Draw"].click()
-    assert "2 places drawn anew for “a cat on a blue background”, seed 0" in said(capsys) and not chosen()
+    assert is_said(capsys, "2 ", "a cat on a blue background", "seed 0") and not chosen()
     found["Choose all"].click()
     assert len(chosen()) == 64
     found["Clear"].click()
     found["Undo"].click()
-    assert "0 edits left to undo" in said(capsys)
+    assert "0 edits" in said(capsys)
     found["Undo"].click()
-    assert "0 edits left to undo" in said(capsys)
+    assert "0 edits" in said(capsys)
 
 
 def test_the_mask_free_editor_follows_its_controls(micro, capsys):
     image = micro.generate("a cat", steps=1)[0]
     found = {c.description: c for c in controls(explorers.mask_free_editor(micro, image, iterations=6))}
     assert list(found) == ["Caption", "Guidance t", "Seed", "Iteration"]
-    assert "before, and after 3 iterations:" in said(capsys)
+    assert "3 iterations" in said(capsys)
     found["Iteration"].value = 0
-    assert "after 0 iterations: 0% of the base tokens are others" in said(capsys)
+    assert is_said(capsys, "0 iterations", " 0%")
     found["Caption"].value = "three dogs"
-    assert "after 0 iterations" in said(capsys)
+    assert "0 iterations" in said(capsys)

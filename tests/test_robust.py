@@ -169,8 +169,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(finished, tmp_p
     state = fit(out, step, start(), lambda i: seen.append(i) or batch_at(i), SHORT)
     assert seen == [4] and same(state, finished[1]) and steps_in(out) == [4, 5]
     told = capsys.readouterr().err
-    assert f"The checkpoint of step 5 in {out / 'checkpoints'} is damaged or of another run: " in told
-    assert "training goes on from that of step 4." in told and "Traceback" not in told
+    assert str(out / "checkpoints") in told and "step 5" in told
+    assert "step 4" in told and "Traceback" not in told
     assert same(fit(out, step, start(), None, SHORT), state)  # and the new one is whole
 
 
@@ -179,9 +179,7 @@ def test_without_any_whole_checkpoint_nothing_is_trained_or_deleted(finished, tm
     shutil.copytree(finished[0], out)
     for number in (4, 5):
         cut(out / "checkpoints" / str(number) / "default" / "_METADATA")
-    with pytest.raises(
-        ValueError, match="that of step 5 is damaged or of another run: .*Delete the folder .* to begin"
-    ):
+    with pytest.raises(ValueError, match=r"(?=.*--out).*\bstep 5\b"):
         fit(out, step, start(), None, SHORT)
     assert steps_in(out) == [4, 5]
 
@@ -330,7 +328,7 @@ def test_training_on_a_full_disk_stops_with_one_sentence_and_goes_on_later(disk,
         cli.main([*arguments, str(run)])
     told = capsys.readouterr().err
     assert "minimuse: " in told and "Traceback" not in told and told[told.index("minimuse: ") :].count("\n") == 1
-    assert room == 0 or f"A checkpoint could not be written to {run / 'checkpoints'}: " in told
+    assert room == 0 or str(run / "checkpoints") in told
     disk.make_room()
     assert steps_in(run) == [2, 3] and not list(run.rglob("*partial*"))
     filling.clear()

@@ -123,9 +123,9 @@ def test_grammar_of_words():
 
 
 def test_what_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="no split 'test'; the splits are train, val"):
+    with pytest.raises(ValueError, match=r"\btest\b.*\btrain\b"):
         scenes.example("test", 0)
-    with pytest.raises(ValueError, match="no task 'three'"):
+    with pytest.raises(ValueError, match=r"\bthree\b.*\bposition\b"):
         scenes.random_scene(scenes.random.Random(0), "three")
 
 

@@ -95,7 +95,7 @@ def test_the_second_phase_is_resumed_where_it_was_stopped(tmp_path, monkeypatch)
         return counted
 
     monkeypatch.setattr(adversarial, "make_step", stopping)
-    with pytest.raises(Stopped, match="Stopped at step 4 of 8"):
+    with pytest.raises(Stopped, match=r"(?=.*\b8\b).*\b4\b"):
         stages.train_tokenizer(MICRO, killed)
     stages.train_tokenizer(MICRO, killed)
     assert calls == [0, 1, 2, 3, 4, 5, 6, 7]
@@ -107,7 +107,7 @@ def test_a_second_phase_is_not_resumed_on_another_first(tmp_path):
     stages.train_tokenizer(MICRO, tmp_path)
     shutil.rmtree(tmp_path / "tokenizer")
     train = MICRO.train | dict(tokenizer=dataclasses.replace(MICRO.train["tokenizer"], seed=1))
-    with pytest.raises(ValueError, match="tokenizer_adversarial holds a run with other settings .*begun_from was"):
+    with pytest.raises(ValueError, match="tokenizer_adversarial.*begun_from"):
         stages.train_tokenizer(dataclasses.replace(MICRO, train=train), tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_base_is_not_resumed_on_other_tokens(tmp_path, monkeypatch):
     assert load_file(cache)["tokens"].shape == (64, 8, 8)
     weights = load_file(tmp_path / "tokenizer.safetensors")
     save_file({name: -value for name, value in weights.items()}, tmp_path / "tokenizer.safetensors")
-    with pytest.raises(ValueError, match="run with other settings .*cache was tokens-.*, is tokens-"):
+    with pytest.raises(ValueError, match=r"\bcache\b.*tokens-.*tokens-"):
         stages.TRAIN["base"](MICRO, tmp_path)
 
 

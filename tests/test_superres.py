@@ -94,14 +94,14 @@ def test_coarse_places_lie_over_the_fine_ones_they_cover(model):
 
 def test_what_does_not_fit_is_refused(model):
     tokens, text, mask, low = inputs()
-    with pytest.raises(ValueError, match="draws from low-resolution tokens; it was given none"):
+    with pytest.raises(ValueError, match="low-resolution"):
         transformer.forward(*model, tokens, text, mask)
-    with pytest.raises(ValueError, match="2 x 4 low-resolution tokens; it got 6"):
+    with pytest.raises(ValueError, match=r"(?=.*2 x 4).*\b6\b"):
         transformer.forward(*model, tokens, text, mask, low[:, :6])
     for change, message in (
-        (dict(window=3), "parts 4 x 8 tokens into windows of 3 x 3"),
-        (dict(heads=1), "1 heads into two halves"),
-        (dict(low_grid=(3, 4)), r"\(4, 8\) tokens is no whole multiple of one of \(3, 4\)"),
+        (dict(window=3), r"(?=.*4 x 8).*3 x 3"),
+        (dict(heads=1), r"\b1 heads?\b"),
+        (dict(low_grid=(3, 4)), r"(?=.*\(4, 8\)).*\(3, 4\)"),
     ):
         with pytest.raises(ValueError, match=message):
             weights.abstract("superres", dataclasses.replace(SMALL, **change))
@@ -291,14 +291,14 @@ def test_each_stage_compiles_once(cascade):
 
 def test_bad_input_to_the_cascade_gets_a_sentence(cascade):
     for options, message in (
-        (dict(steps=(2, 0)), "steps must be a whole number from 1 to 1024; it was 0"),
-        (dict(steps=(2, 2, 2)), "steps is one number, or a pair for the base and super-resolution stage"),
-        (dict(guidance=(0.5, -1.0)), "cannot be negative"),
-        (dict(token_temperature=(0.5, 0)), "cannot be 0"),
+        (dict(steps=(2, 0)), r"\bsteps\b.*\b0\b"),
+        (dict(steps=(2, 2, 2)), r"\bsteps\b.*\(2, 2, 2\)"),
+        (dict(guidance=(0.5, -1.0)), r"\bguidance\b.*-1"),
+        (dict(token_temperature=(0.5, 0)), r"\btoken_temperature\b.*\b0\b"),
     ):
         with pytest.raises(ValueError, match=message):
             cascade.generate("a cat", **options)
-    with pytest.raises(ValueError, match="no fine-tuned decoder for the stage 'base'"):
+    with pytest.raises(ValueError, match="(?=.*[Ff]ine-?tuned).*'base'"):
         cascade.detokenize(np.zeros((1, 8, 8), int), finetuned=True)
 
 
@@ -308,14 +308,14 @@ def test_stages_of_another_cascade_are_refused(cascade):
 
     superres = cascade.configs["superres"]
     for change, message in (
-        (dict(low_codebook_size=65), "superres's low_codebook_size is 65 and tokenizer's codebook_size is 64"),
-        (dict(low_grid=(16, 16)), r"superres's low_grid is \(16, 16\) and base's grid is \(8, 8\)"),
-        (dict(codebook_size=12), "superres's codebook_size is 12 and superres_tokenizer's codebook_size is 64"),
+        (dict(low_codebook_size=65), r"(?=.*\b64\b).*\blow_codebook_size\b.*\b65\b"),
+        (dict(low_grid=(16, 16)), r"(?=.*\(8, 8\)).*\blow_grid\b.*\(16, 16\)"),
+        (dict(codebook_size=12), r"(?=.*superres_tokenizer)(?=.*\b64\b).*\bcodebook_size\b.*\b12\b"),
     ):
         with pytest.raises(ValueError, match=message):
             build(superres=dataclasses.replace(superres, **change))
     configs = {name: config for name, config in cascade.configs.items() if name != "superres_tokenizer"}
-    with pytest.raises(ValueError, match="but no superres_tokenizer to make pixels of it"):
+    with pytest.raises(ValueError, match="superres_tokenizer"):
         mm.Muse(cascade.text, configs, cascade.params, cascade.sampling, "t5-scenes")
 
 

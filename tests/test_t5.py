@@ -186,20 +186,20 @@ def test_sharded_and_bfloat16_weights(folder, tmp_path):
     np.testing.assert_allclose(params["embed"]["embedding"], weights["shared.weight"], rtol=1e-2)
     assert t5.load_encoder(folder, jnp.bfloat16)[1]["embed"]["embedding"].dtype == jnp.bfloat16
     (folder / "model-2.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="model-2.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"model-2\.safetensors"):
         t5.load_encoder(folder)
 
 
 def test_weights_that_do_not_fit(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | dict(d_ff=25)))
-    with pytest.raises(ValueError, match=r"DenseReluDense.wi_0.weight has shape \(24, 16\).*asks for \(25, 16\)"):
+    with pytest.raises(ValueError, match=r"(?=.*\(25, 16\)).*DenseReluDense\.wi_0\.weight.*\(24, 16\)"):
         t5.load_encoder(folder)
     (folder / "config.json").write_text(json.dumps(config | dict(num_layers=3)))
-    with pytest.raises(ValueError, match=r"encoder.block.2.*is missing"):
+    with pytest.raises(ValueError, match=r"encoder\.block\.2\."):
         t5.load_encoder(folder)
     (folder / "config.json").write_text(json.dumps(config | dict(num_layers=1)))
-    with pytest.raises(ValueError, match=r"1 layers"):
+    with pytest.raises(ValueError, match=r"\b1\b.*encoder\.block\.1\."):
         t5.load_encoder(folder)
 
 
@@ -219,19 +219,19 @@ def test_config_that_is_no_t5(folder, change, words):
 
 
 def test_missing_files(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no tokenizer.json.*sentencepiece"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json.*sentencepiece"):
         t5.TextEncoder.from_pretrained(folder)
     with open(folder / "model.safetensors", "r+b") as file:
         file.truncate(1000)
-    with pytest.raises(ValueError, match="no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors.*deserializ"):
         t5.load_encoder(folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match="pytorch_model.bin.*save_pretrained"):
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin.*save_pretrained"):
         t5.load_encoder(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="config.json"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
         t5.load_encoder(folder)
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         t5.load_encoder(tmp_path / "nowhere")
 
 
@@ -254,7 +254,7 @@ def test_tokenize(shipped):
     assert ids.dtype == np.int32 and ids.shape == mask.shape == (3, 16)
     assert mask.sum(1).tolist() == [3, 1, 16]
     assert ids[0, 2] == ids[1, 0] == ids[2, 15] == t5_pretraining.END  # the cut caption too ends with </s>
-    with pytest.raises(ValueError, match="list"):
+    with pytest.raises(ValueError, match="'a cat'"):
         shipped.tokenize("a cat")
 
 
@@ -415,12 +415,12 @@ def test_stage_makes_a_folder_that_loads(tmp_path, shipped):
 def test_what_is_no_list_of_texts_is_refused():
     encoder = t5.TextEncoder.from_pretrained("t5-scenes")
     for captions, message in (
-        ([], "captions must be a list of at least one string; it was \\[\\]"),
-        ("a cat", "it was 'a cat'"),
-        ([None], "it was \\[None\\]"),
-        (["a \ud83d"], "half a character, which is no text: 'a \\\\ud83d'"),
+        ([], r"\[\]"),
+        ("a cat", "'a cat'"),
+        ([None], r"\[None\]"),
+        (["a \ud83d"], r"'a \\ud83d'"),
     ):
         with pytest.raises(ValueError, match=message):
             encoder.encode(captions)
-    with pytest.raises(ValueError, match="A caption takes at least one place, of its end; length was 0"):
+    with pytest.raises(ValueError, match=r"\blength\b.*\b0\b"):
         encoder.encode(["a cat"], length=0)

@@ -61,7 +61,7 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
             os.kill(os.getpid(), how)
         return batch_at(i)
 
-    with pytest.raises(Stopped, match="Stopped at step 6 of 12, saved; the same command resumes"):
+    with pytest.raises(Stopped, match=r"(?=.*\b12\b).*\b6\b"):
         fit(tmp_path / "parts", step, start(), stop_at_five, CONFIG)
     seen = []
     parts = fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     step = make_step(loss_fn, CONFIG)
     fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=2))
-    with pytest.raises(ValueError, match="run with other settings .*width.*Choose another --out"):
+    with pytest.raises(ValueError, match=r"(?=.*--out).*\bwidth\b"):
         fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=3))
     assert json.loads((tmp_path / "settings.json").read_text())["model"] == {"width": 2}
 
@@ -167,7 +167,7 @@ def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
 
 
 def test_an_unknown_optimizer_is_named():
-    with pytest.raises(ValueError, match="no optimizer 'sgd'; there are adamw and adafactor"):
+    with pytest.raises(ValueError, match=r"\bsgd\b.*\badamw\b"):
         optimizer(dataclasses.replace(CONFIG, optimizer="sgd"))
 
 
@@ -182,9 +182,9 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     np.testing.assert_allclose(parts[1]["loss"], whole[1]["loss"], rtol=1e-6)
     halves = [batch["x"][i::2].max() for i in range(2)]
     np.testing.assert_allclose(parts[1]["most"], np.mean(halves), rtol=1e-6)  # metrics are the mean over the parts
-    with pytest.raises(ValueError, match="A batch of 4 does not part into 3"):
+    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\b3\b"):
         gradients(mean_loss, 3, params, key, batch)
-    with pytest.raises(ValueError, match="set accumulate to 1"):
+    with pytest.raises(ValueError, match=r"\baccumulate\b"):
         gradients(loss_fn, 2, params, key, batch)
 
 

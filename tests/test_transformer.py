@@ -87,13 +87,13 @@ def test_the_order_of_words_counts_also_where_their_vectors_do_not_tell_it(model
 def test_a_caption_that_is_too_long_is_refused(model):
     tokens, text, mask = inputs()
     long = np.zeros((3, 33, 8), np.float32), np.ones((3, 33), bool)
-    with pytest.raises(ValueError, match="33 text tokens; this transformer was made for 32 at most"):
+    with pytest.raises(ValueError, match=r"(?=.*\b32\b).*\b33\b"):
         transformer.forward(*model, tokens, *long)
 
 
 def test_another_grid_is_refused(model):
     tokens, text, mask = inputs()
-    with pytest.raises(ValueError, match="made for 2 x 3 tokens; it was given 4"):
+    with pytest.raises(ValueError, match=r"(?=.*2 x 3).*\b4\b"):
         transformer.forward(*model, tokens[:, :4], text, mask)
 
 
@@ -124,20 +124,20 @@ def test_losses_apart_by_mask_rate():
     assert np.isnan(found["loss_r50"]) and np.isnan(found["loss_r75"])  # no such picture
 
 
-def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model, monkeypatch):
-    graphdef, params = model
+def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones(model):
     tokens, text, mask = inputs()
     batch = dict(tokens=tokens % 12, text=text, text_mask=mask)
     train = TrainConfig(steps=1, batch=3)
-    seen, call = [], transformer.BaseTransformer.__call__
+    seen = []
 
-    def spy(self, tokens, *rest):
-        seen.append(np.asarray(tokens))
-        return call(self, tokens, *rest)
+    class Spy(transformer.BaseTransformer):
+        def __call__(self, tokens, *rest):
+            seen.append(np.asarray(tokens))
+            return super().__call__(tokens, *rest)
 
-    monkeypatch.setattr(transformer.BaseTransformer, "__call__", spy)
+    graphdef, _ = nnx.split(nnx.eval_shape(lambda: Spy(SMALL, rngs=nnx.Rngs(0))))
     key = jax.random.key(0)
-    loss, metrics = losses.transformer_loss(graphdef, SMALL, train, params, key, batch)
+    loss, metrics = losses.transformer_loss(graphdef, SMALL, train, model[1], key, batch)
     hidden = masking.random_mask(jax.random.split(key)[0], *batch["tokens"].shape)  # the first half of the key
     assert 0 < hidden.sum() < hidden.size
     assert (seen[0] == np.where(hidden, 12, batch["tokens"])).all()
@@ -180,7 +180,7 @@ def test_ways_of_attention_agree_and_another_is_refused(model):
     other = weights.abstract("base", dataclasses.replace(SMALL, attention="xla"))[0]
     plain, xla = (transformer.forward(g, params, *inputs()) for g in (graphdef, other))
     np.testing.assert_allclose(plain, xla, atol=1e-5)
-    with pytest.raises(ValueError, match="no attention 'flash'; there are plain, xla and cudnn"):
+    with pytest.raises(ValueError, match=r"\bflash\b.*\bplain\b"):
         layers.attend(*(jnp.ones((1, 2, 1, 4)),) * 3, how="flash")
 
 
@@ -199,7 +199,7 @@ def test_remat_changes_memory_and_not_gradients():
     for remat in ("none", "full"):
         for one, other in zip(*(jax.tree.leaves(found[name][1]) for name in (remat, "dots"))):
             np.testing.assert_allclose(one, other, atol=1e-5)
-    with pytest.raises(ValueError, match="no remat 'some'; there are none, dots, full"):
+    with pytest.raises(ValueError, match=r"'some'.*\bdots\b"):
         weights.abstract("base", dataclasses.replace(SMALL, remat="some"))
 
 

@@ -56,7 +56,7 @@ def test_any_multiple_of_f_also_not_square(channels, factor, height, width):
 
 
 def test_other_sizes_are_refused(model):
-    with pytest.raises(ValueError, match="12 x 16 pixels: both sides must be multiples of 8"):
+    with pytest.raises(ValueError, match=r"(?=.*\b8\b).*12 x 16"):
         model.tokenize(pixels(0, 1, 16, 12, 3))
 
 
@@ -271,5 +271,5 @@ def test_a_kernel_is_widened_by_hand():
 
 def test_a_decoder_grows_once():
     grown = dataclasses.replace(GROWING[0], decoder_growth=2)
-    with pytest.raises(ValueError, match="has grown 2 times already; grow the small one"):
+    with pytest.raises(ValueError, match=r"grow.*\b2\b"):
         vqgan.grow_decoder(grown, {})
