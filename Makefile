@@ -16,8 +16,8 @@ ifeq ($(origin PORT),environment)
 PORT :=
 endif
 
-# The tests of `make check`: those that compile little. Add a file here if it takes a few seconds.
-QUICK := tests/test_imports.py
+# The tests of `make check`: those that compile little. Add a file here if it takes only a few seconds.
+QUICK := $(patsubst %,tests/test_%.py,imports repository tools files scenes corpus data curves doctor modules)
 
 # Any Python can start tools/setup.py, which finds the one to create the environment with.
 ANY := $(shell for p in "$(PYTHON)" python3 python3.13 python3.12 python3.11 python; do \
