@@ -32,6 +32,7 @@ CACHED := check test slow browser anywhere
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 check test slow browser: export HF_HUB_OFFLINE = 1
 check test slow: export JAX_PLATFORMS = cpu
+form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
 .PHONY: help lab demo install form check test slow test-colab browser anywhere peers clean
