@@ -77,7 +77,7 @@ def test_environment_yml_has_the_same_packages():
     assert environment["channels"] == ["conda-forge"]
 
 
-def test_bounds_are_lower_ones_that_colab_meets():
+def test_colab_meets_every_bound_and_there_are_no_upper_ones():
     colab = dict(pinned(ROOT / "constraints" / "colab.txt"))
     numbers = lambda version: [int(part) for part in version.split(".")]
     for line in PROJECT["dependencies"]:
@@ -214,14 +214,14 @@ def test_a_fork_changes_its_address_by_one_command(tmp_path):
         assert bootstrap_of(copy) == BOOTSTRAP.replace(ADDRESS, fork)
 
 
-def test_the_pages_tell_what_was_measured():
+def test_the_pages_show_what_was_measured():
     for page, text in results.pages().items():
         assert (ROOT / page).read_text(encoding="utf-8") == text, "run `python tools/results.py`"
     for name, command in (results.COMMANDS | results.ON_A_GPU).items():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
-def test_every_experiment_can_be_made_anew_and_the_old_one_is_kept(tmp_path, monkeypatch):
+def test_every_experiment_can_be_repeated_and_the_old_one_is_kept(tmp_path, monkeypatch):
     modules = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "small"}
     assert set(results.EXPERIMENTS) == modules
     (tmp_path / "data" / "experiments").mkdir(parents=True)
