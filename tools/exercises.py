@@ -31,6 +31,13 @@ def text_of(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+def captured(pattern: str, text: str) -> str:
+    """What the group of a pattern matches in a cell, which must contain it."""
+    if (found := re.search(pattern, text, re.MULTILINE)) is None:
+        sys.exit(f"A cell must contain {pattern!r}; this one does not:\n{text}")
+    return found[1]
+
+
 def tidy(text: str) -> str:
     """A source notebook in its final form: ids in order, nbgrader's metadata, no outputs."""
     notebook = json.loads(text)
@@ -58,9 +65,9 @@ def nbgrader_metadata(cell: dict) -> dict:
     if cell["id"] == "bootstrap" or re.search(r"^from minimuse.teach import .*check", source, re.MULTILINE):
         return about | dict(grade_id="bootstrap" if cell["id"] == "bootstrap" else "imports", locked=True)
     if "# BEGIN SOLUTION" in source:
-        return about | dict(grade_id=re.search(r"^def (\w+)\(", source, re.MULTILINE)[1], solution=True)
+        return about | dict(grade_id=captured(r"^def (\w+)\(", source), solution=True)
     if "# BEGIN HIDDEN TESTS" in source:
-        name = re.search(r'grade\("(ex\d\d\.\w+)"', source)[1]
+        name = captured(r'grade\("(ex\d\d\.\w+)"', source)
         marks = dict(grade_id=f"{name.partition('.')[2]}_marks", grade=True, locked=True, points=find(name).points)
         return about | marks
     return {}
@@ -102,7 +109,7 @@ def readme() -> str:
         (path,) = FOLDER.glob(f"source/{notebook}_*/{notebook}.ipynb")
         wrong = importlib.import_module(f"tests.wrong_answers.{notebook}").WRONG
         first = text_of(json.loads(path.read_text(encoding="utf-8"))["cells"][0])
-        title = re.search(r"^# Exercises \d\d · (.+)$", first, re.MULTILINE)[1]
+        title = captured(r"^# Exercises \d\d · (.+)$", first)
         opened = f"[{notebook[2:]} {title}](release/{path.parent.name}/{path.name})"
         for name, exercise in exercises(notebook).items():
             mistakes = "; ".join(mistake for mistake in wrong[name] if len(mistake) > 1) or "the other letters"
