@@ -5,10 +5,12 @@ one class and config have one tree structure, so that a second one compiles noth
 """
 
 import functools
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -16,12 +18,12 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 
 @functools.cache  # one structure for equal arguments: flax 0.11 would give every module one of its own
-def abstract(cls: type[Module], *config: object) -> Module:
+def abstract(cls: Callable[..., Module], *config: object) -> Module:
     """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made."""
     return nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0)))
 
 
-def init(cls: type[Module], *config: object, seed: int = 0) -> Module:
+def init(cls: Callable[..., Module], *config: object, seed: int = 0) -> Module:
     """cls(*config, rngs=...) with fresh weights, by one compiled program instead of one per weight."""
     weights = jax.jit(lambda: jax.tree.leaves(cls(*config, rngs=nnx.Rngs(seed))))()
     return jax.tree.unflatten(jax.tree.structure(abstract(cls, *config)), weights)
@@ -36,7 +38,7 @@ def cast(model: Module, dtype: str) -> Module:
 class Embed(nnx.Embed):
     """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
 
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array | np.ndarray) -> jax.Array:
         return jnp.take(self.embedding[...], ids, axis=0)
 
 

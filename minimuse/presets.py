@@ -1,6 +1,7 @@
 """The presets: whole sets of sizes and training settings, by name."""
 
 import dataclasses
+from typing import Any
 
 from minimuse.config import (
     AdversarialConfig,
@@ -23,8 +24,8 @@ PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too
     label_smoothing=0.0,
 )
 # What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
-LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
-MEDIUM = dict(codebook_size=4096, text_width=512, text_length=64)
+LARGE: dict[str, Any] = dict(codebook_size=8192, text_width=4096, text_length=77)
+MEDIUM: dict[str, Any] = dict(codebook_size=4096, text_width=512, text_length=64)
 LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
 
 
