@@ -1,12 +1,13 @@
 """The presets: whole sets of sizes and training settings, by name."""
 
 import dataclasses
+from typing import Any
 
 from minimuse.config import (
     AdversarialConfig,
     Preset,
     RunConfig,
-    SampleConfig,
+    Sampling,
     SuperresConfig,
     TrainConfig,
     TransformerConfig,
@@ -23,8 +24,8 @@ PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too
     label_smoothing=0.0,
 )
 # What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
-LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
-MEDIUM = dict(codebook_size=4096, text_width=512, text_length=64)
+LARGE: dict[str, Any] = dict(codebook_size=8192, text_width=4096, text_length=77)
+MEDIUM: dict[str, Any] = dict(codebook_size=4096, text_width=512, text_length=64)
 LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
 
 
@@ -38,7 +39,7 @@ def paper_preset(name: str, base: dict, superres: dict) -> Preset:
         superres_tokenizer=dataclasses.replace(LARGE_VQGAN, image_size=512, factor=8, channels=(128, 128, 256, 512)),
         base=TransformerConfig(**LARGE, grid=(16, 16), **base),
         superres=SuperresConfig(**LARGE, **fine, **superres),
-        sampling=SampleConfig(steps=(24, 8), text_length=77),
+        sampling=dict(base=Sampling(steps=24), superres=Sampling(steps=8, guidance=0.0)),
         train=dict(base=PAPER, superres=PAPER),
         run=RunConfig(mesh=(1, 0)),  # training holds 16 bytes a weight or more, too much for most single devices
     )
@@ -115,7 +116,7 @@ PRESETS = {
                 low_codebook_size=4096,
                 low_grid=(16, 16),
             ),
-            sampling=SampleConfig(steps=(24, 8), text_length=64),
+            sampling=dict(base=Sampling(steps=24), superres=Sampling(steps=8, guidance=0.0)),
             train={
                 "tokenizer": dataclasses.replace(TOKENIZER, steps=10_000, batch=64, quantize_start=1000),
                 "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=8000, batch=16, quantize_start=1000),
