@@ -36,7 +36,7 @@ def cast(model: Module, dtype: str) -> Module:
 
 
 class Embed(nnx.Embed):
-    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
+    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed keeps the type it was made in."""
 
     def __call__(self, ids: jax.Array | np.ndarray) -> jax.Array:
         return jnp.take(self.embedding[...], ids, axis=0)
@@ -45,7 +45,7 @@ class Embed(nnx.Embed):
 class Linear(nnx.Module):
     """x [..., in] -> x W [..., out], without a bias.
 
-    nnx.Linear with all axes but the last made one. From [B, N, out], XLA's CPU backend transposes the whole gradient
+    nnx.Linear with all axes except the last merged. For [B, N, out], XLA's CPU backend transposes the whole gradient
     before it multiplies, and W's gradient takes two to four times as long (`python -m benchmarks.linear`).
     """
 
@@ -64,14 +64,14 @@ def split_heads(x: jax.Array, heads: int) -> jax.Array:
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
     """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
 
-    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
-    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
-           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
+    mask   bool [B, S] or [B, N, S], False for keys to ignore; a B of 1 is broadcast
+    how    "plain": two matrix products and a softmax, the fastest where N is small; "xla": JAX's own; "cudnn": the
+           flash kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
     """
     if mask is not None:
-        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: the same for every head
     if how == "plain":
-        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
+        # Heads go to the front first: an einsum over [B, N, heads, d] is slower on XLA's CPU backend.
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
         scores = q @ k.mT  # [B, heads, N, S]
         if mask is not None:
