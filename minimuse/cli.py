@@ -212,15 +212,15 @@ def _one_or_two(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.
 
     def read(words: list[str]) -> Any:
         try:
-            values = tuple(None if len(words) == 2 and word == "None" else convert(word) for word in words)
+            values = [None if len(words) == 2 and word == "None" else convert(word) for word in words]
         except (ValueError, KeyError):
-            values = ()
+            values = []
         if len(values) not in (1, 2):
             raise ValueError(
                 f"it takes one {name}, or two, for the base and the super-resolution stage; it was "
                 f"{' '.join(words) or 'nothing'}. Captions go before options."
             )
-        return values if len(values) == 2 else values[0]
+        return tuple(values) if len(values) == 2 else values[0]
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",

@@ -138,6 +138,7 @@ def train(
     _check_sizes(configured, names)
     stages.check(configured, names, out)
     out.mkdir(parents=True, exist_ok=True)
+    name, changed = stage, [key for key, value in settings.items() if value != getattr(get_preset(preset), key)]
     try:
         for name in names:
             stages.TRAIN[name](configured, out)
@@ -145,4 +146,9 @@ def train(
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
+    except (TypeError, ArithmeticError, LookupError) as error:
+        if not changed:
+            raise
+        message = f"Stage {name} cannot be trained with these settings of {', '.join(changed)}: {error}"
+        raise ValueError(message) from error
     print(f"Stage {stage} of preset {preset} -> {out}")
