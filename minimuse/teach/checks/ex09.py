@@ -1,12 +1,14 @@
 """Exercises 09: super-resolution."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minimuse.teach.checking import Wrong, call, exercise, numbers, pair, same, unless
 
 
 @exercise(points=2)
-def covering_place(answer) -> None:
+def covering_place(answer: Callable) -> None:
     """fine (H, W), coarse (h, w) -> int [H W], the coarse place that covers each fine one."""
     grids = [(2, 6, 1, 2), (6, 4, 3, 2), (4, 6, 2, 2), (3, 5, 3, 5), (2, 3, 1, 1), (8, 12, 4, 3), (32, 32, 8, 8)]
     for height, width, h, w in grids:
@@ -52,7 +54,7 @@ PARTED = [
 
 
 @exercise(points=4)
-def multi_axis_masks(answer) -> None:
+def multi_axis_masks(answer: Callable) -> None:
     """grid (h, w), window (a, b) -> near and across, bool [N, N]."""
     for h, w, a, b in PARTED:
         n, p, about = h * w, a * b, f"{h} x {w} places in windows of {a} x {b}"
@@ -116,7 +118,7 @@ BEST = {  # the best sides of a window
 
 
 @exercise(points=2)
-def best_window(answer) -> None:
+def best_window(answer: Callable) -> None:
     """grid (h, w) -> int, the side of the square window with the fewest looks."""
     looks = lambda h, w, side: side**2 + h * w / side**2
     for (h, w), best in BEST.items():
@@ -139,7 +141,7 @@ def best_window(answer) -> None:
 
 
 @exercise(points=3)
-def spoil_low(answer) -> None:
+def spoil_low(answer: Callable) -> None:
     """low int [B, n], most float, codebook_size int, rng numpy Generator -> int [B, n]."""
     b, n, k = 1000, 256, 1000
     for seed, most in enumerate((0.2, 0.6)):
@@ -241,7 +243,7 @@ FAULTY = {
 
 
 @exercise(points=3)
-def uses_condition(answer) -> None:
+def uses_condition(answer: Callable) -> None:
     """model_fn(tokens, low), tokens int [B, N], low int [B, n], codebook_size int -> bool."""
     said = {}
     for seed, (b, n, low_n, k, low_k) in enumerate(

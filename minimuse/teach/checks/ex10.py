@@ -1,14 +1,15 @@
 """Exercises 10: decoder fine-tuning."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, close, exercise, numbers, same, told, unless
+from minimuse.teach.checking import Wrong, call, chosen, close, describe, exercise, numbers, same, unless
 
 
 @exercise(points=3)
-def widened_weights(answer) -> None:
+def widened_weights(answer: Callable) -> None:
     """weight float [n, m], apart float [n, 2 m] -> float [2 n, 2 m]: [x, x] times it is [y, y]."""
     for n, m, seed in ((2, 1, 0), (3, 3, 1), (1, 4, 2), (5, 2, 3)):
         rng = np.random.default_rng(seed)
@@ -83,13 +84,13 @@ def inside(block: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @exercise(points=2)
-def silent_block(answer) -> None:
+def silent_block(answer: Callable) -> None:
     """block nested dict of weights -> the same names and shapes; it adds nothing, and conv2's kernel can learn."""
     for channels, seed in ((2, 0), (3, 1), (1, 2)):
         block = fresh_block(channels, seed)
         got = call(answer, block)
         if not isinstance(got, dict) or set(got) != set(block):
-            there = f"a dict with {', '.join(map(str, got))}" if isinstance(got, dict) else told(got)
+            there = f"a dict with {', '.join(map(str, got))}" if isinstance(got, dict) else describe(got)
             raise Wrong(f"It returned {there}; a dict with {', '.join(block)} is asked for, as the one it was given.")
         for part, arrays in block.items():
             if not isinstance(got[part], dict) or set(got[part]) != set(arrays):
@@ -131,7 +132,7 @@ SIDES = (  # (layers, patch, side in pixels), by hand
 
 
 @exercise(points=3)
-def pixels_reached(answer) -> None:
+def pixels_reached(answer: Callable) -> None:
     """layers list of odd ints and "double", patch int -> int: the side in pixels that one token may change."""
     drawn = []
     for seed in range(3):  # other decoders: a line with one token in it, through every layer
@@ -219,7 +220,7 @@ def changed_at(weights: dict, ways) -> dict:
 
 
 @exercise(points=3)
-def changed_parts(answer) -> None:
+def changed_parts(answer: Callable) -> None:
     """before, after nested dicts of arrays -> list of str: the ways to the arrays that differ."""
     pairs = [(), *((way,) for way in WAYS), ("codebook", "decoder/norm/scale"), tuple(WAYS)]
     for number, ways in enumerate(pairs):
@@ -227,7 +228,7 @@ def changed_parts(answer) -> None:
         got = call(answer, before, changed_at(before, ways))
         if not isinstance(got, (list, tuple, set)) or not all(isinstance(way, str) for way in got):
             raise Wrong(
-                f"It returned {told(got)}; a list of ways is asked for, such as ['codebook', 'decoder/norm/scale']."
+                f"It returned {describe(got)}; a list of ways is asked for, such as ['codebook', 'decoder/norm/scale']."
             )
         extra, missed = sorted(set(got) - set(ways)), [way for way in ways if way not in got]
         parts = {
@@ -255,7 +256,7 @@ def changed_parts(answer) -> None:
 
 
 @exercise(points=2)
-def whose_stay_valid(answer) -> None:
+def whose_stay_valid(answer: Callable) -> None:
     """-> "a", "b", "c" or "d"."""
     chosen(
         answer,

@@ -1,5 +1,7 @@
 """Exercises 11: editing."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minimuse.teach.checking import Wrong, call, exercise, numbers, pair, same, unless
@@ -15,7 +17,7 @@ MEETS = {  # (pixels, tokens): which tokens each pixel touches, by hand
 
 
 @exercise(points=3)
-def tokens_under_mask(answer) -> None:
+def tokens_under_mask(answer: Callable) -> None:
     """mask bool [H, W], grid (h, w) -> bool [h, w]: every token with a pixel of the mask in it."""
     for rows, columns in (((6, 3), (6, 3)), ((5, 2), (6, 3)), ((7, 3), (10, 4)), ((3, 1), (5, 2)), ((2, 4), (7, 3))):
         (tall, h), (wide, w) = rows, columns
@@ -63,7 +65,7 @@ def tokens_under_mask(answer) -> None:
 
 
 @exercise(points=3)
-def inpainting_start(answer) -> None:
+def inpainting_start(answer: Callable) -> None:
     """base int [h, w], fine int [k h, k w], hidden bool [h, w], two ids -> their start tokens."""
     for (h, w), k, base_mask, fine_mask in (
         ((3, 4), 2, 50, 70),
@@ -116,7 +118,7 @@ def inpainting_start(answer) -> None:
 
 
 @exercise(points=3)
-def resampled_once(answer) -> None:
+def resampled_once(answer: Callable) -> None:
     """tokens int [B, N], fraction, draw, mask_id, rng -> int [B, N]: a few places of each row are drawn anew."""
 
     def run(batch, n, fraction, seed):
@@ -201,7 +203,7 @@ SEEN = {  # (new, grid, windows): the most that all can see
 
 
 @exercise(points=2)
-def most_seen(answer) -> None:
+def most_seen(answer: Callable) -> None:
     """new, grid, windows ints -> int: the greatest number of known columns that every window can see."""
     for (new, grid, windows), expected in SEEN.items():
         got = numbers(call(answer, new, grid, windows), (), "int")
@@ -242,7 +244,7 @@ EDITS = [  # (asked, caption, before, after)
 
 
 @exercise(points=2)
-def edit_scores(answer) -> None:
+def edit_scores(answer: Callable) -> None:
     """edits list of (asked, caption, before, after) -> (success, preservation)."""
     cases = [(EDITS, (3 / 4, 5 / 7)), (EDITS[:2], (1 / 2, 2 / 3)), (EDITS[2:3], (1, 1)), (EDITS[3:], (1, 0))]
     for seed in (0, 1):  # facts by number: so many to keep, of which so many are kept
