@@ -28,7 +28,7 @@ def nearest_token(answer: Callable) -> None:
     unless(
         got,
         {
-            "Those are the codes with the largest product. The codes differ in length, so |e|² counts as well.": by_product,
+            "Those are the codes with the largest product. The codes differ in length, so |e|² counts too.": by_product,
             "Those are the farthest codes. The nearest has the smallest distance: argmin.": np.argmax(
                 length - 2 * product, 1
             ),

@@ -114,7 +114,7 @@ def weights_on_real(answer: Callable) -> None:
         rng = np.random.default_rng(seed)
         mask: np.ndarray = np.arange(s) < rng.integers(1, s, (b, 1))
         if seed == 2:
-            mask = ~mask  # real tokens need not come first
+            mask = np.logical_not(mask)  # real tokens need not come first
             mask[0] = True
         scores = rng.normal(size=(b, q, s)) * spread + junk * ~mask[:, None, :]
         with np.errstate(all="ignore"):

@@ -90,7 +90,7 @@ def read_caption(answer: Callable) -> None:
             "its exp is 0.": padded(raised / raised.sum(-1, keepdims=True)),
             "The weight of padding is 0, but the others do not sum to 1: they were masked after the softmax. Mask "
             "the scores before it.": padded(shown / raised.sum(-1, keepdims=True)),
-            "The scores of padding were set to 0. But exp(0) is 1, a weight like any other. They must be very low.": padded(
+            "The scores of padding were set to 0. But exp(0) is 1, a real weight. Make them very low.": padded(
                 np.where(mask, raised, 1) / np.where(mask, raised, 1).sum(-1, keepdims=True)
             ),
             "Only padding gets attention. `text_mask` is True for text and False for padding.": padded(

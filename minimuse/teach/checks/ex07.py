@@ -37,7 +37,7 @@ def draw_by_cdf(answer: Callable) -> None:
         {
             "The codes are right. The confidence is the largest probability of each position; return that of the "
             "sampled code.": p.max(-1),
-            "The codes are right. The confidence is the running sum; return the probability of the sampled code.": np.array(
+            "The codes are right. The confidence is the running sum; return the sampled code's probability.": np.array(
                 [[0.75, 0.125], [0.25, 1.0]]
             ),
         },

@@ -13,17 +13,17 @@ def guided_logits(answer: Callable) -> None:
     """logits float [2 B, N, K], the half with captions first; t float -> float [B, N, K]."""
     c, u, t = *np.random.default_rng(0).normal(size=(2, 2, 3, 5)), 2.5
     logits = np.concatenate([c, u])
-    got, apart = numbers(call(answer, logits, t), c.shape), c - u
+    got, difference = numbers(call(answer, logits, t), c.shape), c - u
     unless(
         got,
         {
             "This pushes away from the captions: the halves are swapped. The first B rows are those with captions.": u
-            - t * apart,
+            - t * difference,
             "This is l_u + t (l_c - l_u), where t = 1 means no guidance. In equation 1, t = 0 means no guidance.": u
-            + t * apart,
+            + t * difference,
             "Both halves are added. Equation 1 subtracts the unconditional half: - t l_u.": (1 + t) * c + t * u,
             "This is t (l_c - l_u), only the difference. The conditional logits themselves are missing: 1 + t.": t
-            * apart,
+            * difference,
             "Rows 0 and 1 are treated as one image, and rows 2 and 3 as the next. The halves come one after the "
             "other: row b belongs to row B + b.": logits[::2] + t * (logits[::2] - logits[1::2]),
             "These are only the logits with captions. Where is t?": c,
@@ -143,8 +143,8 @@ def a_model(seed: int, k: int, d: int) -> Callable:
     codes, words = (np.random.default_rng(seed).normal(size=(rows, k)) for rows in (k + 1, d))
 
     def model(tokens: np.ndarray, text: np.ndarray, text_mask: np.ndarray) -> np.ndarray:
-        said = np.tanh((text * text_mask[..., None]).sum(1, keepdims=True) @ words)
-        return codes[tokens] + 0.3 * codes[tokens].mean(1, keepdims=True) + said
+        caption = np.tanh((text * text_mask[..., None]).sum(1, keepdims=True) @ words)
+        return codes[tokens] + 0.3 * codes[tokens].mean(1, keepdims=True) + caption
 
     return model
 
@@ -187,8 +187,8 @@ def guidance_fault(answer: Callable) -> None:
         return
     if len({got for _, got in returned}) == 1:
         raise Wrong(
-            f'It says "{said[0][1]}" of every program. Compare what comes out with l_c and l_u of the model; '
-            "for l_u its mask must be all False."
+            f'It returns "{returned[0][1]}" for every program. Compare the output with l_c and l_u of the model; '
+            "for l_u the mask must be all False."
         )
     pairs = {frozenset(pair) for pair in wrong}
     if pairs <= {frozenset(("sound", "caption seen")), frozenset(("swapped", "off by one"))}:
