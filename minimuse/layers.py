@@ -1,43 +1,51 @@
-"""NNX modules as data: a graph definition, which is static, and a nested dict of arrays, which travels through jit."""
+"""Layers that several networks share, and how a module is made.
+
+A module is a pytree: it holds its weights only, and goes through jax.jit, jax.grad and optax as it is. Two modules of
+one class and config have one tree structure, so that a second one compiles nothing.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-
-@functools.cache  # one and the same for equal arguments: a second model of a config then compiles nothing
-def abstract(cls: type[nnx.Module], *config) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and the nested dict of shapes of cls(*config, rngs=...), without making any weights."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
+Module = TypeVar("Module", bound=nnx.Module)
 
 
-def init(cls: type[nnx.Module], *config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and fresh weights; one compiled program instead of one a weight."""
-    make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(cls(*config, rngs=nnx.Rngs(seed)))[1]))
-    return abstract(cls, *config)[0], make()
+@functools.cache  # one structure for equal arguments: flax 0.11 would give every module one of its own
+def abstract(cls: Callable[..., Module], *config: object) -> Module:
+    """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made."""
+    return nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0)))
 
 
-def cast(params: dict, dtype: str) -> dict:
-    """The same weights in another type. A transformer computes in the type of its weights; softmax, norms' statistics
-    and losses are in float32 all the same."""
-    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), params)
+def init(cls: Callable[..., Module], *config: object, seed: int = 0) -> Module:
+    """cls(*config, rngs=...) with fresh weights, by one compiled program instead of one per weight."""
+    weights = jax.jit(lambda: jax.tree.leaves(cls(*config, rngs=nnx.Rngs(seed))))()
+    return jax.tree.unflatten(jax.tree.structure(abstract(cls, *config)), weights)
+
+
+def cast(model: Module, dtype: str) -> Module:
+    """The same weights in another type. A transformer computes in the type of its weights; softmax, the statistics of
+    norms and the losses are in float32 all the same."""
+    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), model)
 
 
 class Embed(nnx.Embed):
-    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
+    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed keeps the type it was made in."""
 
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array | np.ndarray) -> jax.Array:
         return jnp.take(self.embedding[...], ids, axis=0)
 
 
 class Linear(nnx.Module):
     """x [..., in] -> x W [..., out], without a bias.
 
-    nnx.Linear with all axes but the last made one. From [B, N, out], XLA's CPU backend transposes the whole gradient
+    nnx.Linear with all axes except the last merged. For [B, N, out], XLA's CPU backend transposes the whole gradient
     before it multiplies, and W's gradient takes two to four times as long (`python -m benchmarks.linear`).
     """
 
@@ -48,21 +56,22 @@ class Linear(nnx.Module):
         return (x.reshape(-1, x.shape[-1]) @ self.kernel[...]).reshape(*x.shape[:-1], -1)
 
 
-def _heads(x: jax.Array, heads: int) -> jax.Array:
-    return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """[B, N, D] -> [B, N, heads, D / heads]."""
+    return x.reshape(*x.shape[:-1], heads, -1)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
     """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
 
-    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
-    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
-           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
+    mask   bool [B, S] or [B, N, S], False for keys to ignore; a B of 1 is broadcast
+    how    "plain": two matrix products and a softmax, the fastest where N is small; "xla": JAX's own; "cudnn": the
+           flash kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
     """
     if mask is not None:
-        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: the same for every head
     if how == "plain":
-        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
+        # Heads go to the front first: an einsum over [B, N, heads, d] is slower on XLA's CPU backend.
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
         scores = q @ k.mT  # [B, heads, N, S]
         if mask is not None:
