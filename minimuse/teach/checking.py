@@ -134,7 +134,7 @@ def numbers(value: Any, shape: tuple[int, ...] = (), kind: str = "float") -> np.
         raise Wrong(f"It returned {array.dtype} values; return {kind}s.")
     if array.shape != tuple(shape):
         turned = " Are rows and columns swapped?" if array.shape[::-1] == tuple(shape) else ""
-        raise Wrong(f"It returned the shape {list(array.shape)}; return {list(shape)}.{turned}")
+        raise Wrong(f"It returned shape {list(array.shape)}; return shape {list(shape)}.{turned}")
     array = array.astype(float) if kind == "float" else array
     if not np.isfinite(array).all():
         raise Wrong("It returned infinite values or values that are not numbers (nan).")

@@ -140,8 +140,8 @@ def tpu() -> bool:
 
 
 def tpu_library(jax_requires: Iterable[str] | None = None) -> str:
-    """A sentence if libtpu is missing or not the version that jax requires. Used only if JAX sees no TPU, because Colab's
-    versions differ."""
+    """A sentence if libtpu is missing or not the version that jax requires. Used only if JAX sees no TPU, because
+    Colab's versions differ."""
     if jax_requires is None:
         try:
             jax_requires = metadata.requires("jax") or []

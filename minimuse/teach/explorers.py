@@ -292,7 +292,7 @@ def editing_desk(
     import ipywidgets
 
     (h, w), pixels = muse.configs["base"].grid, canvas.square(image, "The desk takes")
-    drawn = [canvas.read(muse, muse.plan().stages, pixels).pixels]  # this image and the earlier ones
+    drawn = [canvas.to_canvas(muse, muse.plan().stages, pixels).pixels]  # this image and the earlier ones
     chosen: set[tuple[int, int]] = set()
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the whole image as it should be")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
@@ -369,9 +369,9 @@ def mask_free_editor(
     import ipywidgets
 
     pixels = canvas.square(image, "The editor takes")
-    before = canvas.read(muse, ("base",), pixels).tokens["base"]
+    before = canvas.to_canvas(muse, ("base",), pixels).tokens["base"]
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the image as it should be")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.EDIT["guidance"], min=0.0, max=10.0, step=0.5)
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.Resampling.guidance, min=0.0, max=10.0, step=0.5)
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
     picture, made = ipywidgets.Output(), {}

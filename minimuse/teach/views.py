@@ -55,7 +55,7 @@ def attention_to_text(
 
 def _pixels(muse: Muse, tokens: np.ndarray, stage: str = "base") -> np.ndarray:
     """Tokens int [B, h, w] -> uint8 [B, H, W, 3]."""
-    return np.asarray(muse.detokenize(jnp.asarray(tokens), stage))
+    return np.asarray(muse.detokenize(tokens, stage))
 
 
 def first_picture(
@@ -140,7 +140,8 @@ def near_words(encoder: TextEncoder, word: str, frame: str = "a {}", n: int = 8)
 def caption_pieces(muse: Muse, caption: str) -> list[str]:
     """The pieces of a caption, without the mark for a space; "▁" is a piece that is only a space."""
     ids, mask = muse.text.tokenize([caption], length=muse.configs["base"].text_length)
-    return [muse.text.tokenizer.id_to_token(int(i)).replace("▁", "") or "▁" for i in ids[mask]]
+    pieces = (muse.text.tokenizer.id_to_token(int(i)) or "" for i in ids[mask])
+    return [piece.replace("▁", "") or "▁" for piece in pieces]
 
 
 def word_attention(muse: Muse, tokens: np.ndarray, caption: str) -> tuple[list[str], np.ndarray]:

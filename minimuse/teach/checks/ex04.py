@@ -112,11 +112,11 @@ def weights_on_real(answer: Callable) -> None:
     cases = (((2, 5, 5), 1.0, 0.0), ((1, 7, 4), 1.0, 3.0), ((3, 2, 6), 100.0, 0.0), ((2, 3, 8), 1.0, 2000.0))
     for seed, ((b, q, s), spread, junk) in enumerate(cases):
         rng = np.random.default_rng(seed)
-        mask: np.ndarray = np.arange(s) < rng.integers(1, s, (b, 1))
+        mask = np.arange(s) < rng.integers(1, s, (b, 1))
         if seed == 2:
             mask = np.logical_not(mask)  # real tokens need not come first
             mask[0] = True
-        scores = rng.normal(size=(b, q, s)) * spread + junk * ~mask[:, None, :]
+        scores = rng.normal(size=(b, q, s)) * spread + junk * np.logical_not(mask)[:, None, :]
         with np.errstate(all="ignore"):
             got = call(answer, scores, mask)
         if getattr(got, "shape", None) == scores.shape and np.isnan(np.asarray(got, float)).any():
@@ -150,7 +150,7 @@ def _padding_seen(got: np.ndarray, right: np.ndarray, scores: np.ndarray, mask: 
         "You multiply the scores by the mask. A score of 0 is not nothing: exp of it is 1. Padding needs a score "
         "of minus infinity.": soft(scores * keys),
         "The mask is upside down: the weights are on padding, and real tokens get none. True is a real token.": soft(
-            np.where(keys & ~mask.all(-1)[:, None, None], -1e9, scores)
+            np.where(keys & ~mask.all(-1, keepdims=True)[..., None], -1e9, scores)
         ),
         "The softmax goes over the queries. Each query's weights must add up to 1, along the last axis.": soft(
             np.where(keys, scores, -1e9), 1
