@@ -150,7 +150,7 @@ def _padding_seen(got: np.ndarray, right: np.ndarray, scores: np.ndarray, mask: 
         "You multiply the scores by the mask. A score of 0 is not nothing: exp of it is 1. Padding needs a score "
         "of minus infinity.": soft(scores * keys),
         "The mask is upside down: the weights are on padding, and real tokens get none. True is a real token.": soft(
-            np.where(keys & ~mask.all(-1, keepdims=True)[..., None], -1e9, scores)
+            np.where(keys & ~np.all(mask, -1, keepdims=True)[..., None], -1e9, scores)
         ),
         "The softmax goes over the queries. Each query's weights must add up to 1, along the last axis.": soft(
             np.where(keys, scores, -1e9), 1
