@@ -36,6 +36,7 @@ SUPERRES = SuperresConfig(
     low_grid=(2, 4),
     low_depth=2,
 )
+FRESH = TransformerConfig(codebook_size=64, grid=(2, 3), width=96, heads=2, mlp_width=192, text_width=8)
 
 
 def random_weights(stage: str, config, seed: int = 0):
@@ -119,6 +120,14 @@ def tiny():
 @pytest.fixture(scope="session")
 def base_model():
     return random_weights("base", BASE)
+
+
+@pytest.fixture(scope="session")
+def fresh_base():
+    """A transformer as training begins with it; one for all tests, as its initial weights take long to compile."""
+    from minimuse import muse
+
+    return muse.init_stage("base", FRESH)
 
 
 @pytest.fixture(scope="session")
