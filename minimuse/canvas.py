@@ -1,19 +1,22 @@
 """Pictures and masks as they come, and canvases larger than the trained grid."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from minimuse.data.captioned import to_rgb
 
+if TYPE_CHECKING:
+    from minimuse.muse import Muse
+
 LARGEST = 2**14  # pixels that outpainting adds to a side at most
 
 
-def to_pixels(image) -> np.ndarray:
-    """A PIL image of any mode, or an array uint8 [H, W], [H, W, 3] or [H, W, 4] -> uint8 [H, W, 3], transparency on
-    white. ValueError for anything else."""
+def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
+    """A PIL image of any mode, or an array uint8 [H, W], [H, W, 3] or [H, W, 4] -> uint8 [H, W, 3], with white
+    behind transparency. ValueError for anything else."""
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -27,11 +30,11 @@ def to_pixels(image) -> np.ndarray:
     return np.asarray(to_rgb(image))
 
 
-def fit(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
-    """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size; another picture must be at least that
-    large and its sides multiples of `cell` pixels, or is refused: squashed it would show something else.
+def to_size(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
+    """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size. Any other picture must be at least that
+    large, with sides that are multiples of `cell` pixels, or is refused: squashed it would show something else.
 
-    canvas    a square, too, stays as large as it is
+    canvas    keep the size of a square, too
     """
     h, w = pixels.shape[:2]
     if h == w and not canvas:
@@ -39,15 +42,15 @@ def fit(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.nd
         return pixels if h == size else np.asarray(resized())
     if min(h, w) < size or h % cell or w % cell:
         raise ValueError(
-            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.to_square cuts the middle out of a PIL "
-            f"image), or one whose sides are multiples of {cell} and at least {size}."
+            f"An image of {w} x {h} pixels. Give a square one (minimuse.data.captioned.to_square cuts out the middle "
+            f"of a PIL image), or one whose sides are multiples of {cell} and at least {size}."
         )
     return pixels
 
 
-def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
+def to_mask(mask: Image.Image | np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """A mask as bool [H, W], True where the picture may change: bool, 0 and 1, 0 to 255 (128 and more is True), floats
-    from 0 to 1 (0.5 and more), or a PIL image; of the picture's shape (H, W)."""
+    from 0 to 1 (0.5 and more), or a PIL image; `shape` is the picture's (H, W)."""
     array = np.asarray(to_rgb(mask, "black").convert("L") if isinstance(mask, Image.Image) else mask)
     if array.shape != tuple(shape):
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
@@ -65,12 +68,12 @@ def to_mask(mask, shape: tuple[int, int]) -> np.ndarray:
 
 
 def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """bool [H, W] in pixels -> bool [h, w] in tokens: every token of which any pixel is in the mask.
+    """bool [H, W] in pixels -> bool [h, w] in tokens: True for every token that has a pixel in the mask.
 
     H need not be a multiple of h: a pixel on the border of two tokens touches both.
     """
 
-    def over(pixels: int, tokens: int) -> np.ndarray:  # bool [tokens, pixels], which token a pixel lies over
+    def over(pixels: int, tokens: int) -> np.ndarray:  # bool [tokens, pixels], the tokens that a pixel lies over
         token, pixel = np.arange(tokens)[:, None], np.arange(pixels)
         return (pixel * tokens < (token + 1) * pixels) & ((pixel + 1) * tokens > token * pixels)
 
@@ -79,8 +82,8 @@ def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def soft_edge(mask: np.ndarray, width: int) -> np.ndarray:
-    """How much of the new picture each pixel takes, float [H, W]: 0 outside the mask, 1 well within it, and between
-    them a slope of `width` pixels, all of it inside; of fewer where the whole mask is not so deep."""
+    """The new picture's share of each pixel, float [H, W]: 0 outside the mask, 1 well inside it, and between them a
+    slope of `width` pixels, all of it inside the mask; it is shorter where the whole mask is not that deep."""
     inside = mask.astype(np.float32)
     depth = inside
     for _ in range(width):  # how deep in the mask each pixel lies, up to width + 1
@@ -91,27 +94,27 @@ def soft_edge(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def blend(new: np.ndarray, old: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
-    """uint8 pictures [B, H, W, 3] laid over one, old [H, W, 3]; outside the mask every pixel is the old one's."""
+    """uint8 pictures [B, H, W, 3] laid over an old one [H, W, 3]; outside the mask every pixel is the old one's."""
     share = soft_edge(mask, width)[..., None]
     return np.where(share > 0, np.round(share * new + (1 - share) * old), old).astype(np.uint8)
 
 
 def windows(hidden: np.ndarray, grid: tuple[int, int], step: int) -> Iterator[tuple[int, int]]:
-    """Top left corners of windows of the trained grid that, one after another, draw all hidden places, bool [h, w].
+    """Top left corners of windows of the trained grid that, one after another, fill all hidden positions, bool [h, w].
 
-    Corners lie `step` places apart, and at the end of each side. The next window is always the one that has fewest
-    hidden places left, so it sees as much as can be seen of what is there already.
+    Corners are `step` positions apart, and at the end of each side. The next window is always the one with the fewest
+    hidden positions left, so that it sees as much as possible of what is already there.
     """
     hidden = hidden.copy()
     rows, columns = (
         sorted({*range(0, side - length + 1, step), side - length}) for side, length in zip(hidden.shape, grid)
     )
-    part = lambda corner: hidden[corner[0] : corner[0] + grid[0], corner[1] : corner[1] + grid[1]]
+    window = lambda corner: hidden[corner[0] : corner[0] + grid[0], corner[1] : corner[1] + grid[1]]
     while hidden.any():
-        left = {(y, x): count for y in rows for x in columns if (count := part((y, x)).sum())}
-        corner = min(left, key=left.get)
+        left = {(y, x): count for y in rows for x in columns if (count := window((y, x)).sum())}
+        corner = min(left, key=lambda at: left[at])
         yield corner
-        part(corner)[:] = False
+        window(corner)[:] = False
 
 
 class Canvas(NamedTuple):
@@ -121,23 +124,23 @@ class Canvas(NamedTuple):
     tokens: dict[str, np.ndarray]  # int [h, w], by stage
 
 
-def read(muse, stages, image, canvas: bool = False) -> Canvas:
+def to_canvas(muse: "Muse", stages: Iterable[str], image: Image.Image | np.ndarray, canvas: bool = False) -> Canvas:
     """The tokens of a picture for these stages. The base sees it decimated (section 3.3.1)."""
     given = to_pixels(image)
     sizes = {stage: muse.tokenizer_config(stage).image_size for stage in stages}
     largest = max(sizes.values())
-    pixels = fit(given, largest, largest // muse.configs["base"].grid[0], canvas)
+    pixels = to_size(given, largest, largest // muse.configs["base"].grid[0], canvas)
     tokens = {}
     for stage, size in sizes.items():
         if given.shape[0] == given.shape[1] and not canvas:
-            small = fit(given, size, 1)  # from the picture as it came: what has the size already is not resized twice
+            small = to_size(given, size, 1)  # from the given picture, so that nothing is resized twice
         else:
             small = np.asarray(Image.fromarray(pixels).reduce(largest // size))
         tokens[stage] = muse.tokenize(small[None], stage)[0]
     return Canvas(pixels, tokens)
 
 
-def square(image, what: str) -> np.ndarray:
+def square(image: Image.Image | np.ndarray, what: str) -> np.ndarray:
     """The pixels of a square picture, or a ValueError."""
     pixels = to_pixels(image)
     if pixels.shape[0] != pixels.shape[1]:

@@ -1,4 +1,4 @@
-"""Every number a model is built from, as frozen dataclasses, and the presets that name whole sets of them.
+"""Every number a model is built from, as frozen dataclasses; presets.py names whole sets of them.
 
 Symbols used everywhere: B batch, N image tokens, S text tokens, D width, K codebook size, r mask rate,
 t guidance scale, H and W pixels, f pixels a token, h = H / f and w = W / f tokens.
@@ -7,9 +7,11 @@ t guidance scale, H and W pixels, f pixels a token, h = H / f and w = W / f toke
 import dataclasses
 import os
 import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypedDict, TypeVar, get_args
+
+import jax
 
 
 @dataclass(frozen=True)
@@ -124,19 +126,54 @@ class AdversarialConfig(TrainConfig):
     crop: int = 0  # train on pieces of so many pixels a side, with an object in each; 0: on whole pictures
 
 
-@dataclass(frozen=True)
-class SampleConfig:
-    """What `Muse.generate` uses when it is not told otherwise."""
+def static(default: Any) -> Any:
+    """A field that programs are compiled for; the other fields of a record are numbers that a program is given."""
+    return field(default=default, metadata=dict(static=True))
 
-    steps: tuple[int, int] = (12, 8)  # base, super-resolution
-    guidance: tuple[float, float] = (0.5, 0.0)  # t of equation 1, at the last step
-    ramp: bool = True  # t rises linearly from step to step; False: it is the same at all
-    temperature: tuple[float, float] = (4.5, 4.5)  # of the noise on the confidence
-    token_temperature: tuple[float, float] = (0.25, 0.25)  # of the tokens: logits are divided by it before one is drawn
-    top_k: int = 0  # tokens are drawn from so many likeliest codes; 0: from all
-    law: str = "cosine"  # of the decode schedule, a name in masking.LAWS
-    order: str = "confidence"  # in which places are revealed, a name in decoding.ORDERS
-    text_length: int = 32  # S, captions are padded or cut to this many text tokens
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sampling:
+    """How one stage samples its tokens (paper sections 2.7 and 2.8). `decoding.check_sampling` validates it."""
+
+    steps: int = static(12)  # decoding steps T
+    guidance: float = 0.5  # t of equation 1, at the last step (diffusers' guidance_scale is 1 + t)
+    ramp: bool = True  # t rises linearly from step to step; False: it is the same at every step
+    temperature: float = 4.5  # of the noise on the confidence
+    token_temperature: float = 0.25  # of the tokens: logits are divided by it before one is sampled
+    top_k: int = static(0)  # sample from the k most likely codes; 0: from all
+    law: str = static("cosine")  # of the decode schedule, a name in masking.LAWS
+    order: str = static("confidence")  # in which positions are revealed, a name in decoding.ORDERS
+    guided: bool = static(True)  # whether the unguided half is computed; set from guidance, not by hand
+
+
+class SampleOptions(TypedDict, total=False):
+    """What can be set when sampling; what is left out is the checkpoint's own.
+
+    Every option takes one value, or a pair for the base and the super-resolution stage, in which None is the
+    checkpoint's own. One value of steps, guidance, temperature or token_temperature sets the base stage only; one value
+    of ramp, top_k, law or order sets both stages.
+    """
+
+    steps: int | tuple[int | None, int | None]
+    """Decoding steps."""
+    guidance: float | tuple[float | None, float | None]
+    """Guidance scale t of equation 1, at the last step; 0 leaves out the unguided half."""
+    ramp: bool | tuple[bool | None, bool | None]
+    """Whether t rises linearly from step to step, or is the same at every step."""
+    temperature: float | tuple[float | None, float | None]
+    """Temperature of the noise on the confidence; a higher one gives more variety and less order."""
+    token_temperature: float | tuple[float | None, float | None]
+    """Temperature of the tokens: 1 samples from the model's probabilities, less prefers the more likely ones."""
+    top_k: int | tuple[int | None, int | None]
+    """Sample from the k most likely codes (0 = all)."""
+    law: str | tuple[str | None, str | None]
+    """Law of the decode schedule: cosine, linear, square and so on."""
+    order: str | tuple[str | None, str | None]
+    """Order in which positions are revealed: confidence, halton or random; the last two need no temperature."""
+
+
+BASE_ONLY = ("steps", "guidance", "temperature", "token_temperature")  # options whose single value is the base stage's
 
 
 @dataclass(frozen=True)
@@ -145,6 +182,7 @@ class RunConfig:
 
     mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp, 0: all that are left; see train/devices.py
     save_seconds: float = 40  # a kill loses at most this much work, and the time of one save
+    log_every: int = 20  # steps in a row of the log
 
 
 @dataclass(frozen=True)
@@ -157,7 +195,9 @@ class Preset:
     superres_tokenizer: VQGANConfig = VQGANConfig(image_size=128, factor=4, channels=(128,))
     base: TransformerConfig = TransformerConfig()
     superres: SuperresConfig = SuperresConfig()
-    sampling: SampleConfig = SampleConfig()
+    sampling: dict[str, Sampling] = field(  # by stage
+        default_factory=lambda: dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
+    )
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
     data: str = ""  # captioned pictures to learn from, what `captioned.load_captioned` reads; "": the emoji scenes
     run: RunConfig = RunConfig()
@@ -180,9 +220,9 @@ def data_dir() -> Path:
     )
 
 
-def _fits(value, kind) -> bool:
+def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is what an annotation of a config says."""
-    parts = typing.get_args(kind)
+    parts = get_args(kind)
     if isinstance(kind, types.UnionType):
         return any(_fits(value, part) for part in parts)
     if parts:  # a tuple
@@ -191,21 +231,47 @@ def _fits(value, kind) -> bool:
     return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
-def from_dict(cls, values: dict):
+Config = TypeVar("Config")
+
+
+def from_dict(cls: type[Config], values: Any) -> Config:
     """Build a config dataclass from the parsed JSON of `dataclasses.asdict`; lists become tuples again.
 
-    ValueError for a field that there is not, that is missing, or whose value is of another type.
+    ValueError for an unknown field, a missing one, or a value of the wrong type.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is built from a dictionary of its fields; this is {values!r}.")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     if unknown := [str(name) for name in values if name not in fields]:
         raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}; it has {', '.join(fields)}.")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     for name, field_ in fields.items():
         if name in values and not _fits(values[name], field_.type):
-            kind = getattr(field_.type, "__name__", "") if not typing.get_args(field_.type) else str(field_.type)
+            kind = getattr(field_.type, "__name__", "") if not get_args(field_.type) else str(field_.type)
             raise ValueError(f"The field {name} of {cls.__name__} is of type {kind}; it was {values[name]!r}.")
         if name not in values and field_.default is field_.default_factory is dataclasses.MISSING:
             raise ValueError(f"{cls.__name__} needs the field {name}.")
     return cls(**values)
+
+
+def sampling_to_dict(sampling: dict[str, Sampling]) -> dict[str, dict]:
+    """The records of all stages as JSON takes them."""
+    fields = {stage: dataclasses.asdict(record) for stage, record in sampling.items()}
+    return {stage: {k: v for k, v in values.items() if k != "guided"} for stage, values in fields.items()}
+
+
+def sampling_from_dict(values: Any) -> dict[str, Sampling]:
+    """The inverse of `sampling_to_dict`. It also reads what minimuse 0.1 wrote, pairs for both stages."""
+    if not isinstance(values, dict):
+        raise ValueError(f"sampling is a dictionary of the stages' settings; it was {values!r}.")
+    if not values.keys() <= {"base", "superres"}:
+        pairs = {name: value for name, value in values.items() if name != "text_length"}
+        values = {
+            stage: {
+                name: value[i] if isinstance(value, list) and len(value) == 2 else value
+                for name, value in pairs.items()
+            }
+            for i, stage in enumerate(("base", "superres"))
+        }
+    defaults = dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
+    return defaults | {stage: from_dict(Sampling, own) for stage, own in values.items()}

@@ -1,61 +1,109 @@
 """Parallel decoding (paper section 2.8) and guidance (section 2.7).
 
-`parallel_decode` knows nothing of text or weights: it is given `logits_fn(tokens, t)` and calls it once a step. Every
-image has a key of its own, so it comes out the same in any batch. `sample_tokens` gives it a transformer.
+`parallel_decode` knows nothing of text or weights: it is given `logits_fn(tokens, t)` and calls it once per step. Every
+image has its own key, so it comes out the same in any batch. `sample_tokens` gives it a transformer.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from minimuse.masking import decode_schedule
+from minimuse.config import BASE_ONLY, SampleOptions, Sampling
+from minimuse.masking import LAWS, decode_schedule
+from minimuse.transformer import BaseTransformer
 
-ORDERS = ("confidence", "halton", "random")  # in which places are revealed
+ORDERS = ("confidence", "halton", "random")  # in which positions are revealed
 MOST = 1e6  # guidance and temperatures; logits must stay finite in float32
-CPU_PLACES = 2**11  # image tokens that a CPU takes at once; more and what a layer computes falls out of its cache
+CACHED_TOKENS = 2**11  # image tokens in one batch on a CPU; with more, a layer's results no longer fit its cache
+
+# --- checking what is given -------------------------------------------------------------------------------------------
 
 
-# --- what is given ----------------------------------------------------------------------------------------------------
-
-
-def is_whole(value) -> bool:
-    """Whether this is an integer, of Python or NumPy, and no bool."""
+def is_whole(value: Any) -> bool:
+    """Whether this is an integer, of Python or NumPy, and not a bool."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def number(name: str, value) -> float:
-    """`value` as a float, or a ValueError that says what is wrong."""
+def whole_number(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int from low to high, or a ValueError."""
+    if not is_whole(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a float, or a ValueError."""
     try:
-        if isinstance(value, (str, bytes)):  # which float would read
+        if isinstance(value, (str, bytes)):  # which float would parse
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a number; it was {value!r}.") from None
 
 
-def checked(numbers: dict) -> dict[str, float]:
-    """Guidance and temperatures as floats, or a ValueError that says what is wrong."""
-    numbers = {name: number(name, value) for name, value in numbers.items()}
-    if not all(0 <= value <= MOST for value in numbers.values()):  # false for nan, too
-        told = ", ".join(f"{name} was {value}" for name, value in numbers.items())
-        raise ValueError(f"guidance and temperatures must be finite and cannot be negative or above {MOST:g}; {told}.")
-    if (low := numbers.get("token_temperature", 1)) < 1 / MOST:
+def scale(name: str, value: Any) -> float:
+    """A guidance scale or temperature as a float, or a ValueError."""
+    value = number(name, value)
+    if not 0 <= value <= MOST:  # false for nan, too
+        raise ValueError(f"{name} must be a finite number from 0 to {MOST:g}; it was {value}.")
+    if name == "token_temperature" and value < 1 / MOST:
         raise ValueError(
-            f"token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same. It was {low:g}."
+            f"token_temperature divides the logits and cannot be 0; a small one, 0.01, does the same. It was {value:g}."
         )
-    return numbers
+    return value
 
 
-def whole_number(name: str, value, low: int, high: int) -> int:
-    """`value` as an int from low to high, or a ValueError that says what is wrong."""
-    if not is_whole(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
-    return int(value)
+def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """`value` if it is one of the known names, or a ValueError."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
+    return value
+
+
+def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
+    """The record for a grid of N = `tokens` and K = `codes`, numbers as floats and `guided` set, or a ValueError."""
+    guidance = scale("guidance", sampling.guidance)
+    return Sampling(
+        steps=whole_number("steps", sampling.steps, 1, tokens),
+        guidance=guidance,
+        ramp=bool(sampling.ramp),
+        temperature=scale("temperature", sampling.temperature),
+        token_temperature=scale("token_temperature", sampling.token_temperature),
+        top_k=whole_number("top_k", sampling.top_k, 0, codes),
+        law=one_of("law", sampling.law, tuple(LAWS)),
+        order=one_of("order", sampling.order, ORDERS),
+        guided=guidance > 0,
+    )
+
+
+def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
+    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
+
+    TypeError for an unknown option, ValueError for a pair that is not one; the values are for `check_sampling`.
+    """
+    changes = {}
+    for name, value in options.items():
+        if name not in SampleOptions.__annotations__:
+            raise TypeError(
+                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
+            )
+        if isinstance(value, (tuple, list)):
+            if len(value) != 2:
+                raise ValueError(
+                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
+                )
+            value = value[stage]
+        elif stage and name in BASE_ONLY:
+            continue
+        if value is not None:
+            changes[name] = value
+    return dataclasses.replace(own, **changes)
 
 
 # --- parallel decoding ------------------------------------------------------------------------------------------------
@@ -64,8 +112,8 @@ def whole_number(name: str, value, low: int, high: int) -> int:
 class Trace(NamedTuple):
     """What happened at each step, for looking at; the first axis is the step."""
 
-    tokens: jax.Array  # int [steps, B, N], the tokens drawn, hidden places included
-    confidence: jax.Array  # float [steps, B, N], probability with which the token was drawn; 1 where it was known
+    tokens: jax.Array  # int [steps, B, N], the sampled tokens, those of hidden positions included
+    confidence: jax.Array  # float [steps, B, N], probability of the sampled token; 1 where it was known
     hidden: jax.Array  # bool [steps, B, N], still hidden after the step
 
 
@@ -75,34 +123,52 @@ def guide(conditional: jax.Array, unconditional: jax.Array, t: jax.Array) -> jax
 
 
 @jax.jit  # one program; operation by operation, a fresh process compiles several
-def other_keys(keys: jax.Array, number) -> jax.Array:
+def other_keys(keys: jax.Array, number: int | jax.Array) -> jax.Array:
     """Random keys [B] for another use than `keys` [B]: each folded with the same number, from 0 to 2^32 - 1."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, jnp.asarray(number).astype(jnp.uint32))
 
 
-def both_halves(guided, unguided):
-    """Two trees of arrays [B, ...] as one of [2 B, ...]: one batch for the two answers that `guide` takes."""
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), guided, unguided)
+def both_halves(conditional: Any, unconditional: Any) -> Any:
+    """Two trees of arrays [B, ...] as one of [2 B, ...]: one batch for the two answers that `guide` combines."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), conditional, unconditional)
 
 
-def keep_likeliest(logits: jax.Array, top_k: int) -> jax.Array:
-    """Logits [..., K] with all but the top_k greatest at minus infinity; what equals the last of them stays, too."""
+def guided_predict(predict: Callable, guided: bool, *, has_aux: bool = False) -> Callable:
+    """Classifier-free guidance around a model: (x, t) -> `guide`d answers for x [B, ...].
+
+    predict   x -> answers, on [B, ...] without guidance, else on the two halves [2 B, ...], the conditional one first
+    has_aux   predict returns (answers, aux), and so does what is returned; aux is that of both halves
+    """
+    if not guided:
+        return lambda x, t: predict(x)
+
+    def both(x: jax.Array, t: jax.Array) -> Any:
+        found = predict(both_halves(x, x))
+        answers, aux = found if has_aux else (found, None)
+        answers = guide(*jnp.split(answers, 2), t)
+        return (answers, aux) if has_aux else answers
+
+    return both
+
+
+def keep_most_likely(logits: jax.Array, top_k: int) -> jax.Array:
+    """Logits [..., K] with all but the top_k greatest at minus infinity; ties with the last of them stay, too."""
     return jnp.where(logits < jax.lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
 
 
 def draw_tokens(
     keys: jax.Array, logits: jax.Array, temperature: float | jax.Array = 1.0, top_k: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-    """One token a place: keys [B], logits [B, N, K] -> tokens int [B, N], and softmax(logits) of each, [B, N].
+    """One token per position: keys [B], logits [B, N, K] -> tokens int [B, N], and softmax(logits) of each, [B, N].
 
-    temperature   1 draws from softmax(logits); less prefers the likelier tokens
-    top_k         draw from so many likeliest tokens alone; 0: from all
+    temperature   1 samples from softmax(logits); less prefers the more likely tokens
+    top_k         sample from the k most likely tokens (0 = all)
 
-    Both change what is drawn, not how probable the model holds it to be. By inverse CDF: one random number a token
-    instead of one a code, three times as fast on a CPU.
+    Both change what is sampled, not the probability that the model gives it. By inverse CDF: one random number per
+    token instead of one per code, three times as fast on a CPU.
     """
     p = jax.nn.softmax(logits.astype(jnp.float32))
-    changed = keep_likeliest(logits, top_k) if top_k else logits
+    changed = keep_most_likely(logits, top_k) if top_k else logits
     cdf = jnp.cumsum(jax.nn.softmax(changed.astype(jnp.float32) / temperature), -1)
     u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1)))(keys)
     # Scaled by the last entry, which rounding leaves a little off 1: no u can then pass the end.
@@ -111,10 +177,11 @@ def draw_tokens(
 
 
 def halton_ranks(h: int, w: int) -> np.ndarray:
-    """The Halton order of h x w places (arXiv 2503.17076): int [h w], the turn at which each place is revealed.
+    """The Halton order of h x w positions (arXiv 2503.17076): int [h w], the turn at which each is revealed.
 
-    Point i of the sequence has i's digits in base 2 mirrored at the point as its x, in base 3 as its y: every stretch
-    of it is spread evenly, so places that are revealed together lie apart. A place's turn is that of its first point.
+    Point i of the sequence has i's digits in base 2, mirrored at the point, as its x, and those in base 3 as its y.
+    Every stretch of the sequence is spread evenly, so positions that are revealed together lie far from each other. A
+    position's turn is that of its first point.
     """
 
     def mirrored(i: int, base: int) -> float:
@@ -129,15 +196,15 @@ def halton_ranks(h: int, w: int) -> np.ndarray:
     while len(turns) < h * w:
         i += 1
         turns.setdefault(int(mirrored(i, 3) * h) * w + int(mirrored(i, 2) * w), len(turns))
-    return np.array([turns[place] for place in range(h * w)])
+    return np.array([turns[position] for position in range(h * w)])
 
 
 def order_ranks(order: str, grid: tuple[int, int], keys: jax.Array) -> jax.Array | None:
-    """`ranks` for parallel_decode: int [N] for halton, [B, N] for random, another one for every key, else None."""
+    """`ranks` for parallel_decode: int [N] for halton, [B, N] for random (one order per key), None for confidence."""
     h, w = grid
     if order == "halton":
         return jnp.asarray(halton_ranks(h, w))
-    if order == "random":  # steps have the numbers 0 to N - 1, so N is free
+    if order == "random":  # steps fold in 0 to N - 1, so N is free
         return jax.vmap(lambda key: jax.random.permutation(jax.random.fold_in(key, h * w), h * w))(keys)
     if order != "confidence":
         raise ValueError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
@@ -145,7 +212,7 @@ def order_ranks(order: str, grid: tuple[int, int], keys: jax.Array) -> jax.Array
 
 
 def hide_least_confident(confidence: jax.Array, count: jax.Array) -> jax.Array:
-    """bool [B, N], True at the `count` ([] or [B, 1]) lowest places of each row of confidence [B, N]."""
+    """bool [B, N], True at the `count` ([] or [B, 1]) least confident positions of each row of [B, N]."""
     rank = jnp.argsort(jnp.argsort(confidence, -1), -1)
     return rank < count
 
@@ -154,101 +221,103 @@ def parallel_decode(
     logits_fn: Callable,
     tokens: jax.Array,
     keys: jax.Array,
+    sampling: Sampling,
     *,
     mask_id: int,
-    steps: int,
-    guidance: float | jax.Array = 0.0,
-    ramp: bool | jax.Array = True,
-    temperature: float | jax.Array = 4.5,
-    token_temperature: float | jax.Array = 1.0,
-    top_k: int = 0,
-    law: str = "cosine",
     ranks: jax.Array | None = None,
     trace: bool = False,
 ) -> tuple[jax.Array, Trace | None]:
-    """Fill in the places of tokens int [B, N] that hold mask_id, in `steps` steps; the others stay as they are.
+    """Fill the positions of tokens int [B, N] that hold mask_id, in sampling.steps steps; the others stay as they are.
 
     logits_fn    (tokens [B, N], t) -> logits [B, N, K], t the guidance scale of this step
-    keys         [B], one random key an image
-    ramp         t rises linearly, to `guidance` at the last step; False: it is `guidance` at every step
-    temperature  of the Gumbel noise on log confidence; step s of T has temperature (1 - (s + 1) / T), so the last
-                 choices are the surest
-    token_temperature   1 draws tokens as the model's probabilities say; less prefers the likelier ones
-    top_k        only the top_k likeliest codes of a place are drawn from; 0: all
-    law, steps   the decode schedule, see masking.decode_schedule
-    ranks        int [N] or [B, N]: reveal places in this order, the least first, whatever their confidence
+    keys         [B], one random key per image
+    sampling     guidance: t rises linearly (ramp) to this at the last step, or is this at every step
+                 temperature: of the Gumbel noise on log confidence; step s of T has temperature (1 - (s + 1) / T), so
+                 the last choices are the most confident
+                 token_temperature, top_k: see `draw_tokens`
+                 law, steps: the decode schedule, see masking.decode_schedule
+    ranks        int [N] or [B, N]: reveal positions in this order, the least first, whatever their confidence
 
-    A step draws a token for every hidden place, then hides those of least (noisy) confidence again, as many as the
+    A step samples a token for every hidden position, then hides those of least (noisy) confidence again, as many as the
     schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row.
     """
-    n = tokens.shape[1]
-    left = jnp.asarray(decode_schedule(steps, n, law))
+    n, steps = tokens.shape[1], sampling.steps
+    left = jnp.asarray(decode_schedule(steps, n, sampling.law))
     to_fill = jnp.sum(tokens == mask_id, -1, keepdims=True)
 
-    def step(tokens, s):
+    def step(tokens: jax.Array, s: jax.Array) -> tuple[jax.Array, Trace | None]:
         ratio = (s + 1) / steps
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
-        logits = logits_fn(tokens, guidance * jnp.where(ramp, ratio, 1.0))
-        drawn, probability = draw_tokens(step_keys[:, 0], logits, token_temperature, top_k)
-        drawn = jnp.where(known, tokens, drawn)
+        logits = logits_fn(tokens, sampling.guidance * jnp.where(sampling.ramp, ratio, 1.0))
+        sampled, probability = draw_tokens(step_keys[:, 0], logits, sampling.token_temperature, sampling.top_k)
+        sampled = jnp.where(known, tokens, sampled)
         if ranks is None:
             noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
-            score = jnp.log(jnp.maximum(probability, 1e-30)) + temperature * (1 - ratio) * noise
+            score = jnp.log(jnp.maximum(probability, 1e-30)) + sampling.temperature * (1 - ratio) * noise
         else:
             score = -ranks
         score = jnp.where(known, jnp.inf, score)
         hidden = hide_least_confident(score, left[s] * to_fill // n)
-        record = Trace(drawn, jnp.where(known, 1.0, probability), hidden) if trace else None
-        return jnp.where(hidden, mask_id, drawn), record
+        record = Trace(sampled, jnp.where(known, 1.0, probability), hidden) if trace else None
+        return jnp.where(hidden, mask_id, sampled), record
 
     return jax.lax.scan(step, tokens, jnp.arange(steps))
 
 
 # --- with a transformer -----------------------------------------------------------------------------------------------
 
-STATIC = ("graphdef", "guided", "order", "steps", "top_k", "law", "trace")
+
+class Prompts(NamedTuple):
+    """What a batch of images is sampled from. Text is (embeddings [B, S, text_width], mask bool [B, S])."""
+
+    text: tuple[jax.Array, jax.Array]
+    negative: tuple[jax.Array, jax.Array]  # takes the unconditional half's place; its mask is all False without one
+    keys: jax.Array  # [B], one random key per image
 
 
-@functools.partial(jax.jit, static_argnames=STATIC)
+@functools.partial(jax.jit, static_argnames="trace")
 def sample_tokens(
-    graphdef, params, text, negative, keys, options, low=None, start=None, *, guided: bool, order: str, **static
-):
-    """Draw the tokens of one stage: the whole of parallel decoding with guidance as one program.
+    model: BaseTransformer,
+    sampling: Sampling,
+    prompts: Prompts,
+    low: jax.Array | None = None,
+    start: jax.Array | None = None,
+    *,
+    trace: bool = False,
+) -> tuple[jax.Array, Trace | None]:
+    """Sample the tokens of one stage: the whole of parallel decoding with guidance as one program.
 
-    text, negative   (embeddings [B, S, text_width], mask bool [B, S]); the negative takes the unconditional half's
-                     place, and its mask is all False when there is none
-    keys             [B]
-    options, static  for `parallel_decode`: numbers that need no compiling anew (guidance, ramp, both temperatures), and
-                     what does (steps, top_k, law, trace)
-    low              int [B, n], the low-resolution tokens that the super-resolution stage draws from; None for the base
-    start            int [B, N], to fill in where it holds the transformer's mask_id; None: all of it
+    sampling   a record from `check_sampling`; only its static fields compile again
+    low        int [B, n], the low-resolution tokens for the super-resolution stage; None for the base
+    start      int [B, N], to be filled where it holds the transformer's mask_id; None: everywhere
     -> tokens int [B, N], Trace or None
     """
-    model = nnx.merge(graphdef, params)
-    places = model.grid[0] * model.grid[1]
+    text, negative, keys = prompts
+    condition = model.condition(both_halves(text, negative) if sampling.guided else text, low)
+    logits_fn = guided_predict(lambda tokens: model(tokens, *condition), sampling.guided)
+    if start is None:
+        start = jnp.full((len(keys), math.prod(model.grid)), model.mask_id, jnp.int32)
+    ranks = order_ranks(sampling.order, model.grid, keys)
+    return parallel_decode(logits_fn, start, keys, sampling, mask_id=model.mask_id, ranks=ranks, trace=trace)
 
-    def draw(pictures):
-        text, negative, keys, low, start = pictures
-        seen = model.condition(both_halves(text, negative) if guided else text, low)
 
-        def logits_fn(tokens, t):
-            if not guided:
-                return model(tokens, *seen)
-            logits = model(both_halves(tokens, tokens), *seen)
-            return guide(logits[: len(keys)], logits[len(keys) :], t)
+@functools.partial(jax.jit, static_argnames="count")
+def _rows(inputs: Any, first: int, count: int) -> Any:
+    """Rows first to first + count of every array; one program for every `first`."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), inputs)
 
-        if start is None:
-            start = jnp.full((len(keys), places), model.mask_id, jnp.int32)
-        ranks = order_ranks(order, model.grid, keys)
-        return parallel_decode(logits_fn, start, keys, mask_id=model.mask_id, ranks=ranks, **static, **options)
 
-    pictures, batch = (text, negative, keys, low, start), len(keys)
-    group = max(1, CPU_PLACES // (places * (2 if guided else 1)))
-    alike = all(jnp.ndim(value) == 0 for value in options.values()) and not static.get("trace")
-    if jax.default_backend() != "cpu" or batch <= group or batch % group or not alike:
-        return draw(pictures)
-    # No picture knows of another, so a CPU takes as many at once as its cache holds.
-    grouped = jax.tree.map(lambda x: x.reshape(batch // group, group, *x.shape[1:]), pictures)
-    tokens, _ = jax.lax.map(draw, grouped)
-    return tokens.reshape(batch, places), None
+def in_groups(tokens: int, sampling: Sampling, inputs: tuple, *, trace: bool = False) -> Iterator[tuple]:
+    """`inputs` (prompts, low, start) of a batch, in groups that fit a CPU's cache: no image depends on another.
+
+    tokens    N, image tokens of the stage
+    On other devices, with a trace, with a guidance scale per image, or for a batch that does not divide evenly, the
+    batch is one group.
+    """
+    batch = len(inputs[0].keys)
+    group = max(1, CACHED_TOKENS // (tokens * (2 if sampling.guided else 1)))
+    whole = jax.default_backend() != "cpu" or batch % group or trace or np.ndim(sampling.guidance)
+    group = batch if whole else min(group, batch)
+    for first in range(0, batch, group):
+        yield inputs if group == batch else _rows(inputs, first, group)

@@ -10,10 +10,10 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def whole(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str) -> Iterator[Path]:
     """Another path in the same folder to write to; it becomes `path` at the end, and nothing is left after an error.
 
-    with whole("picture.png") as partial:
+    with atomic_path("picture.png") as partial:
         image.save(partial)
     """
     path = Path(path)
@@ -31,7 +31,7 @@ def whole(path: Path | str) -> Iterator[Path]:
 
 def write_text(path: Path | str, text: str) -> None:
     """A text file, written whole or not at all."""
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text)
 
 
@@ -40,7 +40,7 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], metadata: dict
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         try:
             save_file(arrays, partial, metadata)
         except SafetensorError as error:  # for a full disk, too

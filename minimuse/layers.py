@@ -1,30 +1,36 @@
-"""NNX modules as data: a graph definition, which is static, and a nested dict of arrays, which travels through jit."""
+"""Layers that several networks share, and how a module is made.
+
+A module is a pytree: it holds its weights only, and goes through jax.jit, jax.grad and optax as it is. Two modules of
+one class and config have one tree structure, so that a second one compiles nothing.
+"""
 
 import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-
-@functools.cache  # one and the same for equal arguments: a second model of a config then compiles nothing
-def abstract(cls: type[nnx.Module], *config) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and the nested dict of shapes of cls(*config, rngs=...), without making any weights."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(state)
+Module = TypeVar("Module", bound=nnx.Module)
 
 
-def init(cls: type[nnx.Module], *config, seed: int = 0) -> tuple[nnx.GraphDef, dict]:
-    """Graph definition and fresh weights; one compiled program instead of one a weight."""
-    make = jax.jit(lambda: nnx.to_pure_dict(nnx.split(cls(*config, rngs=nnx.Rngs(seed)))[1]))
-    return abstract(cls, *config)[0], make()
+@functools.cache  # one structure for equal arguments: flax 0.11 would give every module one of its own
+def abstract(cls: type[Module], *config: object) -> Module:
+    """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made."""
+    return nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0)))
 
 
-def cast(params: dict, dtype: str) -> dict:
-    """The same weights in another type. A transformer computes in the type of its weights; softmax, norms' statistics
-    and losses are in float32 all the same."""
-    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), params)
+def init(cls: type[Module], *config: object, seed: int = 0) -> Module:
+    """cls(*config, rngs=...) with fresh weights, by one compiled program instead of one per weight."""
+    weights = jax.jit(lambda: jax.tree.leaves(cls(*config, rngs=nnx.Rngs(seed))))()
+    return jax.tree.unflatten(jax.tree.structure(abstract(cls, *config)), weights)
+
+
+def cast(model: Module, dtype: str) -> Module:
+    """The same weights in another type. A transformer computes in the type of its weights; softmax, the statistics of
+    norms and the losses are in float32 all the same."""
+    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), model)
 
 
 class Embed(nnx.Embed):
@@ -48,8 +54,9 @@ class Linear(nnx.Module):
         return (x.reshape(-1, x.shape[-1]) @ self.kernel[...]).reshape(*x.shape[:-1], -1)
 
 
-def _heads(x: jax.Array, heads: int) -> jax.Array:
-    return x.reshape(*x.shape[:-1], heads, -1)  # [B, N, D] -> [B, N, heads, D / heads]
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """[B, N, D] -> [B, N, heads, D / heads]."""
+    return x.reshape(*x.shape[:-1], heads, -1)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:

@@ -1,73 +1,64 @@
-"""The pipeline: a caption to pixels (paper section 2), and its weights on disk.
+"""The pipeline: a caption to pixels (paper section 2), and the stages of a checkpoint.
 
-A checkpoint folder holds config.json and one float16 safetensors file a stage: tokenizer and base at least, and for the
-cascade superres_tokenizer, superres and superres_decoder. Nothing is ever unpickled.
+A checkpoint folder holds config.json and one float16 safetensors file per stage: tokenizer and base at least, and for
+the cascade superres_tokenizer, superres and superres_decoder, too. Nothing is ever unpickled.
 """
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from minimuse import editing, layers
-from minimuse.config import SampleConfig, VQGANConfig, from_dict
-from minimuse.decoding import ORDERS, Trace, checked, is_whole, other_keys, sample_tokens, whole_number
-from minimuse.files import whole
-from minimuse.masking import LAWS
-from minimuse.t5 import TextEncoder
-from minimuse.vqgan import Decoder, draw_pixels, read_tokens
-from minimuse.weights import (
-    CASCADE,
-    FORMAT,
-    OPTIONAL,
-    STAGES,
-    TOKENIZERS,
-    abstract,
-    find_checkpoint,
-    load_weights,
-    read_config,
-    save_weights,
+from minimuse.config import (
+    BASE_ONLY,
+    SampleOptions,
+    Sampling,
+    SuperresConfig,
+    TransformerConfig,
+    VQGANConfig,
+    from_dict,
+    sampling_from_dict,
+    sampling_to_dict,
 )
+from minimuse.decoding import (
+    Prompts,
+    Trace,
+    check_sampling,
+    in_groups,
+    is_whole,
+    other_keys,
+    sample_tokens,
+    whole_number,
+    with_options,
+)
+from minimuse.files import atomic_path
+from minimuse.t5 import TextEncoder
+from minimuse.transformer import BaseTransformer, SuperresTransformer
+from minimuse.vqgan import VQGAN, Decoder, draw_pixels, read_tokens
+from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
 
-_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
-
-
-class Generation(NamedTuple):
-    """What `Muse.generate(..., trace=True)` returns."""
-
-    images: np.ndarray  # uint8 [B, H, W, 3], as the last stage drew them
-    tokens: np.ndarray  # int [B, h, w], of the base stage
-    trace: Trace  # each step's tokens, confidence and hidden places
-    superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run; decoded
-    # by `detokenize(tokens, "superres", finetuned=True)` where there is a fine-tuned decoder
-    superres_trace: Trace | None = None
-
-
-class Plan(NamedTuple):
-    """How a Muse draws: what `decoding.sample_tokens` takes beside weights and prompts, for each stage in order."""
-
-    stages: dict[str, tuple[dict, dict]]  # {"base": (numbers, static), "superres": ...}
-    finetuned: bool  # whether the fine-tuned decoder makes the pixels
-
-
-def _strings(captions, what: str) -> list[str]:
-    given = [captions] if isinstance(captions, str) else captions
-    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
-        raise ValueError(f"{what} must be a string or a list of at least one string; it was {captions!r}.")
-    return list(given)
-
-
-# What each stage draws from or into: these sizes have to agree.
-AGREE = (
+STAGES = {
+    "tokenizer": (VQGANConfig, VQGAN),
+    "superres_tokenizer": (VQGANConfig, VQGAN),
+    "base": (TransformerConfig, BaseTransformer),
+    "superres": (SuperresConfig, SuperresTransformer),
+    "superres_decoder": (VQGANConfig, Decoder),
+}
+CASCADE = ("superres", "superres_decoder")  # what turns a picture of 64 px into one of 128
+OPTIONAL = ("superres_tokenizer", *CASCADE)  # a checkpoint works without these
+TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose tokens each transformer predicts
+AGREE = (  # sizes that must be equal
     ("base", "codebook_size", "tokenizer", "codebook_size"),
     ("superres", "codebook_size", "superres_tokenizer", "codebook_size"),
     ("superres", "low_codebook_size", "tokenizer", "codebook_size"),
@@ -76,19 +67,68 @@ AGREE = (
     ("superres_decoder", "code_dim", "superres_tokenizer", "code_dim"),
 )
 
+NONE = SampleOptions()
+
+_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
+
+
+def build(stage: str, config: Any) -> nnx.Module:
+    """A stage's module with shapes in the place of weights, or a ValueError for sizes that do not fit together."""
+    try:
+        return layers.abstract(STAGES[stage][1], config)
+    except Exception as error:  # no heads, a negative width, and whatever else a config.json may contain
+        raise ValueError(f"No {stage} can be built of {config}: {error}") from error
+
+
+def init_stage(stage: str, config: Any, seed: int = 0) -> nnx.Module:
+    """A stage's module with fresh weights."""
+    return layers.init(STAGES[stage][1], config, seed=seed)
+
+
+class Generation(NamedTuple):
+    """What `Muse.generate(..., trace=True)` returns."""
+
+    images: np.ndarray  # uint8 [B, H, W, 3], as the last stage drew them
+    tokens: np.ndarray  # int [B, h, w], of the base stage
+    trace: Trace  # each step's tokens, confidence and hidden positions
+    superres_tokens: np.ndarray | None = None  # int [B, h, w], of the super-resolution stage, if it was run; decoded
+    # by `detokenize(tokens, "superres", finetuned=True)` where there is a fine-tuned decoder
+    superres_trace: Trace | None = None
+
+
+class Plan(NamedTuple):
+    """How a Muse draws."""
+
+    stages: dict[str, Sampling]  # of each stage in order: base, superres
+    finetuned: bool  # whether the fine-tuned decoder makes the pixels
+
+
+def _strings(captions: Any, what: str) -> list[str]:
+    given = [captions] if isinstance(captions, str) else captions
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
+        raise ValueError(f"{what} must be a string or a list of at least one string; it was {captions!r}.")
+    return list(given)
+
 
 class Muse:
     """All stages of one checkpoint, ready to draw.
 
     text        TextEncoder
     configs     {"tokenizer": VQGANConfig, "base": TransformerConfig}; for the cascade superres_tokenizer, superres and
-                superres_decoder, too (weights.STAGES)
-    params      nested dicts of weights, by stage
-    sampling    SampleConfig, what `generate` uses when it is not told otherwise
+                superres_decoder, too (STAGES)
+    models      their modules, by stage
+    sampling    what `generate` uses where nothing else is given, by stage
     """
 
-    def __init__(self, text: TextEncoder, configs: dict, params: dict, sampling: SampleConfig, text_name: str):
-        self.text, self.configs, self.params, self.sampling = text, configs, params, sampling
+    def __init__(
+        self,
+        text: TextEncoder,
+        configs: dict[str, Any],
+        models: dict[str, Any],
+        sampling: dict[str, Sampling],
+        text_name: str,
+    ):
+        self.text, self.configs, self.models, self.sampling = text, configs, models, sampling
         self.text_name = text_name
         for one, its, other, others in AGREE:
             if one in configs and other in configs:
@@ -97,11 +137,10 @@ class Muse:
                     f"{other}'s {others}": getattr(configs[other], others),
                 }
                 if len(set(sizes.values())) > 1:
-                    told = " and ".join(f"{name} is {size}" for name, size in sizes.items())
-                    raise ValueError(f"These stages were not trained together: {told}.")
+                    message = " and ".join(f"{name} is {size}" for name, size in sizes.items())
+                    raise ValueError(f"These stages were not trained together: {message}.")
         if "superres" in configs and "superres_tokenizer" not in configs:
-            raise ValueError("There is a super-resolution transformer, but no superres_tokenizer to make pixels of it.")
-        self.graphdefs = {stage: abstract(stage, config)[0] for stage, config in configs.items()}
+            raise ValueError("There is a super-resolution transformer, but no superres_tokenizer to decode its tokens.")
         if text.width != configs["base"].text_width:
             raise ValueError(
                 f"The text encoder {text_name!r} gives vectors of {text.width} numbers; this base transformer was "
@@ -125,8 +164,8 @@ class Muse:
         if not superres:
             there = {stage: config_cls for stage, config_cls in there.items() if stage not in CASCADE}
         configs = {stage: from_dict(config_cls, values[stage]) for stage, config_cls in there.items()}
-        params = {
-            stage: load_weights(folder / f"{stage}.safetensors", abstract(stage, config)[1])
+        models = {
+            stage: load_weights(folder / f"{stage}.safetensors", build(stage, config))
             for stage, config in configs.items()
         }
         if not isinstance(values["text"], str):
@@ -137,9 +176,9 @@ class Muse:
         beside = folder / values["text"]
         text = TextEncoder.from_pretrained(str(beside) if beside.is_dir() else values["text"])
         text_name = str(beside.resolve()) if beside.is_dir() else values["text"]
-        return cls(text, configs, params, from_dict(SampleConfig, values.get("sampling", {})), text_name)
+        return cls(text, configs, models, sampling_from_dict(values.get("sampling", {})), text_name)
 
-    def save(self, folder: str | os.PathLike, **about) -> None:
+    def save(self, folder: str | os.PathLike, **about: Any) -> None:
         """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made).
 
         All of it or nothing: a checkpoint that is there already stays as it was until all files are written. A text
@@ -153,155 +192,106 @@ class Muse:
             (folder / "text").mkdir(exist_ok=True)
             text_name = "text"
         configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
-        sampling = dataclasses.asdict(self.sampling)
+        sampling = sampling_to_dict(self.sampling)
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
         with contextlib.ExitStack() as stack:  # files take their names at its end, config.json the last of them
-            partial = lambda path: stack.enter_context(whole(path))
+            partial = lambda path: stack.enter_context(atomic_path(path))
             partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
             for file in copied:
                 shutil.copyfile(file, partial(folder / "text" / file.name))
-            for stage, params in self.params.items():
-                save_weights(partial(folder / f"{stage}.safetensors"), params)
+            for stage, model in self.models.items():
+                save_weights(partial(folder / f"{stage}.safetensors"), model)
 
     @property
-    def defaults(self) -> dict:
-        """What `generate` draws with when it is not told otherwise; a pair is of the base and the next stage."""
-        values = {name: value for name, value in dataclasses.asdict(self.sampling).items() if name != "text_length"}
-        if "superres" in self.configs:
-            return values
-        return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
+    def defaults(self) -> dict[str, Any]:
+        """What `generate` uses where nothing else is given, as its options: pairs of base and super-resolution stage,
+        or single values where there is no such stage, or where an option is the same for both."""
+        base, superres = (dataclasses.asdict(self.sampling[stage]) for stage in ("base", "superres"))
+        pairs = {name: (base[name], superres[name]) for name in SampleOptions.__annotations__}
+        if "superres" not in self.configs:
+            return {name: pair[0] for name, pair in pairs.items()}
+        return {name: pair if name in BASE_ONLY or pair[0] != pair[1] else pair[0] for name, pair in pairs.items()}
 
     def _encode(self, captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
-        embeddings, mask = self.text.encode(captions, length=self.sampling.text_length)
+        embeddings, mask = self.text.encode(captions, length=self.configs["base"].text_length)
         given = np.array([bool(caption.strip()) for caption in captions])[:, None]
         return np.asarray(embeddings), np.asarray(mask) & given
 
-    def prompts(self, captions: str | list[str], n: int, seed: int, negative: str | list[str] | None) -> tuple:
-        """What a sampler reads, every caption n times: text and negative, each (embeddings [B, S, width], mask bool
-        [B, S]), and a random key an image [B]. ValueError for what `generate` does not take."""
+    def prompts(
+        self, captions: str | Sequence[str], n: int = 1, seed: int = 0, negative: str | Sequence[str] | None = None
+    ) -> Prompts:
+        """What a batch is sampled from, every caption n times. ValueError for what `generate` does not take."""
         captions = _strings(captions, "A caption")
         if not is_whole(n) or not 1 <= n <= 2**16:
-            raise ValueError(f"n is the number of images of each caption, from 1 to {2**16}; it was {n!r}.")
+            raise ValueError(f"n is the number of images per caption, from 1 to {2**16}; it was {n!r}.")
         seed = whole_number("seed", seed, 0, 2**32 - 1)
         negatives = _strings("" if negative is None else negative, "A negative caption")
         if len(negatives) not in (1, len(captions)):
             raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
         negatives = negatives * (len(captions) // len(negatives))
-        repeat = functools.partial(jax.tree.map, lambda x: jax.device_put(np.repeat(x, n, axis=0)))
+        repeat = lambda text: jax.tree.map(lambda x: jax.device_put(np.repeat(x, n, axis=0)), text)
         keys = _numbered(jax.random.key(seed), np.arange(len(captions) * n))
-        return repeat(self._encode(captions)), repeat(self._encode(negatives)), keys
+        return Prompts(repeat(self._encode(captions)), repeat(self._encode(negatives)), keys)
 
     def generate(
         self,
-        captions: str | list[str],
+        captions: str | Sequence[str],
         n: int = 1,
         seed: int = 0,
         *,
-        steps: int | tuple[int, int] | None = None,
-        guidance: float | tuple[float, float] | None = None,
-        ramp: bool | None = None,
-        negative: str | list[str] | None = None,
-        temperature: float | tuple[float, float] | None = None,
-        token_temperature: float | tuple[float, float] | None = None,
-        top_k: int | None = None,
-        law: str | None = None,
-        order: str | None = None,
+        negative: str | Sequence[str] | None = None,
         superres: bool | None = None,
         finetuned: bool | None = None,
         trace: bool = False,
+        **options: Unpack[SampleOptions],
     ) -> np.ndarray | Generation:
-        """Draw n images of every caption: uint8 [len(captions) * n, H, W, 3], a caption's images side by side.
+        """Draw n images of every caption: uint8 [len(captions) * n, H, W, 3], the images of a caption side by side.
 
-        seed         same seed, same device, same pictures; image i depends on (seed, i) alone, not on the batch
-        steps        decoding steps
-        guidance     t of equation 1 at the last step; 0 leaves out the unguided half
-        ramp         whether t rises linearly to that, or is the same at all steps
+        seed         same seed, same device, same pictures; image i depends on (seed, i) only, not on the batch
         negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
-        temperature  of the noise on the confidence; more gives more variety and less order
-        token_temperature   of the tokens: 1 draws them as the model's probabilities say, less prefers the likelier
-        top_k        draw tokens from so many likeliest codes alone; 0: from all
-        law          of the decode schedule: cosine or another of masking.LAWS
-        order        in which places are revealed: confidence, halton or random; the last two need no temperature
         superres     whether the base's tokens are raised to the higher resolution; None: if the checkpoint can
-        finetuned    whether its pixels come from the fine-tuned decoder; None: if the checkpoint has one
+        finetuned    whether the fine-tuned decoder makes the pixels; None: if the checkpoint has one
         trace        return a Generation, with the tokens and every step of each stage
-
-        Of steps, guidance and both temperatures a single number is the base stage's; a pair sets that of the
-        super-resolution stage, too, and None in a pair is the checkpoint's own.
+        options      steps, guidance, ramp, temperature, token_temperature, top_k, law and order, see SampleOptions;
+                     each is one value, or a pair for the base and the super-resolution stage
         """
-        plan = self.plan(
-            steps=steps,
-            guidance=guidance,
-            ramp=ramp,
-            temperature=temperature,
-            token_temperature=token_temperature,
-            top_k=top_k,
-            law=law,
-            order=order,
-            superres=superres,
-            finetuned=finetuned,
-        )
+        plan = self.plan(superres, finetuned, options)
         prompts, tokens, traces = self.prompts(captions, n, seed, negative), [], []
-        for stage in plan.stages:
-            drawn, steps_taken = self.sample(plan, stage, prompts, low=tokens[-1] if tokens else None, trace=trace)
-            tokens.append(drawn.reshape(-1, *self.configs[stage].grid))
-            traces.append(steps_taken)
+        for stage, sampling in plan.stages.items():
+            inputs, grid = self.stage_inputs(stage, prompts, tokens[-1] if tokens else None), self.configs[stage].grid
+            parts = []
+            for group in in_groups(math.prod(grid), sampling, inputs, trace=bool(trace)):
+                parts.append(sample_tokens(self.models[stage], sampling, *group, trace=bool(trace)))
+            tokens.append(np.concatenate([part for part, _ in parts]).reshape(-1, *grid))
+            traces.append(parts[0][1])
         images = np.asarray(self.detokenize(tokens[-1], stage, finetuned=plan.finetuned))
         if not trace:
             return images
-        tokens, traces = jax.tree.map(np.asarray, (tokens, traces))
+        traces = jax.tree.map(np.asarray, traces)
         return Generation(images, tokens[0], traces[0], *tokens[1:], *traces[1:])
 
-    def plan(
-        self,
-        *,
-        steps=None,
-        guidance=None,
-        ramp=None,
-        temperature=None,
-        token_temperature=None,
-        top_k=None,
-        law=None,
-        order=None,
-        superres=None,
-        finetuned=None,
-    ) -> Plan:
-        """What `generate` and editing draw with: these settings, or the checkpoint's own where they are None."""
+    def plan(self, superres: bool | None = None, finetuned: bool | None = None, options: SampleOptions = NONE) -> Plan:
+        """How `generate` and editing draw: with these options, or the checkpoint's own where there are none."""
         superres = self._there(superres, "superres", "super-resolution stage", "superres")
         if finetuned and not superres:
             raise ValueError("The fine-tuned decoder is that of the super-resolution stage, which is left out here.")
         finetuned = superres and self._there(finetuned, "superres_decoder", "fine-tuned decoder", "finetuned")
-        pairs = dict(steps=steps, guidance=guidance, temperature=temperature, token_temperature=token_temperature)
-        pairs = {name: self._pair(name, value) for name, value in pairs.items()}
-        own = self.sampling
-        order, law = own.order if order is None else order, own.law if law is None else law
-        for name, value, known in (("order", order, ORDERS), ("law", law, tuple(LAWS))):
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
         stages = {}
         for i, stage in enumerate(("base", "superres") if superres else ("base",)):
-            numbers = checked({name: pair[i] for name, pair in pairs.items() if name != "steps"})
-            numbers["ramp"] = bool(own.ramp if ramp is None else ramp)
-            taken = whole_number("steps", pairs["steps"][i], 1, math.prod(self.configs[stage].grid))
-            most = whole_number("top_k", own.top_k if top_k is None else top_k, 0, self.configs[stage].codebook_size)
-            static = dict(guided=numbers["guidance"] > 0, order=order, steps=taken, top_k=most, law=law)
-            stages[stage] = numbers, static
+            config = self.configs[stage]
+            chosen = with_options(self.sampling[stage], options, i)
+            stages[stage] = check_sampling(chosen, math.prod(config.grid), config.codebook_size)
         return Plan(stages, finetuned)
 
-    def sample(self, plan: Plan, stage: str, prompts: tuple, *, low=None, start=None, trace: bool = False) -> tuple:
-        """Tokens int [B, N] of one stage, and its Trace or None.
-
-        prompts    of `prompts`
-        low        the base's tokens [B, h, w], for the stage superres
-        start      tokens [B, h, w] of this stage, of which those that are its mask_id are drawn; None: all are
-        """
-        (text, negative, keys), (numbers, static) = prompts, plan.stages[stage]
-        if stage == "superres":  # each stage draws of its own, whatever the other does
-            keys = other_keys(keys, np.uint32(2**31))
-        low, start = (None if x is None else jnp.asarray(x).reshape(len(keys), -1) for x in (low, start))
-        weights = self.graphdefs[stage], self.params[stage]
-        return sample_tokens(*weights, text, negative, keys, numbers, low, start, trace=bool(trace), **static)
+    def stage_inputs(
+        self, stage: str, prompts: Prompts, low: np.ndarray | None = None, start: np.ndarray | None = None
+    ) -> tuple[Prompts, jax.Array | None, jax.Array | None]:
+        """What `sample_tokens` takes for a stage: prompts, and low and start, int [B, h, w], as [B, N]."""
+        if stage == "superres":  # so that it does not repeat the base's randomness
+            prompts = prompts._replace(keys=other_keys(prompts.keys, np.uint32(2**31)))
+        flat = lambda x: None if x is None else jnp.asarray(x).reshape(len(prompts.keys), -1)
+        return prompts, flat(low), flat(start)
 
     inpaint, outpaint, edit = editing.inpaint, editing.outpaint, editing.edit
     vary, interpolate = editing.vary, editing.interpolate
@@ -309,21 +299,8 @@ class Muse:
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as is wanted, or if it is there."""
         if wanted and stage not in self.configs:
-            raise ValueError(f"This checkpoint has no {what}; leave {name} out.")
+            raise ValueError(f"This checkpoint has no {what}; leave out {name}.")
         return stage in self.configs if wanted is None else bool(wanted)
-
-    def _pair(self, name: str, value) -> tuple:
-        """A setting of the base and of the super-resolution stage, of what `generate` was given or the checkpoint's."""
-        own = getattr(self.sampling, name)
-        if value is None:
-            return own
-        if not isinstance(value, (tuple, list)):
-            return value, own[1]
-        if len(value) != 2:
-            raise ValueError(
-                f"{name} is one number, or a pair for the base and super-resolution stage; it was {value!r}."
-            )
-        return tuple(mine if part is None else part for part, mine in zip(value, own))
 
     def _tokenizer(self, stage: str) -> str:
         name = TOKENIZERS.get(stage)
@@ -333,10 +310,10 @@ class Muse:
         return name
 
     def tokenizer_config(self, stage: str = "base") -> VQGANConfig:
-        """That of the tokenizer whose tokens the stage draws."""
+        """The config of the tokenizer whose tokens the stage predicts."""
         return self.configs[self._tokenizer(stage)]
 
-    def detokenize(self, tokens: jax.Array, stage: str = "base", *, finetuned: bool = False) -> jax.Array:
+    def detokenize(self, tokens: np.ndarray | jax.Array, stage: str = "base", *, finetuned: bool = False) -> jax.Array:
         """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3].
 
         stage        base or superres, whose tokens they are
@@ -344,20 +321,19 @@ class Muse:
                      where there is one; else with the tokenizer's own
         """
         name = self._tokenizer(stage)
-        decoder, own = self.params[name]["decoder"], self.configs[name]
+        decoder, own = self.models[name].decoder, self.configs[name]
         if finetuned:
             if stage != "superres" or "superres_decoder" not in self.configs:
                 raise ValueError(f"This checkpoint has no fine-tuned decoder for the stage {stage!r}.")
-            decoder, own = self.params["superres_decoder"], self.configs["superres_decoder"]
+            decoder, own = self.models["superres_decoder"], self.configs["superres_decoder"]
         tokens, side = jnp.asarray(tokens), own.image_size // own.factor
         if tokens.ndim == 2:
             tokens = tokens.reshape(-1, side, side)
-        return draw_pixels(layers.abstract(Decoder, own)[0], decoder, self.params[name]["codebook"], tokens)
+        return draw_pixels(decoder, self.models[name].codebook[...], tokens)
 
     def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
-        """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], of the base or the super-resolution tokenizer."""
+        """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], by the base or the super-resolution tokenizer."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
-        name = self._tokenizer(stage)
-        return np.asarray(read_tokens(self.graphdefs[name], self.params[name], jnp.asarray(images)))
+        return np.asarray(read_tokens(self.models[self._tokenizer(stage)], jnp.asarray(images)))

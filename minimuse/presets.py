@@ -6,7 +6,7 @@ from minimuse.config import (
     AdversarialConfig,
     Preset,
     RunConfig,
-    SampleConfig,
+    Sampling,
     SuperresConfig,
     TrainConfig,
     TransformerConfig,
@@ -38,7 +38,7 @@ def paper_preset(name: str, base: dict, superres: dict) -> Preset:
         superres_tokenizer=dataclasses.replace(LARGE_VQGAN, image_size=512, factor=8, channels=(128, 128, 256, 512)),
         base=TransformerConfig(**LARGE, grid=(16, 16), **base),
         superres=SuperresConfig(**LARGE, **fine, **superres),
-        sampling=SampleConfig(steps=(24, 8), text_length=77),
+        sampling=dict(base=Sampling(steps=24), superres=Sampling(steps=8, guidance=0.0)),
         train=dict(base=PAPER, superres=PAPER),
         run=RunConfig(mesh=(1, 0)),  # training holds 16 bytes a weight or more, too much for most single devices
     )
@@ -115,7 +115,7 @@ PRESETS = {
                 low_codebook_size=4096,
                 low_grid=(16, 16),
             ),
-            sampling=SampleConfig(steps=(24, 8), text_length=64),
+            sampling=dict(base=Sampling(steps=24), superres=Sampling(steps=8, guidance=0.0)),
             train={
                 "tokenizer": dataclasses.replace(TOKENIZER, steps=10_000, batch=64, quantize_start=1000),
                 "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=8000, batch=16, quantize_start=1000),

@@ -2,28 +2,30 @@
 
 T5 v1.0 (relu), v1.1 and FLAN (gated GELU) are the same network but for the MLP and the head. What sets T5 apart from
 other transformers: no biases, RMSNorm, attention without 1/sqrt(d), and positions only as a learned bias on the
-attention scores, by the distance from query to key; all layers share one table of it. The decoder, which only
+attention scores, by the distance from query to key; all layers share one table of biases. The decoder, which only
 pretraining needs, is in `train/t5_pretraining.py` and built from the same layers.
 """
 
 import dataclasses
-import functools
 import json
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx, traverse_util
+from flax import nnx
+from jax.typing import DTypeLike
 
-from minimuse import layers
 from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import write_arrays, write_text
+from minimuse.layers import Embed, Linear, abstract
 from minimuse.processes import is_first, to_host
+from minimuse.weights import named_arrays, with_arrays
 
-# What T5's config.json leaves out means this; v1.0 folders leave out most of it.
+# The values of what a T5's config.json leaves out; v1.0 folders leave out most of them.
 DEFAULTS = dict(
     relative_attention_num_buckets=32,
     relative_attention_max_distance=128,
@@ -32,11 +34,14 @@ DEFAULTS = dict(
     tie_word_embeddings=True,
 )
 MLPS = ("relu", "gated-gelu")
-# Size of the token vectors before pretraining. T5's own is 1, for Adafactor; AdamW moves every weight alike, so here
-# they start smaller: what a word learns outweighs the random vector it began with, and synonyms can meet. Much smaller
-# still, and the first steps of the layers drown the tokens: 0.02 and 0.05 learnt no more than the frequency of words.
-START = 0.3
+# Standard deviation of token vectors before pretraining. T5's own is 1, for Adafactor; AdamW moves every weight by the
+# same amount, so here they start smaller: what a word learns outweighs the random vector it starts from, and synonyms
+# can meet. With much less, 0.02 or 0.05, the layers drown the tokens at first, and only word frequencies are learned.
+INIT_STD = 0.3
 
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 # --- the network ----------------------------------------------------------------------------------------------------
 
@@ -44,9 +49,9 @@ START = 0.3
 def relative_buckets(
     queries: int, keys: int, buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
 ) -> np.ndarray:
-    """Which row of the bias table the pair (query, key) uses: int32 [queries, keys].
+    """The row of the bias table that each pair (query, key) uses: int32 [queries, keys].
 
-    Short distances have a bucket each, longer ones share buckets that grow logarithmically up to max_distance. An
+    Every short distance has a bucket, longer ones share buckets that grow logarithmically up to max_distance. An
     encoder's keys after the query use the second half of the table; in a decoder there are none.
     """
     distance = np.arange(keys)[None, :] - np.arange(queries)[:, None]
@@ -58,14 +63,14 @@ def relative_buckets(
     else:
         distance = np.maximum(-distance, 0)
     exact = buckets // 2
-    # float32 as in the original: the rounding at the edge of a bucket is part of the weights' meaning.
+    # float32 as in the original: how values at the edge of a bucket round is part of what the weights mean.
     log = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
     far = exact + (log / np.float32(np.log(max_distance / exact)) * (buckets - exact)).astype(np.int32)
     return (offset + np.where(distance < exact, distance, np.minimum(far, buckets - 1))).astype(np.int32)
 
 
-def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> layers.Linear:
-    return layers.Linear(width_in, width_out, nnx.initializers.normal(std), rngs=rngs)
+def _linear(width_in: int, width_out: int, rngs: nnx.Rngs, std: float) -> Linear:
+    return Linear(width_in, width_out, nnx.initializers.normal(std), rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -76,10 +81,10 @@ class Attention(nnx.Module):
         self.q = _linear(d, inner, rngs, (d * config.d_kv) ** -0.5)  # what the missing 1/sqrt(d) would have done
         self.k = _linear(d, inner, rngs, d**-0.5)
         self.v = _linear(d, inner, rngs, d**-0.5)
-        self.o = _linear(inner, d, rngs, 0.4 * START * inner**-0.5)
+        self.o = _linear(inner, d, rngs, 0.4 * INIT_STD * inner**-0.5)
 
     def __call__(self, x, source, bias, mask):
-        """x [B, Q, D] looks at source [B, K, D]; bias [1, heads, Q, K] or None, mask bool to [B, heads, Q, K]."""
+        """x [B, Q, D] attends to source [B, K, D]; bias [1, heads, Q, K] or None, mask bool to [B, heads, Q, K]."""
         heads = lambda y: y.reshape(*y.shape[:2], self.heads, -1)
         q, k, v = heads(self.q(x)), heads(self.k(source)), heads(self.v(source))
         seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, scale=1.0)
@@ -95,7 +100,7 @@ class MLP(nnx.Module):
             self.wi_0, self.wi_1 = (_linear(d, hidden, rngs, d**-0.5) for _ in range(2))
         else:
             self.wi = _linear(d, hidden, rngs, d**-0.5)
-        self.wo = _linear(hidden, d, rngs, 0.4 * START * hidden**-0.5)
+        self.wo = _linear(hidden, d, rngs, 0.4 * INIT_STD * hidden**-0.5)
 
     def __call__(self, x):
         if not self.gated:
@@ -128,13 +133,13 @@ class Layer(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Layers, the bias table that they share and the last norm: half of a T5."""
+    """Layers, the bias table that they share, and the last norm: half of a T5."""
 
     def __init__(self, config: T5Config, depth: int, decoder: bool, *, rngs: nnx.Rngs):
         self.config, self.decoder = config, decoder
-        # Large enough that every head begins with distances of its own to look at.
+        # Large enough that every head starts with distances of its own.
         std, buckets = nnx.initializers.normal(1.0), config.relative_attention_num_buckets
-        self.relative = layers.Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
+        self.relative = Embed(buckets, config.num_heads, embedding_init=std, rngs=rngs)
         keys = jax.random.split(rngs.params(), depth)
         self.layers = jax.vmap(lambda key: Layer(config, decoder, rngs=nnx.Rngs(key)))(keys)  # one stack, for lax.scan
         self.norm = _norm(config, rngs)
@@ -155,11 +160,11 @@ class Stack(nnx.Module):
 
 
 class T5Encoder(nnx.Module):
-    """Token ids to one vector a token."""
+    """Token ids to one vector per token."""
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
-        std = nnx.initializers.normal(START)
-        self.embed = layers.Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
+        std = nnx.initializers.normal(INIT_STD)
+        self.embed = Embed(config.vocab_size, config.d_model, embedding_init=std, rngs=rngs)
         self.stack = Stack(config, config.num_layers, decoder=False, rngs=rngs)
 
     def __call__(self, ids: jax.Array, mask: jax.Array) -> jax.Array:
@@ -168,17 +173,18 @@ class T5Encoder(nnx.Module):
         return x * mask[..., None]
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def encode(graphdef, params: dict, ids: jax.Array, mask: jax.Array) -> jax.Array:
+@jax.jit
+def encode(model: T5Encoder, ids: jax.Array, mask: jax.Array) -> jax.Array:
     """The encoder as one compiled program; the weights are arguments, so they are not copied into it."""
-    return nnx.merge(graphdef, params)(ids, mask)
+    return model(ids, mask)
 
 
 # --- Hugging Face folders -------------------------------------------------------------------------------------------
 
 
-def _hf_name(path: tuple[str, ...]) -> str:
-    """Our place of a weight -> its key in a Hugging Face file; "{}" stands for the number of the layer."""
+def _hf_name(name: str) -> str:
+    """A weight's name -> its key in a Hugging Face file; "{}" stands for the number of the layer."""
+    path = name.split(".")
     if path[-2] == "embed":
         return "shared.weight"
     if path[0] == "head":
@@ -202,15 +208,15 @@ def read_t5_config(folder: Path) -> T5Config:
         raise FileNotFoundError(f"{folder} has no config.json; a T5 folder holds one beside model.safetensors.")
     try:
         values = json.loads(path.read_text())
-    except ValueError as error:  # JSON's, or of bytes that are no text
-        raise ValueError(f"{path} is no JSON: {error}.") from None
+    except ValueError as error:  # JSON's, or of bytes that are not text
+        raise ValueError(f"{path} is not JSON: {error}.") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no JSON object.")
+        raise ValueError(f"{path} does not hold a JSON object.")
     values = DEFAULTS | values
     if values.get("model_type", "t5") not in ("t5", "mt5"):
         raise ValueError(f"{path} describes a model of type {values['model_type']!r}; the text encoder is a T5.")
     if values["feed_forward_proj"] not in MLPS:
-        raise ValueError(f"{path}: feed_forward_proj {values['feed_forward_proj']!r} is none of {', '.join(MLPS)}.")
+        raise ValueError(f"{path}: feed_forward_proj {values['feed_forward_proj']!r} is not one of {', '.join(MLPS)}.")
     values["num_decoder_layers"] = values.get("num_decoder_layers") or values.get("num_layers")
     names = [field.name for field in dataclasses.fields(T5Config)]
     if missing := [name for name in names if name not in values]:
@@ -219,14 +225,14 @@ def read_t5_config(folder: Path) -> T5Config:
 
 
 def _weight_files(folder: Path) -> dict[str, Path]:
-    """Every weight's file, by key: of model.safetensors, or of the parts that its index names."""
+    """The file of every weight, by key: model.safetensors, or the shards that its index names."""
     from safetensors import SafetensorError, safe_open
 
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         files = {key: folder / file for key, file in json.loads(index.read_text())["weight_map"].items()}
         if missing := sorted({file.name for file in files.values() if not file.is_file()}):
-            raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all parts.")
+            raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all shards.")
         return files
     if not single.is_file():
         if list(folder.glob("pytorch_model*.bin")):
@@ -239,7 +245,7 @@ def _weight_files(folder: Path) -> dict[str, Path]:
         with safe_open(single, framework="np") as file:
             return dict.fromkeys(file.keys(), single)
     except SafetensorError as error:
-        raise ValueError(f"{single} is no whole safetensors file ({error}); copy it again.") from None
+        raise ValueError(f"{single} is not a whole safetensors file ({error}); copy it again.") from None
 
 
 def find_t5(name: str | os.PathLike) -> Path:
@@ -256,16 +262,16 @@ def find_t5(name: str | os.PathLike) -> Path:
         return Path(snapshot_download(str(name), allow_patterns=wanted))
     except Exception as error:  # offline, misspelt, gated: the Hub's library has a class for each
         raise FileNotFoundError(
-            f"No text encoder {str(name)!r}: it is not in data/, no local folder, and the Hugging Face Hub does not "
-            f"give it ({type(error).__name__}: {str(error).splitlines()[0]})."
+            f"No text encoder {str(name)!r}: it is not in data/ or a local folder, and the Hugging Face Hub does not "
+            f"provide it ({type(error).__name__}: {str(error).splitlines()[0]})."
         ) from error
 
 
-def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, dict]:
-    """Configuration and weights of the encoder half of a T5; only that half is read from disk.
+def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tuple[T5Config, T5Encoder]:
+    """Configuration and encoder half of a T5; only that half is read from disk.
 
-    name    a folder with config.json and model.safetensors (or its parts and their index), or a Hub name
-    dtype   of the weights, and with them of all computing but the norms' statistics
+    name    a folder with config.json and model.safetensors (or its shards and their index), or a Hub name
+    dtype   of the weights, and so of all computation except the statistics of norms
     FileNotFoundError for a missing folder or file, ValueError for weights that do not fit config.json.
     """
     import ml_dtypes  # noqa: F401  teaches NumPy bfloat16, in which some folders are stored
@@ -274,7 +280,7 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
     folder = find_t5(name)
     config = read_t5_config(folder)
     files = _weight_files(folder)
-    shapes = traverse_util.flatten_dict(layers.abstract(T5Encoder, config)[1])
+    model = abstract(T5Encoder, config)
     opened = {path: safe_open(path, framework="np") for path in set(files.values())}
 
     def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
@@ -282,38 +288,38 @@ def load_encoder(name: str | os.PathLike, dtype=jnp.float32) -> tuple[T5Config, 
             key = "encoder.embed_tokens.weight"  # where an encoder saved alone may keep it
         expected = expected[::-1] if transposed else expected  # torch stores a Linear as (out, in)
         if key not in files:
-            raise ValueError(f"{folder}: {key} is missing, its config.json asks for one of shape {expected}.")
+            raise ValueError(f"{folder}: {key} is missing, its config.json requires one of shape {expected}.")
         value = opened[files[key]].get_tensor(key)
         if value.shape != expected:
-            raise ValueError(f"{folder}: {key} has shape {value.shape}, its config.json asks for {expected}.")
+            raise ValueError(f"{folder}: {key} has shape {value.shape}, its config.json requires {expected}.")
         return (value.T if transposed else value).astype(dtype)
 
-    params = {}
-    for path, leaf in shapes.items():
-        key, transposed = _hf_name(("encoder", *path)), path[-1] == "kernel"
+    arrays = {}
+    for name_, leaf in named_arrays(model).items():
+        key, transposed = _hf_name(f"encoder.{name_}"), name_.endswith("kernel")
         if "{}" not in key:
-            params[path] = read(key, leaf.shape, transposed)
+            arrays[name_] = read(key, leaf.shape, transposed)
             continue
         stack = np.empty(leaf.shape, dtype)
         for i in range(config.num_layers):
             stack[i] = read(key.format(i), leaf.shape[1:], transposed)
-        params[path] = stack
+        arrays[name_] = stack
     if (more := f"encoder.block.{config.num_layers}.layer.0.layer_norm.weight") in files:
         raise ValueError(f"{folder}: its config.json says {config.num_layers} layers, its weights have more ({more}).")
-    return config, jax.device_put(traverse_util.unflatten_dict(params))
+    return config, with_arrays(model, jax.device_put(arrays))
 
 
-def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
-    """Write a whole T5 (params of `text_training.T5`) as `transformers.T5ForConditionalGeneration` reads it.
+def save_t5(folder: str | os.PathLike, config: T5Config, model: nnx.Module) -> None:
+    """Write a whole T5 (a `t5_pretraining.T5`) as `transformers.T5ForConditionalGeneration` reads it.
 
-    Weights are stored in float16; a file is written whole or not at all, and by the first of several processes.
+    Weights are stored in float16; a file is written whole or not at all, and only by the first of several processes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {}
-    for path, value in traverse_util.flatten_dict(params).items():
-        key, value = _hf_name(path), to_host(value).astype(np.float16)
-        if path[-1] == "kernel":
+    for name, value in named_arrays(model).items():
+        key, value = _hf_name(name), to_host(value).astype(np.float16)
+        if name.endswith("kernel"):
             value = value.swapaxes(-1, -2)
         pairs = [(key.format(i), v) for i, v in enumerate(value)] if "{}" in key else [(key, value)]
         arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
@@ -329,16 +335,15 @@ def save_t5(folder: str | os.PathLike, config: T5Config, params: dict) -> None:
 
 
 class TextEncoder:
-    """A frozen T5 encoder with its tokenizer. `width` is the length of its vectors, `params` its weights."""
+    """A frozen T5 encoder with its tokenizer. `width` is the length of its vectors."""
 
-    def __init__(self, config: T5Config, params: dict, tokenizer):
-        self.config, self.params, self.tokenizer = config, params, tokenizer
+    def __init__(self, config: T5Config, model: T5Encoder, tokenizer: "Tokenizer"):
+        self.config, self.model, self.tokenizer = config, model, tokenizer
         self.width = config.d_model
-        self.graphdef = layers.abstract(T5Encoder, config)[0]
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype=jnp.float32) -> "TextEncoder":
-        """Read "t5-scenes" (or what else is in data/), a local folder, or a Hub name such as "google/flan-t5-base"."""
+    def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype: DTypeLike = jnp.float32) -> "TextEncoder":
+        """Read "t5-scenes" (or another folder in data/), a local folder, or a Hub name ("google/flan-t5-base")."""
         from tokenizers import Tokenizer  # transformers' AutoTokenizer gives the same ids and takes a second to import
 
         folder = find_t5(name)
@@ -359,12 +364,14 @@ class TextEncoder:
         if not given or not all(isinstance(caption, str) for caption in given):
             raise ValueError(f"captions must be a list of at least one string; it was {captions!r}.")
         if length < 1:
-            raise ValueError(f"A caption takes at least one place, of its end; length was {length}.")
+            raise ValueError(f"A caption has at least one token, the end of the text; length was {length}.")
         for caption in given:
             try:
                 caption.encode()
-            except UnicodeEncodeError:  # a lone surrogate, as of an argument that is not UTF-8
-                raise ValueError(f"This caption holds half a character, which is no text: {caption!r}.") from None
+            except UnicodeEncodeError:  # from an argument that is not UTF-8, for instance
+                raise ValueError(
+                    f"This caption contains an unpaired surrogate, which is not text: {caption!r}."
+                ) from None
         ids = np.zeros((len(given), length), np.int32)
         mask = np.zeros((len(given), length), bool)
         for row, encoding in enumerate(self.tokenizer.encode_batch(given)):
@@ -378,11 +385,11 @@ class TextEncoder:
         One program is compiled for a batch size and a length, whatever the captions are.
         """
         ids, mask = self.tokenize(captions, length)
-        return np.asarray(encode(self.graphdef, self.params, ids, mask), np.float32), mask
+        return np.asarray(encode(self.model, ids, mask), np.float32), mask
 
     def directions(self, captions: list[str]) -> np.ndarray:
-        """One vector a caption, to compare captions by their cosine: the mean of its tokens' vectors, scaled to length
-        1, float32 [B, width]."""
+        """One vector per caption, to compare captions by their cosine: the mean of its tokens' vectors, scaled to
+        length 1, float32 [B, width]."""
         vectors, mask = self.encode(captions)
         means = vectors.sum(1) / mask.sum(1, keepdims=True)
         return means / np.linalg.norm(means, axis=-1, keepdims=True)

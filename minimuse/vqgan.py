@@ -1,24 +1,25 @@
 """The tokenizer (paper section 2.2): a convolutional encoder, a quantizer with a learned codebook, a decoder.
 
 Pixels are float32 [B, H, W, 3] in [-1, 1]; tokens are int32 [B, H/f, W/f] in [0, K). Nothing here knows the image's
-size: any height and width that are multiples of f work. Normalisation is over channels at each place, not over the
-whole image, so that a token depends on its surroundings alone and equal patches get equal tokens.
+size: any height and width that are multiples of f work. Normalisation is over the channels at each position, not over
+the whole image, so that a token depends only on its surroundings and equal patches get equal tokens.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
-from minimuse import layers
 from minimuse.config import VQGANConfig
+from minimuse.layers import init
+from minimuse.weights import with_arrays
 
 
 def space_to_depth(x: jax.Array, size: int) -> jax.Array:
-    """[B, H, W, C] -> [B, H/size, W/size, size * size * C]: resolution into channels, without losing a number."""
+    """[B, H, W, C] -> [B, H/size, W/size, size * size * C]: resolution into channels, without loss."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // size, size, w // size, size, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // size, w // size, size * size * c)
@@ -75,8 +76,9 @@ class Encoder(nnx.Module):
     """[B, H, W, 3] -> [B, H/f, W/f, code_dim].
 
     The stem gathers patches of f / 2^(levels - 1) pixels, so that no convolution runs at full resolution, where a CPU
-    would spend most of its time. With encoder_kernel 1 a token depends on its own f x f pixels alone: equal patches get
-    equal tokens wherever they are, so there are fewer kinds to learn. The decoder looks around; the encoder need not.
+    spends most of its time. With encoder_kernel 1 a token depends only on its own f x f pixels: equal patches get
+    equal tokens wherever they are, so there are fewer kinds to learn. The decoder sees the neighbours; the encoder need
+    not.
     """
 
     def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
@@ -95,8 +97,8 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """[B, h, w, code_dim] -> [B, h f, w f, 3], the encoder's mirror image with one more block a resolution; all that
-    times config.decoder_growth."""
+    """[B, h, w, code_dim] -> [B, h f, w f, 3], the encoder's mirror image with one more block per resolution;
+    channels and blocks are multiplied by config.decoder_growth."""
 
     def __init__(self, config: VQGANConfig, *, rngs: nnx.Rngs):
         self.patch = config.factor // 2 ** (len(config.channels) - 1)
@@ -162,82 +164,88 @@ def widen(
 ) -> jax.Array:
     """A convolution's kernel [k, k, in, out] for twice the channels, the second half of them copies of the first.
 
-    groups    parts that the output channels are split into afterwards (4 where `Double` follows); each has both copies
+    groups    how many groups the output channels are split into afterwards (4 before `Double`); each has both copies
 
-    Copies of an input add up to what it was, whatever is added to one and taken from the other: that part is random, so
-    that the copies learn different things.
+    The copies of an input add up to what it was, whatever is added to one and subtracted from the other: that term is
+    random, so that the copies learn different things.
     """
     k, _, _, out = kernel.shape
     if outputs:
         parts = kernel.reshape(k, k, -1, groups, out // groups)
         kernel = jnp.concatenate([parts, parts], -1).reshape(k, k, -1, 2 * out)
     if inputs:
-        apart = jnp.asarray(rng.normal(size=kernel.shape), kernel.dtype) * jnp.std(kernel) / 2
-        kernel = jnp.concatenate([kernel / 2 + apart, kernel / 2 - apart], 2)
+        difference = jnp.asarray(rng.normal(size=kernel.shape), kernel.dtype) * jnp.std(kernel) / 2
+        kernel = jnp.concatenate([kernel / 2 + difference, kernel / 2 - difference], 2)
     return kernel
 
 
-def grow_decoder(config: VQGANConfig, decoder: dict, seed: int = 0) -> tuple[VQGANConfig, dict, list[int]]:
+def grow_decoder(config: VQGANConfig, decoder: Decoder, seed: int = 0) -> tuple[VQGANConfig, Decoder, list[int]]:
     """A decoder of twice the channels and residual blocks that draws exactly what `decoder` draws (section 2.5).
 
-    decoder    weights of Decoder(config), a nested dict
-    -> config and weights of the grown one, and which of its layers are new
+    decoder    a Decoder(config)
+    -> config of the grown one, the grown one, and which of its layers are new
 
     Every channel becomes two, so no weight of the small decoder is lost (compare Net2Net, arXiv 1511.05641). After each
     block stands a new one, whose last convolution is zero and so adds nothing yet.
     """
     if config.decoder_growth != 1:
         raise ValueError(f"This decoder has grown {config.decoder_growth} times already; grow the small one.")
-    grown = dataclasses.replace(config, decoder_growth=2)
-    small, fresh = decoder["stages"]["layers"], layers.init(Decoder, grown, seed=seed)[1]["stages"]["layers"]
-    rng, last = np.random.default_rng(seed), max(small)
-    twice = lambda x: jnp.concatenate([x, x])
+    grown_config = dataclasses.replace(config, decoder_growth=2)
+    grown, rng, layers = init(Decoder, grown_config, seed=seed), np.random.default_rng(seed), decoder.stages.layers
+    arrays, new, number = {}, [], 0  # number counts the grown decoder's layers
 
-    def wide(conv: dict, inputs: bool = True, outputs: bool = True) -> dict:
-        groups = 4 if conv["kernel"].shape[0] == 1 else 1  # of all kernels, those before `Double` alone are 1 x 1
-        parts = conv["bias"].reshape(groups, -1)
-        bias = jnp.concatenate([parts, parts], 1).ravel() if outputs else conv["bias"]
-        return dict(kernel=widen(conv["kernel"], rng, inputs=inputs, outputs=outputs, groups=groups), bias=bias)
+    def twice(x: jax.Array) -> jax.Array:
+        return jnp.concatenate([x, x])
 
-    stack, new, number = {}, [], 0
-    for i in range(last + 1):  # some numbers have no weights, those of Double and Swish
-        if "kernel" in (layer := small.get(i, {})):
-            stack[number] = wide(layer, inputs=i > 0, outputs=i < last)
-        elif "scale" in layer:
-            stack[number] = dict(scale=twice(layer["scale"]))
-        elif layer:
-            norms = {name: dict(scale=twice(layer[name]["scale"])) for name in ("norm1", "norm2")}
-            stack[number] = norms | {name: wide(layer[name]) for name in ("conv1", "conv2")}
+    def wide(name: str, conv: nnx.Conv, inputs: bool = True, outputs: bool = True) -> None:
+        kernel, bias = conv.kernel[...], conv.bias[...]
+        groups = 4 if kernel.shape[0] == 1 else 1  # the only 1 x 1 kernels are those before `Double`
+        if outputs:
+            bias = jnp.concatenate([bias.reshape(groups, -1)] * 2, 1).ravel()
+        arrays[f"{name}.kernel"] = widen(kernel, rng, inputs=inputs, outputs=outputs, groups=groups)
+        arrays[f"{name}.bias"] = bias
+
+    for i, layer in enumerate(layers):
+        name = f"stages.layers.{number}"
+        if isinstance(layer, nnx.Conv):
+            wide(name, layer, inputs=i > 0, outputs=i < len(layers) - 1)
+        elif isinstance(layer, nnx.RMSNorm):
+            arrays[f"{name}.scale"] = twice(layer.scale[...])
+        elif isinstance(layer, ResBlock):
+            for norm, conv in (("norm1", "conv1"), ("norm2", "conv2")):
+                arrays[f"{name}.{norm}.scale"] = twice(getattr(layer, norm).scale[...])
+                wide(f"{name}.{conv}", getattr(layer, conv))
             number += 1
             new.append(number)
-            silent = jax.tree.map(jnp.zeros_like, fresh[number]["conv2"])
-            stack[number] = fresh[number] | dict(conv2=silent)
+            last = grown.stages.layers[number].conv2
+            arrays[f"stages.layers.{number}.conv2.kernel"] = jnp.zeros_like(last.kernel[...])
+            arrays[f"stages.layers.{number}.conv2.bias"] = jnp.zeros_like(last.bias[...])
         number += 1
-    return grown, dict(stages=dict(layers=stack)), new
+    return grown_config, with_arrays(grown, arrays), new
 
 
-def to_float(images) -> jax.Array:
+def to_float(images: ArrayLike) -> jax.Array:
     """uint8 pixels -> float32 in [-1, 1]."""
     return jnp.asarray(images, jnp.float32) / 127.5 - 1
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
-    """float pixels in [-1, 1] -> uint8; what lies outside is clipped."""
+    """float pixels in [-1, 1] -> uint8; values outside are clipped."""
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def draw_pixels(graphdef, decoder: dict, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], with the weights of a Decoder and the codebook [K, C]."""
-    return to_uint8(nnx.merge(graphdef, decoder)(unit(codebook)[tokens]))
+@jax.jit
+def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], by a decoder and the codebook [K, C]."""
+    return to_uint8(decoder(unit(codebook)[tokens]))
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def read_tokens(graphdef, params: dict, images: jax.Array) -> jax.Array:
+@jax.jit
+def read_tokens(model: VQGAN, images: jax.Array) -> jax.Array:
     """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w].
 
-    In full float32, whatever a GPU or TPU would rather multiply with: two codes of nearly one colour are told apart by
-    less than TF32 holds, and what was trained on the one would not know the other.
+    In full float32, whatever a GPU or TPU multiplies with by default: two codes of nearly one colour differ by less
+    than TF32 resolves, and other tokens than those of training mean nothing to the transformers.
     """
     with jax.default_matmul_precision("highest"):
-        return nnx.merge(graphdef, params).tokenize(to_float(images))
+        return model.tokenize(to_float(images))

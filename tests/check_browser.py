@@ -1,9 +1,10 @@
 """The explorers in a real browser: `make browser`, or `python tests/check_browser.py` where playwright is installed.
 
-JupyterLab serves a copy of minimuse from a folder whose path has spaces and letters beyond ASCII. Headless Chromium
-opens chapters 00, 06, 07 and 11, runs all their cells, and works their explorers by keyboard and by mouse: the picture
-must follow, the focus must stay, and neither kernel nor browser may report an error. `--screenshots FOLDER` keeps what
-was seen; `06 07` tries these alone. Where there is no Chromium (or $CHROMIUM, its path), it says so and tries nothing.
+JupyterLab serves a copy of minimuse from a folder whose path has spaces and non-ASCII letters. Headless Chromium opens
+chapters 00, 06, 07 and 11, runs all their cells, and operates their explorers by keyboard and by mouse: the picture
+must follow, the focus must stay, and neither kernel nor browser may report an error. `--screenshots FOLDER` keeps a
+picture of each explorer; `06 07` tries only these chapters. Without Chromium (or $CHROMIUM, its path), it says so and
+stops.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from check_lab import ask, free_port, stop
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 1200  # seconds for whatever is waited for; chapters take long where other work keeps the cores busy
-# Errors of the browser that are none of ours, by the address they are about.
+PATIENCE = 1200  # seconds for each wait; chapters take long on a busy machine
+# Errors of the browser that are not ours, by the address that they are about.
 ALLOWED = ("https://colab.research.google.com/assets/colab-badge.svg",)  # this test lets nothing leave the machine
 FOCUSED = "element => element === document.activeElement"
 CHAPTERS = {
@@ -54,7 +55,7 @@ class Chapter:
             self.wrong.append(f"the browser's console reports: {message.text} ({message.location.get('url')})")
 
     def on_message(self, message) -> None:
-        """What the kernel says. Errors of cells pass here, and those of controls, which JupyterLab hides."""
+        """A message of the kernel: errors of cells, and those of controls, which JupyterLab hides."""
         message = message if isinstance(message, bytes) else message.encode()
         if re.search(rb'"msg_type":\s*"error"', message):
             said = re.search(rb'"ename":\s*"(.*?)",\s*"evalue":\s*"(.*?)"', message)
@@ -76,12 +77,12 @@ class Chapter:
         self.page.goto(f"{self.base}/lab/tree/notebooks/{path.name}?token={self.token}&reset")
         shown = self.page.locator(".jp-Notebook .jp-Cell")
         self.wait(lambda: shown.count() == len(self.cells), "all cells to show")
-        name = self.page.locator(".jp-Toolbar-kernelName")  # before it has one, JupyterLab asks which it shall be
+        name = self.page.locator(".jp-Toolbar-kernelName")  # without one, JupyterLab asks which to use
         self.wait(lambda: "Python" in name.inner_text(), "a kernel")
         self.wait_for_kernel()
 
     def run(self) -> None:
-        """All cells, by the menu. They count from 1, so the last one's number says that none was left out."""
+        """All cells, by the menu. They count from 1, so the number of the last one shows that all of them ran."""
         last = self.page.locator(".jp-CodeCell .jp-InputPrompt").last
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -91,7 +92,7 @@ class Chapter:
         self.wait_for_kernel()
 
     def explore(self, name: str, actions) -> None:
-        """Do all actions in the explorer `widgets.name(...)`; the picture must follow each."""
+        """Do all actions in the explorer `explorers.name(...)`; the picture must follow each."""
         sources = ["".join(cell["source"]) for cell in self.cells]
         place = next(i for i, source in enumerate(sources) if re.search(rf"^widgets\.{name}\(", source, re.MULTILINE))
         self.box = self.page.locator(".jp-Notebook .jp-Cell").nth(place).locator(".jp-OutputArea-output").first
@@ -156,11 +157,11 @@ class Chapter:
         return button
 
     def desk(self, label: str):
-        """Choose places of the editing desk in every way, and draw them."""
+        """Choose positions of the editing desk in every way, and draw them."""
         chosen = self.box.get_by_role("button", name="x", exact=True)
-        chosen_are = lambda n: self.wait(lambda: chosen.count() == n, f"{n} places to be chosen")
+        chosen_are = lambda n: self.wait(lambda: chosen.count() == n, f"{n} positions to be chosen")
         self.press("row 4, column 4")
-        self.page.keyboard.press("x")  # is not for JupyterLab, which would cut the cell
+        self.page.keyboard.press("x")  # must not reach JupyterLab, which would cut the cell
         chosen_are(1)
         self.page.keyboard.press("Space")  # the focus is still there
         chosen_are(0)
@@ -173,7 +174,7 @@ class Chapter:
         return button
 
     def close(self) -> None:
-        """The page, and its kernel too: that holds a gigabyte."""
+        """Close the page and its kernel, which holds a gigabyte."""
         header = {"Authorization": f"token {self.token}"}
         for session in json.loads(ask(f"{self.base}/api/sessions", self.token)):
             self.page.request.delete(f"{self.base}/api/sessions/{session['id']}", headers=header)
@@ -192,7 +193,7 @@ def try_chapter(chapter: Chapter, path: Path, explorers: dict, folder: Path, kee
                 chapter.page.screenshot(path=folder / f"{number}_{name}.png")
     except Exception as error:
         chapter.page.screenshot(path=folder / f"{number}_failed.png")
-        sys.exit(f"{path.name}: {error}\nThe page as it was then: {folder / f'{number}_failed.png'}")
+        sys.exit(f"{path.name}: {error}\nA picture of the page: {folder / f'{number}_failed.png'}")
     chapter.close()
 
 
@@ -202,7 +203,7 @@ def serve(folder: Path, token: str):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     settings = folder / "jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # it would ask, in front of the page
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # it would ask, and cover the page
     # PYTHONPATH comes before what is installed: the copy reads the copy's data.
     env = os.environ | dict(PYTHONPATH=str(folder), JUPYTER_CONFIG_DIR=str(folder / "jupyter"), JAX_PLATFORMS="cpu")
     env.pop("MINIMUSE_DATA", None)
@@ -225,7 +226,7 @@ def serve(folder: Path, token: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chapters", nargs="*", metavar="chapter", help=f"of {', '.join(CHAPTERS)}; else all")
+    parser.add_argument("chapters", nargs="*", metavar="chapter", help=f"of {', '.join(CHAPTERS)} (default: all)")
     parser.add_argument("--screenshots", type=Path, help="a folder for a picture of every explorer")
     args = parser.parse_args()
     chromium = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -1,9 +1,9 @@
-"""nbgrader, for real: `python tests/check_exercises.py` in an environment with the extra `teach`; `.ci/run` does it.
+"""nbgrader, end to end: `python tests/check_exercises.py` in an environment with the extra `teach`; `.ci/run` runs it.
 
-For every exercise notebook, in a course folder of its own: release and solutions are made anew and must be those of the
-repository. Then four students hand in: solutions; the release as it is; solutions but for a wrong answer and a
+Each exercise notebook gets a separate course folder. Release and solutions are rebuilt and must equal those of the
+repository. Then four students submit: solutions; the release unchanged; solutions except for a wrong answer and a
 function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
-and their marks must be all, none, what is left, and all. And the release runs as it is, up to its first stub at least.
+and must get all marks, none, those of the remaining answers, and all. The release must run at least to its first stub.
 """
 
 import csv
@@ -38,7 +38,7 @@ def answers(name: str, source: list[str]) -> dict[str, list[str]]:
 
 
 def hand_in(course: Path, name: str) -> dict[str, float]:
-    """Write all students' notebooks; returns the marks that they must get."""
+    """Write all students' notebooks; return the marks that they must get."""
     notebook = name.partition("_")[0]
     read = lambda part: json.loads((course / part / name / f"{notebook}.ipynb").read_text(encoding="utf-8"))
     is_answer = lambda cell: cell["metadata"].get("nbgrader", {}).get("solution")
@@ -55,8 +55,8 @@ def hand_in(course: Path, name: str) -> dict[str, float]:
 
 
 def first_error(course: Path, name: str) -> str:
-    """What is wrong with how far the notebook runs as it was handed out: to the first stub at least, and what fails
-    after it fails for a stub. Nothing if all is well."""
+    """The first error of the released notebook that is not due to a stub: it must run at least to its first stub, and
+    later cells may fail only because of stubs. Empty if there is no such error."""
     notebook = name.partition("_")[0]
     path = course / "autograded" / "stub" / name / f"{notebook}.ipynb"
     stubs, seen = set(checking.exercises(notebook)), False
@@ -65,17 +65,17 @@ def first_error(course: Path, name: str) -> str:
         for output in cell.get("outputs", []):
             stub = output.get("ename") == "NotImplementedError" and output.get("evalue") in stubs
             if output["output_type"] == "error" and not (seen and stub):
-                return f"{name}: as handed out it fails with {output['ename']}: {output['evalue']}"
-    return "" if seen else f"{name}: there is no stub in it"
+                return f"{name}: the release fails with {output['ename']}: {output['evalue']}"
+    return "" if seen else f"{name}: the release has no stub"
 
 
 def loop(name: str) -> str:
-    """Make, hand in, autograde and export one notebook; what is wrong, or nothing."""
+    """Build, submit, autograde and export one notebook; what is wrong, or an empty string."""
     with tempfile.TemporaryDirectory() as folder:
         course = Path(folder)
         tool.make([name], course)
         if differing := tool.differing_files(course):
-            return f"{name}: {', '.join(path.name for path in differing)} differs from what is committed"
+            return f"{name}: {', '.join(path.name for path in differing)} differs from the committed file"
         expected = hand_in(course, name)
         tool.nbgrader(course, "autograde", name, "--create")
         tool.nbgrader(course, "export", "--to", str(course / "grades.csv"))
@@ -84,7 +84,7 @@ def loop(name: str) -> str:
         if said := first_error(course, name):
             return said
     print(f"{name}: {found}", flush=True)
-    return "" if found == expected else f"{name}: marks were {found}, and should be {expected}"
+    return "" if found == expected else f"{name}: the marks are {found} and should be {expected}"
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def main() -> None:
         wrong = [said for said in pool.map(loop, names) if said]
     if wrong:
         sys.exit("\n".join(wrong))
-    print(f"{len(names)} exercise notebooks: made anew without a difference, handed in, marked and exported.")
+    print(f"{len(names)} exercise notebooks: rebuilt without a difference, submitted, graded and exported.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Start `make lab` as a reader would, see that JupyterLab serves chapter 00, and stop it: `python tests/check_lab.py`.
+"""Start `make lab` as a reader would, check that it serves chapter 00, and stop it: `python tests/check_lab.py`.
 
 Needs only Python. Variables such as VENV and PYTHON reach make through the environment.
 """
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 def ask(url: str, token: str = "") -> bytes:
     request = urllib.request.Request(url, headers={"Authorization": f"token {token}"})
-    # No proxy may stand between this and the server on this machine.
+    # The server runs on this machine: use no proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10) as answer:
         return answer.read()
@@ -67,7 +67,7 @@ def main() -> None:
                 served = json.loads(ask(f"{base}/api/contents/{CHAPTER}", token))
                 break
             except urllib.error.HTTPError as error:
-                sys.exit(f"JupyterLab runs, but answers {error.code} {error.reason} when asked for {CHAPTER}.")
+                sys.exit(f"JupyterLab runs, but responds to {CHAPTER} with {error.code} {error.reason}.")
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.5)
         assert served["type"] == "notebook" and served["content"]["cells"], "this is not chapter 00"

@@ -1,4 +1,4 @@
-"""What is around the library agrees with itself: package lists, links, generated cells, what a wheel holds."""
+"""What surrounds the library agrees with itself: package lists, links, the address, what a wheel holds."""
 
 import ast
 import importlib.util
@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -26,9 +27,15 @@ def load(name: str):
     return module
 
 
-links = load("links")
+check_notebooks = load("check_notebooks")
 results = load("results")
 run_notebooks = load("run_notebooks")
+setup = load("setup")
+
+
+ADDRESS = check_notebooks.project_address()
+BOOTSTRAP = check_notebooks.bootstrap()
+PIP = '%pip install -q "minimuse @ git+{address}@main"'
 
 
 def our_files() -> list[Path]:
@@ -61,7 +68,7 @@ def test_environment_yml_has_the_same_packages():
     wanted = [
         *PROJECT["dependencies"],
         *extras["notebooks"],
-        *extras["test"],
+        *(re.sub(r"\[\w+\]", "", line) for line in extras["test"]),  # conda has no extras; its pyright brings node
         "python" + PROJECT["requires-python"],
         "pip",
     ]
@@ -70,7 +77,7 @@ def test_environment_yml_has_the_same_packages():
     assert environment["channels"] == ["conda-forge"]
 
 
-def test_bounds_are_lower_ones_that_colab_meets():
+def test_colab_meets_every_bound_and_there_are_no_upper_ones():
     colab = dict(pinned(ROOT / "constraints" / "colab.txt"))
     numbers = lambda version: [int(part) for part in version.split(".")]
     for line in PROJECT["dependencies"]:
@@ -96,7 +103,7 @@ def test_constraints_hold_versions_only(name):
 
 
 def test_no_path_of_a_machine():
-    # The pieces are apart so that this file does not find itself.
+    # In pieces, so that this file does not find itself.
     machine = re.compile(r"(?<![\w.$}>/-])/(" + "|".join(["root", "home", "Users", "work", "private"]) + r")/\w+")
     found = []
     for path in our_files():
@@ -106,27 +113,115 @@ def test_no_path_of_a_machine():
     assert not found, "\n".join(found)
 
 
-def test_the_address_stands_in_one_place():
-    address = links.repository(ROOT)
-    generated = set(links.wanted(ROOT))
-    for path in our_files():
-        if path.name != "pyproject.toml" and path not in generated and "tests" not in path.parts:
-            assert address not in (text_of(path) or ""), path
+def notebooks() -> list[Path]:
+    """All chapters, and all exercises: source, release and solutions."""
+    return sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "exercises").glob("*/*/*.ipynb")])
 
 
-def test_links_and_bootstrap_cells_are_generated():
-    files = [str(path.relative_to(ROOT)) for path in links.differing(ROOT)]
-    assert not files, f"run `python tools/links.py`; it would change {files}"
+def bootstrap_of(path: Path) -> str:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (source,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "bootstrap"]
+    return source
 
 
-def test_the_pages_tell_what_was_measured():
+def badge_of(path: Path) -> str:
+    """The first line of a notebook."""
+    return json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0].rstrip("\n")
+
+
+def badge(address: str, name: str) -> str:
+    """The Colab badge of a file of the repository at this address."""
+    return check_notebooks.BADGE.format(
+        target=f"{address.replace('https://github.com/', 'https://colab.research.google.com/github/')}/blob/main/{name}"
+    )
+
+
+def opened(path: Path) -> str:
+    """What a notebook's badge opens: itself, or, from the source and the solutions of an exercise, the release."""
+    return re.sub("^exercises/(source|solutions)/", "exercises/release/", path.relative_to(ROOT).as_posix())
+
+
+def test_badges_lead_to_their_notebooks():
+    for path in notebooks():
+        assert badge_of(path) == badge(ADDRESS, opened(path)), path
+        assert (ROOT / opened(path)).is_file()
+
+
+def test_bootstrap_cells_are_the_same_everywhere():
+    assert len(notebooks()) > 40
+    assert {bootstrap_of(path) for path in notebooks()} == {BOOTSTRAP}
+
+
+def test_bootstrap_is_short_and_keeps_jax():
+    code = [line for line in BOOTSTRAP.splitlines() if line and not line.startswith("#")]
+    assert len(code) <= 12
+    assert BOOTSTRAP.startswith("# NBVAL_IGNORE_OUTPUT")
+    assert "-U" not in BOOTSTRAP and "upgrade" not in BOOTSTRAP
+    assert f'address = "{ADDRESS}"' in BOOTSTRAP
+    assert BOOTSTRAP.index(PIP) < BOOTSTRAP.index("import jax")
+    ast.parse(BOOTSTRAP.replace(PIP, "pass"))
+
+
+@pytest.mark.parametrize("where", ["here", "colab"])
+@pytest.mark.parametrize("owner", ["OWNER", "someone"])
+def test_bootstrap_where_minimuse_is_not_installed(owner, where):
+    source = BOOTSTRAP.replace(ADDRESS, f"https://github.com/{owner}/minimuse").replace(PIP, "sys.exit(address)")
+    if where == "colab":
+        source = f"import sys\nsys.modules['google.colab'] = sys\n{source}"
+    # -S: without the packages of this environment; -I: without this folder and PYTHONPATH.
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", source], cwd="/", capture_output=True, text=True)
+    assert done.returncode == 1
+    if (owner, where) == ("someone", "colab"):
+        assert done.stderr.strip() == "https://github.com/someone/minimuse"
+    else:
+        *_, sentence = done.stderr.strip().splitlines()
+        assert sentence.startswith("ModuleNotFoundError:") and "make lab" in sentence and "CONTRIBUTING.md" in sentence
+
+
+def test_bootstrap_installs_from_its_address():
+    """IPython puts the address into the line that installs."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    asked, shell = [], InteractiveShell()
+    shell.register_magic_function(asked.append, magic_name="pip")
+    shell.run_cell(f"address = 'https://github.com/someone/minimuse'\nif address:\n    {PIP}")
+    assert asked == ['install -q "minimuse @ git+https://github.com/someone/minimuse@main"']
+
+
+@pytest.mark.skipif(not (shutil.which("git") and shutil.which("sed")), reason="needs git and sed")
+def test_a_fork_changes_its_address_by_one_command(tmp_path):
+    """The command of CONTRIBUTING.md, run in a copy."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Your own fork")[2]
+    command = re.search(r"```bash\n(.+?)\n```", section, re.DOTALL)[1]
+    assert "YOU/minimuse" in command
+    texts = [path.relative_to(ROOT) for path in our_files() if text_of(path) is not None]
+    for name in texts:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for line in ("git init -q", "git add -A", command.replace("YOU/minimuse", "someone/minimuse")):
+        subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    after = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file() and ".git" not in path.parts]
+    assert sorted(after) == sorted(texts), "something was left behind"
+    owner = ADDRESS.removeprefix("https://github.com/")
+    for name in texts:
+        assert owner not in text_of(tmp_path / name), name
+    fork = "https://github.com/someone/minimuse"
+    assert f'Repository = "{fork}"' in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"git clone {fork}" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    for path in notebooks():
+        copy = tmp_path / path.relative_to(ROOT)
+        assert badge_of(copy) == badge(fork, opened(path))
+        assert bootstrap_of(copy) == BOOTSTRAP.replace(ADDRESS, fork)
+
+
+def test_the_pages_show_what_was_measured():
     for page, text in results.pages().items():
         assert (ROOT / page).read_text(encoding="utf-8") == text, "run `python tools/results.py`"
     for name, command in (results.COMMANDS | results.ON_A_GPU).items():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
-def test_every_experiment_can_be_made_anew_and_the_old_one_is_kept(tmp_path, monkeypatch):
+def test_every_experiment_can_be_repeated_and_the_old_one_is_kept(tmp_path, monkeypatch):
     modules = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "small"}
     assert set(results.EXPERIMENTS) == modules
     (tmp_path / "data" / "experiments").mkdir(parents=True)
@@ -143,77 +238,7 @@ def test_every_experiment_can_be_made_anew_and_the_old_one_is_kept(tmp_path, mon
     assert not (tmp_path / "data" / "experiments" / "race.json").exists()
 
 
-@pytest.mark.parametrize("address", ["https://github.com/OWNER/minimuse", "https://github.com/someone/a.fork"])
-def test_bootstrap_is_short_and_keeps_jax(address):
-    source = links.bootstrap(address)
-    code = [line for line in source.splitlines() if line and not line.startswith("#")]
-    assert len(code) <= 12
-    assert source.startswith("# NBVAL_IGNORE_OUTPUT")
-    pip = source.find("%pip")
-    assert "-U" not in source and "upgrade" not in source and pip < source.index("import jax")
-    ast.parse(source.replace("%pip", "pass  #"))
-    if links.is_set(address):
-        assert f'"minimuse @ git+{address}@main"' in source
-    else:
-        assert pip == -1 and "make lab" in source and "tools/links.py" in source
-
-
-def test_bootstrap_says_what_to_do(tmp_path):
-    """Where minimuse is not installed and not on Colab."""
-    import sys
-
-    for address in ("https://github.com/OWNER/minimuse", "https://github.com/someone/fork"):
-        script = tmp_path / "cell.py"
-        script.write_text(links.bootstrap(address).replace("%pip", "pass  #"), encoding="utf-8")
-        result = subprocess.run([sys.executable, "-S", str(script)], cwd=tmp_path, capture_output=True, text=True)
-        assert result.returncode == 1
-        assert "ModuleNotFoundError: minimuse is not installed" in result.stderr and "make lab" in result.stderr
-
-
-@pytest.fixture
-def fork(tmp_path):
-    """The files that tools/links.py touches, copied."""
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copy(ROOT / "README.md", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        shutil.copy(path, tmp_path / "notebooks")
-    return tmp_path
-
-
-def test_a_fork_changes_one_line(fork, capsys):
-    pyproject = fork / "pyproject.toml"
-    address = links.repository(fork)
-    pyproject.write_text(pyproject.read_text("utf-8").replace(address, "https://github.com/someone/fork.git/"), "utf-8")
-    with pytest.raises(SystemExit, match="Run `python tools/links.py`"):
-        links.main(["--check"], root=fork)
-    links.main([], root=fork)
-    links.main(["--check"], root=fork)
-    assert "as it should be" in capsys.readouterr().out
-    readme = (fork / "README.md").read_text("utf-8")
-    assert address not in readme and "git clone https://github.com/someone/fork.git && cd fork" in readme
-    badge = "https://colab.research.google.com/github/someone/fork/blob/main/notebooks/"
-    assert badge in readme
-    for path in (fork / "notebooks").glob("*.ipynb"):
-        assert badge + path.name in path.read_text("utf-8")
-
-
-@pytest.mark.parametrize("address", ["", "http://example.org/x", "https://github.com/only"])
-def test_an_address_that_is_none(fork, address):
-    pyproject = fork / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text("utf-8").replace(links.repository(fork), address), "utf-8")
-    with pytest.raises(SystemExit, match="must look like"):
-        links.main([], root=fork)
-
-
-def test_a_notebook_without_marks(fork):
-    path = fork / "notebooks" / "99_new.ipynb"
-    path.write_text('{"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# x"]}]}', "utf-8")
-    with pytest.raises(SystemExit, match="99_new.ipynb has no lines <!-- links -->"):
-        links.main([], root=fork)
-
-
-@pytest.mark.parametrize("name", ["README.md", "data/LICENSE-sprites.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/LICENSE-sprites.md"])
 def test_links_to_files_resolve(name):
     text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
     headings = [heading.lower() for heading in re.findall(r"^#+ (.+)", text, re.MULTILINE)]
@@ -290,7 +315,7 @@ def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
     assert merged == whole | dict(trained=whole["trained"] | part["trained"]) != whole
     with open(run / "base.safetensors", "ab") as file:
         file.truncate(ship_run.LARGEST + 1)
-    with pytest.raises(SystemExit, match="the repository takes 16 at most"):
+    with pytest.raises(SystemExit, match="16.0 MiB"):
         ship_run.ship(run, data)
 
 
@@ -302,6 +327,7 @@ def test_licences():
         assert (ROOT / name).is_file(), name
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_in_place_and_is_tidied(tmp_path):
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook

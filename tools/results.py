@@ -10,8 +10,8 @@ and what it printed; the tables of README.md and benchmarks/README.md are made f
 """
 
 import argparse
-import importlib.util
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -72,14 +72,6 @@ TASKS = {
     "position": "position",
     "binding": "colour binding",
 }
-
-
-def links():
-    """tools/links.py as a module, for its `fill`."""
-    spec = importlib.util.spec_from_file_location("links", ROOT / "tools" / "links.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -262,6 +254,16 @@ def peers(result: dict) -> str:
     return "\n".join(rows)
 
 
+def fill(text: str, name: str, content: str, where: str) -> str:
+    """`text` with `content` between the comments <!-- name --> and <!-- /name -->."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise SystemExit(
+            f"{where} has no lines <!-- {name} --> and <!-- /{name} -->; put them where the {name} should be."
+        )
+    return re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, count=1, flags=re.DOTALL)
+
+
 def pages(root: Path = ROOT) -> dict[str, str]:
     """The pages that tell results, as they should be."""
     named = [*COMMANDS, *ON_A_GPU, "peers"]
@@ -270,7 +272,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
         "README.md": dict(grid=grid(results), chapters=chapters(results), results=tables(results)),
         "benchmarks/README.md": dict(peers=peers(results["peers"])),
     }
-    found, fill = {}, links().fill
+    found = {}
     for page, contents in fillings.items():
         found[page] = (root / page).read_text(encoding="utf-8")
         for name, content in contents.items():

@@ -1,8 +1,8 @@
 """Run notebooks in place, from a fresh kernel: `python tools/run_notebooks.py 05_masked_transformer`, or several.
 
-What `jupyter nbconvert --execute --inplace` does, and two things more: it does not wait for ever where a cell fills an
-Output widget (https://github.com/jupyter/nbclient/issues/312), and it leaves out what would make every run a large
-difference: the widgets' state, times, the pictures inside widgets. A notebook that fails stays as it was.
+It differs from `jupyter nbconvert --execute --inplace` in two ways. It does not hang where a cell fills an Output
+widget (https://github.com/jupyter/nbclient/issues/312), and it leaves out what would make every run a large difference:
+the state of widgets, times, the pictures inside widgets. A notebook that fails stays as it was.
 """
 
 import argparse
@@ -21,14 +21,14 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Client(NotebookClient):
-    """A client that has no widgets of its own: what is drawn into an Output widget becomes output of its cell."""
+    """A client without widgets: what is drawn into an Output widget becomes output of its cell."""
 
     def handle_comm_msg(self, outs, msg, cell_index) -> None:
         pass
 
 
 def tidy(notebook) -> None:
-    """Ids in order, no state, and of a cell that shows a widget only the widget."""
+    """Put ids in order, drop the state of widgets, and keep only the widget in the output of a cell that shows one."""
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
         if cell.id != "bootstrap":
@@ -48,15 +48,15 @@ def run(path: Path, timeout: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", help="names of notebooks, without folder and ending")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds a cell (default: %(default)s)")
+    parser.add_argument("names", nargs="+", help="names of notebooks, without folder and extension")
+    parser.add_argument("--timeout", type=int, default=600, help="seconds per cell (default: %(default)s)")
     args = parser.parse_args()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     paths = [FOLDER / f"{name}.ipynb" for name in args.names]
     for path in paths:
         if not path.is_file():
             names = ", ".join(sorted(other.stem for other in FOLDER.glob("*.ipynb")))
-            sys.exit(f"There is no {path.stem!r} in notebooks/; there are {names}.")
+            sys.exit(f"Cannot find {path.stem!r} in notebooks/, which holds {names}.")
     for path in paths:
         begun = time.monotonic()
         run(path, args.timeout)
