@@ -145,7 +145,6 @@ class Pictures:
         return np.stack(found)
 
 
-@functools.lru_cache(maxsize=1)  # the stages of a run read the same pictures
 def open_source(name: str) -> Scenes | Pictures:
     """Where a preset's pictures come from: "" for the scenes, else what `Pictures` takes."""
     return Pictures(name) if name else Scenes()

@@ -79,7 +79,8 @@ class Checkpoints:
         return sorted({int(name[1]) for name in names if name})
 
     def restore(self, state: dict[str, Tree]) -> tuple[int, dict[str, Tree]]:
-        """The last complete checkpoint: its step, and its state, sharded as `state` is; before the first, 0 and `state`.
+        """The last complete checkpoint: its step, and its state, sharded as `state` is; before there is one, 0 and
+        `state`.
 
         One that is damaged or does not fit `state` is reported, skipped and deleted. ValueError if that leaves none.
         """
@@ -143,6 +144,8 @@ def _join(name: str, pieces: list, like: jax.Array) -> jax.Array:
     shape, size = tuple(np.max(ends, 0).astype(int).tolist()), sum(value.size for _, value in values)
     if shape != like.shape or size != like.size:
         raise ValueError(f"{name} has shape {shape} and {size} numbers, expected {like.shape} and {like.size}")
+    if wrong := [value.dtype for _, value in values if value.dtype != like.dtype]:
+        raise ValueError(f"{name} has the type {wrong[0]}, expected {like.dtype}")
     whole = np.empty(like.shape, like.dtype)
     for starts, value in values:
         whole[tuple(slice(start, start + length) for start, length in zip(starts, value.shape))] = value

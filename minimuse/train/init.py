@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.transformer import BaseTransformer
-from minimuse.layers import INIT_STD
+from minimuse.transformer import INIT_STD, BaseTransformer
 from minimuse.weights import named_arrays, with_arrays
 
 Model = TypeVar("Model", bound=BaseTransformer)

@@ -104,7 +104,7 @@ def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax
 
 
 def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
-    """Random codes at some positions of tokens int [B, n]: at a share of each row that is drawn uniformly up to `most`."""
+    """Random codes at some positions of tokens int [B, n], a share of each row that is drawn uniformly up to `most`."""
     share_key, position_key, code_key = jax.random.split(key, 3)
     share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
     codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)

@@ -24,7 +24,9 @@ def perceptual_loss(maps: Callable[[jax.Array], list[jax.Array]], x: jax.Array, 
     return sum(distances, jnp.zeros(())) / len(distances)
 
 
-def vgg_maps(weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LAYERS) -> Callable[[jax.Array], list[jax.Array]]:
+def vgg_maps(
+    weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LAYERS
+) -> Callable[[jax.Array], list[jax.Array]]:
     """The feature function of a torchvision VGG: pixels [B, H, W, 3] in [-1, 1] -> list of maps [B, h, w, C].
 
     weights  name -> array, of the convolutions `features.N.weight` [out, in, 3, 3] and `.bias` [out]. Where torchvision

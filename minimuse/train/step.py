@@ -63,7 +63,9 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         optax.scale_by_learning_rate(rate(config.muon)),
     )
     inside = by_name(lambda name: "muon" if name[-1] == "kernel" and not {"logits", "head"} & {*name} else "most")
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, most=most), inside))
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, most=most), inside)
+    )
 
 
 def init_state(params: Tree, config: TrainConfig, **extra: Tree) -> dict[str, Tree]:
@@ -95,7 +97,9 @@ def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: 
     if pieces == 1:
         return of(batch, key)
     if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % pieces}):
-        raise ValueError(f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate.")
+        raise ValueError(
+            f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate."
+        )
     # A piece is every `pieces`-th row: on a mesh each device then computes rows of its own in every piece.
     batch = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
     keys = jax.random.split(key, pieces)

@@ -13,6 +13,7 @@ to be continued, as language models do. That was meant to teach who stands on th
 does not: chapter 04 finds that the vectors of t5-scenes hardly depend on the order of the words.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ from minimuse.data import corpus
 from minimuse.data.scenes import fill_frame, sprites
 from minimuse.files import write_text
 from minimuse.t5 import Stack, T5Encoder, TextEncoder
+from minimuse.train.loop import Job
+from minimuse.train.step import make_step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -121,7 +124,9 @@ def span_corrupt(
     return [*inputs, *ids[start:], END], [*targets, last_id - spans, END]
 
 
-def continuation(ids: list[int], rng: np.random.Generator, last_id: int, breaks: set[int]) -> tuple[list[int], list[int]]:
+def continuation(
+    ids: list[int], rng: np.random.Generator, last_id: int, breaks: set[int]
+) -> tuple[list[int], list[int]]:
     """A sentence's beginning as input and the rest as target; cut after the first of `breaks`, or anywhere.
 
     The input has no sentinel. So what the rest needs must be found out at the words themselves, which is how captions
@@ -167,7 +172,7 @@ class T5Decoder(nnx.Module):
         cross.k.kernel = nnx.Param(cross.q.kernel[...] * config.d_kv**0.5)
 
     def __call__(self, x: jax.Array, source: jax.Array, source_mask: jax.Array) -> jax.Array:
-        """x [B, S, D], source [B, Z, D], source_mask bool [B, Z] -> [B, S, D]; a position sees only itself and those before it."""
+        """x [B, S, D], source [B, Z, D], source_mask bool [B, Z] -> [B, S, D]; no position sees a later one."""
         causal = jnp.tril(jnp.ones((1, 1, x.shape[1], x.shape[1]), bool))
         return self.stack(x, causal, source, source_mask[:, None, None, :])
 
@@ -225,3 +230,13 @@ def nearest_names(encoder: TextEncoder, frame: str = "a {}") -> dict[str, tuple[
     vectors = encoder.directions([fill_frame(frame, word) for word in (*names, *(synonym for synonym, _ in pairs))])
     nearest = (vectors[len(names) :] @ vectors[: len(names)].T).argmax(-1)
     return {synonym: (name, names[i]) for (synonym, name), i in zip(pairs, nearest)}
+
+
+def text_job(config: T5Config, train: TrainConfig, tokenizer: "Tokenizer") -> Job:
+    """The training of a fresh T5 of these sizes."""
+    return Job(
+        T5(config, rngs=nnx.Rngs(train.seed)),
+        make_step(pretrain_loss, train),
+        lambda step: text_batch(tokenizer, step, train),
+        about=dict(model=dataclasses.asdict(config)),
+    )
