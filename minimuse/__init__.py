@@ -9,8 +9,26 @@ Names are imported when they are first used, so that `import minimuse` itself is
 
 import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minimuse.data.scenes import Item, Scene
+    from minimuse.muse import Generation, Muse
+    from minimuse.presets import PRESETS, get_preset
+    from minimuse.t5 import TextEncoder
 
 __version__ = "0.1.0"
+__all__ = [
+    "PRESETS",
+    "Generation",
+    "Item",
+    "Muse",
+    "Scene",
+    "TextEncoder",
+    "enable_compilation_cache",
+    "get_preset",
+]
+
 _ROOMS = {
     "Muse": "muse",
     "Generation": "muse",
@@ -20,23 +38,22 @@ _ROOMS = {
     "Item": "data.scenes",
     "TextEncoder": "t5",
 }
-__all__ = [*_ROOMS, "enable_compilation_cache"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return getattr(importlib.import_module(f"minimuse.{_ROOMS[name]}"), name)
     raise AttributeError(f"minimuse has no {name!r}; it has {', '.join(__all__)}.")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)
 
 
 def enable_compilation_cache(folder: str | os.PathLike | None = None) -> str:
     """Keep compiled programs on disk, so that a second start is fast; returns the folder.
 
-    The folder is the argument, else $JAX_COMPILATION_CACHE_DIR, else ~/.cache/minimuse/jax. Its files hold programs:
+    The folder is the argument, or else $JAX_COMPILATION_CACHE_DIR, else ~/.cache/minimuse/jax. Its files hold programs:
     use one that only you can write to.
     """
     import jax
@@ -44,6 +61,6 @@ def enable_compilation_cache(folder: str | os.PathLike | None = None) -> str:
     default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/minimuse/jax")
     folder = os.fspath(folder or default)
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # small ones, too: there are dozens
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # even small ones: there are dozens
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder

@@ -24,9 +24,11 @@ def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
                 f"An image is a PIL image or uint8 [H, W, 3]; this is {array.dtype} {list(array.shape)}. "
                 "Pictures in [0, 1] become uint8 by (255 * image).round().astype('uint8')."
             )
-        image = array if 0 in array.shape else Image.fromarray(array)
-    if 0 in (image.size if isinstance(image, Image.Image) else image.shape):
-        raise ValueError("An image has at least one pixel; this one has none.")
+        if not array.size:
+            raise ValueError(f"An image has at least one pixel; this one is {list(array.shape)}.")
+        image = Image.fromarray(array)
+    if 0 in image.size:
+        raise ValueError(f"An image has at least one pixel; this one is {image.width} x {image.height}.")
     return np.asarray(to_rgb(image))
 
 

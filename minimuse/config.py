@@ -1,7 +1,7 @@
 """Every number a model is built from, as frozen dataclasses; presets.py names whole sets of them.
 
 Symbols used everywhere: B batch, N image tokens, S text tokens, D width, K codebook size, r mask rate,
-t guidance scale, H and W pixels, f pixels a token, h = H / f and w = W / f tokens.
+t guidance scale, H and W pixels, f pixels per token, h = H / f and w = W / f tokens.
 """
 
 import dataclasses
@@ -18,21 +18,21 @@ import jax
 class VQGANConfig:
     """The tokenizer (paper section 2.2, appendix A.2): H x W pixels to H/f x W/f tokens of K codes."""
 
-    image_size: int = 64  # pixels a side in training; any multiple of factor works afterwards
-    factor: int = 8  # f, pixels a token
+    image_size: int = 64  # pixels per side in training; any multiple of factor works afterwards
+    factor: int = 8  # f, pixels per token
     codebook_size: int = 1024  # K
     code_dim: int = 16  # length of a code; codes are compared on the unit sphere
-    channels: tuple[int, ...] = (256,)  # finest resolution first; each next one halves height and width
-    blocks: int = 1  # residual blocks a resolution; the decoder has one more
-    encoder_kernel: int = 1  # of the encoder's convolutions; 1: a token knows its own patch alone
-    decoder_growth: int = 1  # times the decoder's channels, and times its blocks; 2 after fine-tuning (section 2.5)
+    channels: tuple[int, ...] = (256,)  # finest resolution first; each of the others halves height and width
+    blocks: int = 1  # residual blocks per resolution; the decoder has one more
+    encoder_kernel: int = 1  # of the encoder's convolutions; 1: a token depends only on its own patch
+    decoder_growth: int = 1  # factor on the decoder's channels and blocks; 2 after fine-tuning (section 2.5)
     beta: float = 0.25  # weight of the commitment term
-    codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes learn by the codebook loss
+    codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes are trained by the codebook loss
 
 
 @dataclass(frozen=True)
 class T5Config:
-    """A T5 encoder (paper section 2.1), in the words of a Hugging Face `config.json`."""
+    """A T5 encoder (paper section 2.1), with the names of a Hugging Face `config.json`."""
 
     vocab_size: int
     d_model: int
@@ -59,10 +59,10 @@ class TransformerConfig:
     heads: int = 4
     mlp_width: int = 768
     text_width: int = 192  # width of the text encoder's output
-    text_length: int = 32  # S at most, text tokens
+    text_length: int = 32  # S, the most text tokens of a caption; longer ones are cut
     attention: str = "plain"  # how it is computed: "plain", "xla" or "cudnn", see layers.attend
-    remat: str = "dots"  # what of a layer is computed again in the backward pass, a name in transformer.REMAT
-    window: int = 0  # places a side of a window of multi-axis attention; 0: every token attends to all
+    remat: str = "dots"  # what a layer keeps for its backward pass, a name in transformer.REMAT
+    window: int = 0  # side of a window of multi-axis attention, in tokens; 0: every token attends to all
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class SuperresConfig(TransformerConfig):
     depth: int = 4
     mlp_width: int = 512
     window: int = 8
-    low_codebook_size: int = 1024  # K of the tokenizer whose tokens it is given
-    low_grid: tuple[int, int] = (8, 8)  # h x w of those
-    low_depth: int = 4  # self-attention layers that they go through
+    low_codebook_size: int = 1024  # K of the base's tokenizer
+    low_grid: tuple[int, int] = (8, 8)  # h x w of the base's tokens
+    low_depth: int = 4  # self-attention layers for the base's tokens
 
 
 @dataclass(frozen=True)
 class DiffusionConfig(TransformerConfig):
     """The latent diffusion twin (baselines.py)."""
 
-    code_dim: int = 16  # length of a code, the tokenizer's
+    code_dim: int = 16  # length of the tokenizer's codes
 
 
 @dataclass(frozen=True)
@@ -93,41 +93,41 @@ class TrainConfig:
     steps: int
     batch: int
     learning_rate: float = 1e-3
-    optimizer: str = "adamw"  # or "adafactor", the paper's, which keeps rows' and columns' sums, not every square
-    muon: float = 0.0  # rate of the matrices inside the model, trained by Muon; 0 leaves all to `optimizer`
-    warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2 % of the rate
+    optimizer: str = "adamw"  # or "adafactor", the paper's, which keeps sums over rows and columns, not every square
+    muon: float = 0.0  # learning rate of Muon for the matrices inside the model; 0: `optimizer` trains them, too
+    warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2% of the rate
     weight_decay: float = 0.045
     b2: float = 0.96
     clip: float = 1.0  # global norm of the gradient
-    dtype: str = "float32"  # what a transformer's step computes in; weights, their averages and sums stay float32
-    accumulate: int = 1  # parts that a batch is computed in, one after another, where the whole does not fit in memory
-    ema: float = 0.999  # decay of the averaged weights, the ones that are shipped and sampled from
-    quantize_start: int = 0  # steps that a tokenizer learns as a plain autoencoder, before its codebook is laid out
-    scenes: int = 0  # distinct training scenes; 0 draws new ones at every step
+    dtype: str = "float32"  # in which a transformer computes a step; weights, their averages and sums stay float32
+    accumulate: int = 1  # micro-batches that a batch is split into, where the whole does not fit in memory
+    ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
+    quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is laid out
+    scenes: int = 0  # different training scenes; 0: new ones at every step
     label_smoothing: float = 0.1
-    caption_dropout: float = 0.1  # share of examples trained without their caption (section 2.7)
-    low_noise: float = 0.0  # share of the low-resolution tokens replaced at most, as the base stage errs, too
+    caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
+    low_noise: float = 0.0  # most of the low-resolution tokens that are replaced, since the base stage errs, too
     schedule: str | float = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class AdversarialConfig(TrainConfig):
-    """How a tokenizer that already rebuilds pictures is trained against a discriminator (compare paper table 5)."""
+    """How a tokenizer that already reconstructs images is trained against a discriminator (compare paper table 5)."""
 
     perceptual: float = 0.5  # weight of the perceptual loss
     adversarial: float = 0.1  # weight of the adversarial loss
-    adaptive: bool = True  # times the adaptive weight (VQGAN, equation 7)
-    discriminator_start: int = 300  # steps in which the discriminator learns alone
+    adaptive: bool = True  # multiply that by the adaptive weight (VQGAN, equation 7)
+    discriminator_start: int = 300  # steps in which only the discriminator is trained
     discriminator_rate: float = 5e-4  # the discriminator's learning rate
-    r1: float = 0.0  # weight of the R1 regularizer; the loss has half of it
+    r1: float = 0.0  # weight of the R1 regularizer, half of which is in the loss
     lecam: float = 0.01  # weight of the LeCam regularizer
-    freeze_tokens: bool = True  # train the decoder alone, so that tokens and what was trained on them stay valid
-    crop: int = 0  # train on pieces of so many pixels a side, with an object in each; 0: on whole pictures
+    freeze_tokens: bool = True  # train only the decoder, so that tokens and what was trained on them stay valid
+    crop: int = 0  # side in pixels of the crops to train on, each with an object in it; 0: whole pictures
 
 
 def static(default: Any) -> Any:
-    """A field that programs are compiled for; the other fields of a record are numbers that a program is given."""
+    """A field that is compiled into programs; the other fields of a record are their inputs."""
     return field(default=default, metadata=dict(static=True))
 
 
@@ -178,10 +178,10 @@ BASE_ONLY = ("steps", "guidance", "temperature", "token_temperature")  # options
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run is carried out. It changes no number, so it may be another when the run is resumed."""
+    """How a run is carried out. It changes no result, so it may differ when the run is resumed."""
 
-    mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp, 0: all that are left; see train/devices.py
-    save_seconds: float = 40  # a kill loses at most this much work, and the time of one save
+    mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp (0 = all that are left), see train/devices.py
+    save_seconds: float = 40  # a kill loses at most this much work, plus the time of one save
     log_every: int = 20  # steps in a row of the log
 
 
@@ -199,15 +199,15 @@ class Preset:
         default_factory=lambda: dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
     )
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
-    data: str = ""  # captioned pictures to learn from, what `captioned.load_captioned` reads; "": the emoji scenes
+    data: str = ""  # your own captioned pictures, see data/captioned.py; "": the emoji scenes
     run: RunConfig = RunConfig()
 
 
-TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that learn from cached tokens and text
+TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that are trained on cached tokens and text
 
 
 def data_dir() -> Path:
-    """The course's `data/` folder: $MINIMUSE_DATA, the one of a clone, or the copy inside an installed wheel."""
+    """The `data/` folder: $MINIMUSE_DATA, or that of a clone, or the copy inside an installed wheel."""
     here = Path(__file__).resolve().parent
     candidates = [Path(os.environ["MINIMUSE_DATA"])] if "MINIMUSE_DATA" in os.environ else []
     candidates += [here.parent / "data", here / "_data"]

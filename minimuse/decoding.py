@@ -145,7 +145,8 @@ def guided_predict(predict: Callable, guided: bool, *, has_aux: bool = False) ->
     def both(x: jax.Array, t: jax.Array) -> Any:
         found = predict(both_halves(x, x))
         answers, aux = found if has_aux else (found, None)
-        answers = guide(*jnp.split(answers, 2), t)
+        conditional, unconditional = jnp.split(answers, 2)
+        answers = guide(conditional, unconditional, t)
         return (answers, aux) if has_aux else answers
 
     return both

@@ -380,9 +380,8 @@ def interpolate(
     plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(first, n, seed, second)
     prompts = prompts._replace(keys=jnp.repeat(prompts.keys[:1], n))
     mix = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
-    tokens = None
+    found: list[np.ndarray | None] = [None]
     for stage, sampling in plan.stages.items():
-        grid, mask_id = muse.configs[stage].grid, muse.configs[stage].codebook_size
-        start = np.full((n, *grid), mask_id)
-        tokens = sample(muse, stage, dataclasses.replace(sampling, **mix), prompts, start, tokens)
-    return np.asarray(muse.detokenize(tokens, stage, finetuned=plan.finetuned))
+        start = np.full((n, *muse.configs[stage].grid), muse.configs[stage].codebook_size)
+        found.append(sample(muse, stage, dataclasses.replace(sampling, **mix), prompts, start, found[-1]))
+    return np.asarray(muse.detokenize(np.asarray(found[-1]), stage, finetuned=plan.finetuned))

@@ -5,10 +5,12 @@ one class and config have one tree structure, so that a second one compiles noth
 """
 
 import functools
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
@@ -16,12 +18,12 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 
 @functools.cache  # one structure for equal arguments: flax 0.11 would give every module one of its own
-def abstract(cls: type[Module], *config: object) -> Module:
+def abstract(cls: Callable[..., Module], *config: object) -> Module:
     """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made."""
     return nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0)))
 
 
-def init(cls: type[Module], *config: object, seed: int = 0) -> Module:
+def init(cls: Callable[..., Module], *config: object, seed: int = 0) -> Module:
     """cls(*config, rngs=...) with fresh weights, by one compiled program instead of one per weight."""
     weights = jax.jit(lambda: jax.tree.leaves(cls(*config, rngs=nnx.Rngs(seed))))()
     return jax.tree.unflatten(jax.tree.structure(abstract(cls, *config)), weights)
@@ -34,16 +36,16 @@ def cast(model: Module, dtype: str) -> Module:
 
 
 class Embed(nnx.Embed):
-    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed stays with the type it was made in."""
+    """ids int [...] -> [..., D], in the type of the weights; nnx.Embed keeps the type it was made in."""
 
-    def __call__(self, ids: jax.Array) -> jax.Array:
+    def __call__(self, ids: jax.Array | np.ndarray) -> jax.Array:
         return jnp.take(self.embedding[...], ids, axis=0)
 
 
 class Linear(nnx.Module):
     """x [..., in] -> x W [..., out], without a bias.
 
-    nnx.Linear with all axes but the last made one. From [B, N, out], XLA's CPU backend transposes the whole gradient
+    nnx.Linear with all axes except the last merged. For [B, N, out], XLA's CPU backend transposes the whole gradient
     before it multiplies, and W's gradient takes two to four times as long (`python -m benchmarks.linear`).
     """
 
@@ -62,14 +64,14 @@ def split_heads(x: jax.Array, heads: int) -> jax.Array:
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None, how: str = "plain") -> jax.Array:
     """Scaled dot-product attention: q [B, N, heads, d]; k, v [B, S, heads, d] -> [B, N, heads d].
 
-    mask   bool [B, S] or [B, N, S], False where nothing is to be seen; a B of 1 stands for all
-    how    "plain" two matrix products and a softmax, the fastest where N is small; "xla" JAX's own; "cudnn" the flash
-           kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
+    mask   bool [B, S] or [B, N, S], False for keys to ignore; a B of 1 is broadcast
+    how    "plain": two matrix products and a softmax, the fastest where N is small; "xla": JAX's own; "cudnn": the
+           flash kernel of NVIDIA GPUs, which never stores the N x S scores and computes in bfloat16
     """
     if mask is not None:
-        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: alike for every head
+        mask = (mask if mask.ndim == 3 else mask[:, None])[:, None]  # [B, 1, N or 1, S]: the same for every head
     if how == "plain":
-        # Heads go to the front first: XLA's CPU takes an einsum over [B, N, heads, d] more slowly.
+        # Heads go to the front first: an einsum over [B, N, heads, d] is slower on XLA's CPU backend.
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
         scores = q @ k.mT  # [B, heads, N, S]
         if mask is not None:
@@ -88,15 +90,15 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
     return seen.reshape(*seen.shape[:2], -1)
 
 
-AXES = ("data", "fsdp")
-BY_BATCH = PartitionSpec(AXES)  # the first axis among all devices
+AXES = ("data", "fsdp")  # of a mesh of devices, see train/devices.py
+BY_BATCH = PartitionSpec(AXES)  # the first axis over all devices
 
 
 def rows_apart(x: jax.Array) -> jax.Array:
-    """x [B, ...], of which every device shall compute its rows; said inside a program that runs on a mesh.
+    """x [B, ...], with the constraint that every device computes its own rows, in a program that runs on a mesh.
 
-    Without it the compiler leaves weights sharded and sends activations about. With it, before and after a layer, it
-    gathers the layer's weights when the layer is computed, which is FSDP. Where there is no mesh it does nothing.
+    Without it the compiler leaves weights sharded and moves activations between devices. With it, before and after a
+    layer, it gathers the layer's weights when the layer is computed, which is FSDP. Without a mesh it does nothing.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x

@@ -1,9 +1,9 @@
 """Mask rates: how much is hidden in training, and how much is still hidden at each step of decoding (section 2.6).
 
-A law maps progress u in [0, 1] to a mask rate r, from 1 (all hidden) to 0. Decoding walks down the law; training
-draws u uniformly, so r = law(u) has the law's density. The cosine law gives the paper's truncated arccos density
-p(r) = (2 / pi) (1 - r^2)^(-1/2), whose mean is 2 / pi. (r = arccos(u) * 2 / pi is another law that is often taken for
-it: the same mean, another density.)
+A law maps progress u in [0, 1] to a mask rate r, from 1 (all hidden) to 0. Decoding follows the law downwards; training
+samples u uniformly, so r = law(u) has the law's density. The cosine law gives the paper's truncated arccos density
+p(r) = (2 / pi) (1 - r^2)^(-1/2), whose mean is 2 / pi. (r = arccos(u) * 2 / pi is a different law, often mistaken for
+it: it has the same mean, but not the same density.)
 """
 
 import math
@@ -13,10 +13,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 class Law(NamedTuple):
-    """A law three ways. n is the number of tokens N, which two of the laws depend on."""
+    """A law in three forms. n is the number of tokens N, on which two of the laws depend."""
 
     rate: Callable  # (u, n) -> r
     density: Callable  # (r, n) -> p(r), the density of r for a uniform u
@@ -31,17 +32,17 @@ LAWS = {
         lambda n: 2 / math.pi,
     ),
     "linear": LINEAR,
-    "uniform": LINEAR,  # the same, named for its density
+    "uniform": LINEAR,  # the same, named after its density
     "square": Law(lambda u, n: 1 - u**2, lambda r, n: 1 / (2 * jnp.sqrt(1 - r)), lambda n: 2 / 3),
     "cubic": Law(lambda u, n: 1 - u**3, lambda r, n: (1 - r) ** (-2 / 3) / 3, lambda n: 3 / 4),
     "square root": Law(lambda u, n: 1 - jnp.sqrt(u), lambda r, n: 2 * (1 - r), lambda n: 1 / 3),
-    # In the first 1 / N of the way all is hidden: beside its density this law has a mass of 1 / N at r = 1.
+    # In the first 1 / N of u everything is hidden: besides its density, this law has a mass of 1 / N at r = 1.
     "log": Law(
         lambda u, n: -jnp.log(jnp.maximum(u, 1e-12)) / math.log(n),
         lambda r, n: math.log(n) * n**-r,
         lambda n: (1 - 1 / n) / math.log(n),
     ),
-    # Begins with all but one token hidden: r is never above 1 - 1 / N.
+    # Starts with all but one token hidden: r is never above 1 - 1 / N.
     "exponential": Law(
         lambda u, n: 1 - n ** (u - 1),
         lambda r, n: jnp.where(r <= 1 - 1 / n, 1 / ((1 - r) * math.log(n)), 0.0),
@@ -61,52 +62,52 @@ def _law(law: str) -> Law:
     return LAWS[law]
 
 
-def mask_rate(u, law: str = "cosine", tokens: int = 64) -> jax.Array:
+def mask_rate(u: ArrayLike, law: str = "cosine", tokens: int = 64) -> jax.Array:
     """The mask rate r at progress u, both in [0, 1] and of one shape; `tokens` is N."""
     return jnp.clip(_law(law).rate(jnp.asarray(u, jnp.float32), max(tokens, 2)), 0.0, 1.0)
 
 
-_mask_rate = jax.jit(mask_rate, static_argnums=(1, 2))  # one program; a fresh process compiles the fewer
+_mask_rate = jax.jit(mask_rate, static_argnums=(1, 2))  # one program, so that a new process compiles fewer
 
 
-def density(r, law: str = "cosine", tokens: int = 64) -> jax.Array:
-    """p(r) at mask rates r in (0, 1), of the same shape: how often training draws a rate near r."""
+def density(r: ArrayLike, law: str = "cosine", tokens: int = 64) -> jax.Array:
+    """p(r) at mask rates r in (0, 1), of the same shape: how often training samples a rate near r."""
     return _law(law).density(jnp.asarray(r, jnp.float32), max(tokens, 2))
 
 
 def mean_rate(law: str = "cosine", tokens: int = 64) -> float:
-    """The mean of r, worked out from the density."""
+    """The mean of r, in closed form from the density."""
     return _law(law).mean(max(tokens, 2))
 
 
 def draw_rates(key: jax.Array, shape: tuple[int, ...], law: str | float = "cosine", tokens: int = 64) -> jax.Array:
-    """Mask rates as training draws them, float of `shape`. A number for a law is that rate every time."""
+    """Mask rates as training samples them, float of `shape`. A number instead of a law is that rate every time."""
     if not isinstance(law, str):
         if not 0 < law <= 1:
-            raise ValueError(f"A fixed mask rate lies above 0 and at most at 1; it was {law}.")
+            raise ValueError(f"A fixed mask rate must be above 0 and at most 1; it was {law}.")
         return jnp.full(shape, law, jnp.float32)
     return mask_rate(jax.random.uniform(key, shape), law, tokens)
 
 
 def random_mask(key: jax.Array, batch: int, tokens: int, law: str | float = "cosine") -> jax.Array:
-    """A training mask, bool [B, N], True where hidden: each row draws its own r and hides exactly
-    max(1, round(N r)) of its N places, all subsets alike."""
-    rate_key, place_key = jax.random.split(key)
+    """A training mask, bool [B, N], True where hidden: each row samples its own r and hides exactly
+    max(1, round(N r)) of its N positions; all subsets are equally likely."""
+    rate_key, position_key = jax.random.split(key)
     count = jnp.maximum(1, jnp.round(tokens * draw_rates(rate_key, (batch, 1), law, tokens)))
-    rank = jnp.argsort(jnp.argsort(jax.random.uniform(place_key, (batch, tokens)), axis=-1), axis=-1)
+    rank = jnp.argsort(jnp.argsort(jax.random.uniform(position_key, (batch, tokens)), axis=-1), axis=-1)
     return rank < count
 
 
 def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
-    """How many of `tokens` are still hidden after each step, int [steps]: floor(N law((s + 1) / steps)), but every
-    step reveals at least one token, and the last leaves none."""
+    """How many of `tokens` are still hidden after each step, int [steps]: floor(N law((s + 1) / steps)), except that
+    every step reveals at least one token, and the last one leaves none."""
     if not 1 <= steps <= tokens:
         raise ValueError(f"{steps} decoding steps for {tokens} tokens; choose from 1 to {tokens}.")
-    with jax.ensure_compile_time_eval():  # numbers, also when a program that decodes is being traced
+    with jax.ensure_compile_time_eval():  # numbers, even while a program that decodes is traced
         rates = np.asarray(_mask_rate(np.arange(1, steps + 1) / steps, law, tokens))
     hidden, left = tokens, []
     for s, r in enumerate(rates):
-        # At least one now, and at least one for every step to come.
+        # Reveal at least one now, and keep at least one for every later step.
         hidden = max(min(math.floor(tokens * r + 1e-4), hidden - 1), steps - 1 - s)
         left.append(hidden)
     return np.array(left)

@@ -1,6 +1,7 @@
 """The presets: whole sets of sizes and training settings, by name."""
 
 import dataclasses
+from typing import Any
 
 from minimuse.config import (
     AdversarialConfig,
@@ -13,7 +14,7 @@ from minimuse.config import (
     VQGANConfig,
 )
 
-PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too, and no average while training
+PAPER = TrainConfig(  # tables 4 and 6; section 3 has 1 M steps for the base, too, and no average while training
     steps=1_000_000,
     batch=512,
     learning_rate=1e-4,
@@ -22,25 +23,25 @@ PAPER = TrainConfig(  # tables 4 and 6; the text has 1 M steps for the base, too
     dtype="bfloat16",
     label_smoothing=0.0,
 )
-# What the paper leaves open is a choice here: a text's length, heads, windows, and MaskGIT's channels.
-LARGE = dict(codebook_size=8192, text_width=4096, text_length=77)
-MEDIUM = dict(codebook_size=4096, text_width=512, text_length=64)
+# What the paper leaves open is our choice: text length, heads, windows, and MaskGIT's channels.
+LARGE: dict[str, Any] = dict(codebook_size=8192, text_width=4096, text_length=77)
+MEDIUM: dict[str, Any] = dict(codebook_size=4096, text_width=512, text_length=64)
 LARGE_VQGAN = VQGANConfig(256, 16, 8192, 256, channels=(128, 128, 256, 256, 512), blocks=2, encoder_kernel=3)
 
 
 def paper_preset(name: str, base: dict, superres: dict) -> Preset:
-    """A Muse of the paper's: 16 x 16 tokens of 256 px, 64 x 64 tokens of 512 px, T5-XXL."""
+    """A Muse of the paper: 16 x 16 tokens of 256 px, 64 x 64 tokens of 512 px, T5-XXL."""
     fine = dict(grid=(64, 64), low_grid=(16, 16), low_codebook_size=8192, window=8)
     return Preset(
         name=name,
-        text="google/flan-t5-xxl",  # of the size of the paper's T5-XXL, and on the Hub as safetensors
+        text="google/flan-t5-xxl",  # as large as the paper's T5-XXL, and on the Hub as safetensors
         tokenizer=LARGE_VQGAN,
         superres_tokenizer=dataclasses.replace(LARGE_VQGAN, image_size=512, factor=8, channels=(128, 128, 256, 512)),
         base=TransformerConfig(**LARGE, grid=(16, 16), **base),
         superres=SuperresConfig(**LARGE, **fine, **superres),
         sampling=dict(base=Sampling(steps=24), superres=Sampling(steps=8, guidance=0.0)),
         train=dict(base=PAPER, superres=PAPER),
-        run=RunConfig(mesh=(1, 0)),  # training holds 16 bytes a weight or more, too much for most single devices
+        run=RunConfig(mesh=(1, 0)),  # training takes 16 bytes per weight or more, too much for most single devices
     )
 
 
@@ -60,7 +61,7 @@ PRESETS = {
                 "superres_tokenizer_adversarial": AdversarialConfig(
                     steps=900, batch=6, learning_rate=2e-4, b2=0.99, weight_decay=1e-4, adversarial=0.25
                 ),
-                **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # the baselines are trained alike
+                **dict.fromkeys(("base", "autoregressive", "diffusion"), BASE),  # baselines as the base
                 "superres": TrainConfig(
                     steps=4500,
                     batch=32,
@@ -75,7 +76,7 @@ PRESETS = {
                 ),
             },
         ),
-        Preset(  # seconds a stage; for the tests and for a first look at the training commands
+        Preset(  # seconds per stage; for tests and for a first look at the training commands
             name="micro",
             text="t5-scenes",
             tokenizer=VQGANConfig(codebook_size=64, code_dim=8, channels=(16, 32), blocks=1, encoder_kernel=3),
@@ -128,7 +129,7 @@ PRESETS = {
                 ),
             },
         ),
-        paper_preset(  # table 1's 632M and 268M; their layers are not told
+        paper_preset(  # table 1's 632M and 268M; the paper gives no layer counts
             "muse-900m",
             base=dict(width=1280, depth=23, heads=16, mlp_width=5120),
             superres=dict(width=1024, depth=12, heads=16, mlp_width=4096, low_depth=4),
@@ -143,7 +144,7 @@ PRESETS = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of that name, or a ValueError that lists the names there are."""
+    """The preset of that name, or a ValueError that lists the presets."""
     if name not in PRESETS:
         raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
     return PRESETS[name]

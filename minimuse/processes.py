@@ -1,4 +1,4 @@
-"""Several processes that train together, one a host: who they are, who writes, how they wait for each other."""
+"""Several processes that train together, one per host: who they are, who writes, how they wait for each other."""
 
 import contextlib
 import itertools
@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 DAY = 24 * 60 * 60  # seconds
-WAITS = itertools.count()  # no two waits may have one name
+WAITS = itertools.count()  # every wait needs its own name
 
 
 def start(processes: str) -> None:
-    """Join the processes that train together, before JAX looks for devices: "auto" where a cluster says who there is
+    """Join the processes that train together, before JAX looks for devices: "auto" where a cluster lists them
     (TPU pods, Slurm, Open MPI), else "ADDRESS:PORT,COUNT,INDEX" with the address of process 0."""
     if processes == "auto":
         return jax.distributed.initialize()
@@ -23,7 +23,7 @@ def start(processes: str) -> None:
         )
     count, index = map(int, numbers)
     if not 0 <= index < count:
-        raise ValueError(f"Of {count} processes the last has the index {count - 1}; it was {index}.")
+        raise ValueError(f"With {count} processes, INDEX must be from 0 to {count - 1}; it was {index}.")
     jax.distributed.initialize(address, count, index)
 
 
@@ -33,17 +33,17 @@ def is_first() -> bool:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Continue when every process has reached this point."""
     if (count := jax.process_count()) > 1:
         from orbax.checkpoint import multihost
 
-        # By the processes' coordinator, which can wait for hours; a sum over all devices gives up within a minute.
+        # Through the processes' coordinator, which can wait for hours; a sum over all devices gives up within a minute.
         multihost.sync_global_processes(f"wait {next(WAITS)}", timeout=DAY, processes=set(range(count)))
 
 
 @contextlib.contextmanager
 def first_alone():
-    """Process 0 goes through the body before the others, which then find the files that it wrote."""
+    """Process 0 runs the body before the others, which then find the files that it wrote."""
     if not is_first():
         wait_for_all()
     try:
@@ -54,7 +54,7 @@ def first_alone():
 
 
 def any_process(*flags: bool) -> list[bool]:
-    """For each flag whether it is set in some process; all processes must ask together."""
+    """For each flag, whether it is set in any process; all processes must call this together."""
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
@@ -63,7 +63,7 @@ def any_process(*flags: bool) -> list[bool]:
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """The whole of an array; every process must ask for it if devices of several hold parts."""
+    """The whole of an array; every process must call this if the array is spread over several processes."""
     from jax.experimental import multihost_utils
 
     if isinstance(x, jax.Array) and not x.is_fully_addressable:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from minimuse.config import VQGANConfig
 from minimuse.layers import init
-from minimuse.weights import with_arrays
+from minimuse.weights import named_arrays, with_arrays
 
 
 def space_to_depth(x: jax.Array, size: int) -> jax.Array:
@@ -198,7 +198,7 @@ def grow_decoder(config: VQGANConfig, decoder: Decoder, seed: int = 0) -> tuple[
         return jnp.concatenate([x, x])
 
     def wide(name: str, conv: nnx.Conv, inputs: bool = True, outputs: bool = True) -> None:
-        kernel, bias = conv.kernel[...], conv.bias[...]
+        kernel, bias = (named_arrays(conv)[part] for part in ("kernel", "bias"))
         groups = 4 if kernel.shape[0] == 1 else 1  # the only 1 x 1 kernels are those before `Double`
         if outputs:
             bias = jnp.concatenate([bias.reshape(groups, -1)] * 2, 1).ravel()
@@ -210,16 +210,15 @@ def grow_decoder(config: VQGANConfig, decoder: Decoder, seed: int = 0) -> tuple[
         if isinstance(layer, nnx.Conv):
             wide(name, layer, inputs=i > 0, outputs=i < len(layers) - 1)
         elif isinstance(layer, nnx.RMSNorm):
-            arrays[f"{name}.scale"] = twice(layer.scale[...])
+            arrays[f"{name}.scale"] = twice(named_arrays(layer)["scale"])
         elif isinstance(layer, ResBlock):
             for norm, conv in (("norm1", "conv1"), ("norm2", "conv2")):
-                arrays[f"{name}.{norm}.scale"] = twice(getattr(layer, norm).scale[...])
+                arrays[f"{name}.{norm}.scale"] = twice(named_arrays(getattr(layer, norm))["scale"])
                 wide(f"{name}.{conv}", getattr(layer, conv))
             number += 1
             new.append(number)
-            last = grown.stages.layers[number].conv2
-            arrays[f"stages.layers.{number}.conv2.kernel"] = jnp.zeros_like(last.kernel[...])
-            arrays[f"stages.layers.{number}.conv2.bias"] = jnp.zeros_like(last.bias[...])
+            last = named_arrays(grown.stages.layers[number].conv2)
+            arrays |= {f"stages.layers.{number}.conv2.{part}": jnp.zeros_like(x) for part, x in last.items()}
         number += 1
     return grown_config, with_arrays(grown, arrays), new
 

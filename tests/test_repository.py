@@ -207,7 +207,7 @@ def test_a_fork_changes_its_address_by_one_command(tmp_path):
         assert owner not in text_of(tmp_path / name), name
     fork = "https://github.com/someone/minimuse"
     assert f'Repository = "{fork}"' in (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
-    assert f"git clone {fork}" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"git clone --depth 1 {fork}.git" in (tmp_path / "README.md").read_text(encoding="utf-8")
     for path in notebooks():
         copy = tmp_path / path.relative_to(ROOT)
         assert badge_of(copy) == badge(fork, opened(path))
@@ -238,35 +238,66 @@ def test_every_experiment_can_be_repeated_and_the_old_one_is_kept(tmp_path, monk
     assert not (tmp_path / "data" / "experiments" / "race.json").exists()
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/LICENSE-sprites.md"])
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in our_files() if path.suffix == ".md")
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of this page can name, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_to_files_resolve(name):
-    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
-    headings = [heading.lower() for heading in re.findall(r"^#+ (.+)", text, re.MULTILINE)]
-    anchors = {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+    page, text = ROOT / name, without_code(ROOT / name)
     for link in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text):
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
-        elif not re.match(r"[a-z]+:", link):
-            assert ((ROOT / name).parent / link.split("#")[0]).exists(), link
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_of_docs_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in PAGES if name.startswith("docs/") and f"]({name})" not in text]
+    assert not missing, missing
+
+
+def test_the_file_tree_of_the_readme_is_complete():
+    """One line for every file on the top floor of minimuse/, and for every folder there and of the repository."""
+    (tree,) = re.findall(r"```\n(minimuse/\n.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shown = re.findall(r"[\w.]+\.py\b|\w+/", tree)
+    files = [path.relative_to(ROOT) for path in our_files()]
+    top = {path.parts[0] + "/" for path in files if len(path.parts) > 1 and not path.parts[0].startswith(".")}
+    inside = [path.parts[1:] for path in files if path.parts[0] == "minimuse" and path.suffix in (".py", ".typed")]
+    rooms = {parts[0] + "/" if len(parts) > 1 else parts[0] for parts in inside} - {"py.typed"}
+    assert set(shown) == rooms | top - {"constraints/"}
 
 
 def test_from_paper_to_code_resolves():
     """Each [`room.name`](minimuse/room.py) of the README is a name of that file."""
-    rows = re.findall(r"\[`([\w.]+)`\]\(minimuse/(\w+)\.py\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(rows) > 10
-    for name, room in rows:
-        head, *path = name.split(".")
-        assert head == room, f"{name} leads to {room}.py"
-        body = ast.parse((ROOT / "minimuse" / f"{room}.py").read_text(encoding="utf-8")).body
-        for part in path:
+    rows = re.findall(r"\[`([\w.]+)`\]\(minimuse/([\w/]+)\.py\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(rows) > 30
+    for name, file in rows:
+        room = file.replace("/", ".")
+        assert name.startswith(f"{room}."), f"{name} leads to {file}.py"
+        body = ast.parse((ROOT / "minimuse" / f"{file}.py").read_text(encoding="utf-8")).body
+        for part in name.removeprefix(f"{room}.").split("."):
             match = [node for node in body if part in _names(node)]
-            assert match, f"minimuse/{room}.py has no {part}"
+            assert match, f"minimuse/{file}.py has no {part}"
             body = getattr(match[0], "body", [])
 
 
 def _names(node: ast.stmt) -> list[str]:
-    if isinstance(node, ast.Assign):
-        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return [target.id for target in targets if isinstance(target, ast.Name)]
     return [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
 
 

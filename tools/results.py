@@ -1,15 +1,17 @@
-"""Measure what README.md tells, and write it there: `python tools/results.py`, or `--check` to only compare.
+"""Measure the stored results, and write them into the pages: `python tools/results.py`, or `--check` to only compare.
 
-    python tools/results.py --measure              all of it, some minutes on two cores
-    python tools/results.py --measure tokenizer    one of it
-    python tools/results.py --experiments          the experiments that notebooks show, too; hours, as some train
+    python tools/results.py --measure              all measurements, some minutes on two cores
+    python tools/results.py --measure tokenizer    one of them
+    python tools/results.py --experiments          the experiments that notebooks show; hours, because some train models
     python tools/results.py --experiments race     one of these
 
 Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
-and what it printed; the tables of README.md and benchmarks/README.md are made from these files alone.
+and the command's output. From these files only, this script writes docs/results.md and the blocks of README.md and
+benchmarks/README.md that stand between <!-- NAME --> and <!-- /NAME -->.
 """
 
 import argparse
+import itertools
 import json
 import re
 import shlex
@@ -18,6 +20,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 from minimuse.files import write_text
 
@@ -40,17 +43,18 @@ COMMANDS = {
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
 }
-ON_A_GPU = {"paper_sizes": "python -m benchmarks.paper_sizes --measure --json"}  # measured when they are named
-APART = {  # measured when they are named, with the Python of `make peers`
+ON_A_GPU = {"paper_sizes": "python -m benchmarks.paper_sizes --measure --json"}  # only measured by name
+PEERS = {  # only measured by name, with the Python of `make peers`
     "peers": "python -m benchmarks.peers --json",
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
 }
-EXPERIMENTS = (  # in data/experiments, or data/curves; the last five train models of their own
+EXPERIMENTS = (  # in data/experiments or data/curves; the last five train models
     *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "claims"),
     *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade"),
 )
+Results = dict[str, dict[str, Any]]  # by name, what data/results/NAME.json holds
 GRID = "notebooks/figures/first_pictures.png"
-CAPTIONS = (  # each drawn once, with seed 0: nothing is picked
+CAPTIONS = (  # each drawn once, with seed 0, nothing selected
     "a cat on a blue background",
     "a penguin and a pizza on a pink background",
     "three strawberries on a white background",
@@ -77,43 +81,43 @@ TASKS = {
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def measure(name: str) -> dict:
-    """Run one command and keep what it printed, with what is needed to run it again."""
+def measure(name: str) -> dict[str, Any]:
+    """The output of one command, with what is needed to run it again."""
     from minimuse import __version__
     from minimuse.train import loop
 
-    line = (COMMANDS | ON_A_GPU | APART)[name]
+    line = (COMMANDS | ON_A_GPU | PEERS)[name]
     command = shlex.split(line)
     print(f"{name}: {line}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     about = loop.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
-    result.pop("machine", None)  # benchmarks tell it themselves
+    result.pop("machine", None)  # benchmarks print it, too
     return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result)
 
 
 def repeat(name: str) -> None:
-    """Make one experiment anew. What was stored is moved away first: experiments go on where they find rows."""
+    """Run one experiment again. Stored rows are moved away first, because an experiment skips those that it finds."""
     away = ROOT / "runs" / "before" / time.strftime("%Y-%m-%d-%H-%M-%S")
     for old in (ROOT / "data" / "experiments" / f"{name}.json", ROOT / "runs" / "experiments" / name):
         if old.exists():
             away.mkdir(parents=True, exist_ok=True)
             old.rename(away / old.name)
-    print(f"{name}: python -m experiments.{name}; if it is stopped, that command goes on", flush=True)
+    print(f"{name}: python -m experiments.{name}; if it is stopped, this command continues it", flush=True)
     subprocess.run([sys.executable, "-m", f"experiments.{name}"], cwd=ROOT, check=True)
 
 
-def time_chapters(only: list[str]) -> dict:
-    """Seconds that each notebook takes from top to bottom, its kernel's start included.
+def time_chapters(only: list[str]) -> dict[str, int]:
+    """Seconds that each notebook takes from top to bottom, including the start of its kernel.
 
-    only    numbers of chapters that are timed, the others keep what is stored; none: all
+    only    numbers of the chapters to time; the rest keep their stored seconds; empty: all
     """
     stored = ROOT / "data" / "results" / "chapters.json"
     seconds = json.loads(stored.read_text())["result"] if only else {}
     paths = [path for path in (ROOT / "notebooks").glob("*.ipynb") if not only or path.stem[:2] in only]
     for path in sorted(paths):
-        # As `make test` runs it. nbconvert waits for ever now and then, where a cell fills an Output widget
+        # As `make test` runs it. nbconvert sometimes hangs where a cell fills an Output widget
         # (https://github.com/jupyter/nbclient/issues/312).
         command = ["-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", str(path)]
         begun = time.perf_counter()
@@ -122,7 +126,7 @@ def time_chapters(only: list[str]) -> dict:
     return dict(sorted(seconds.items()))
 
 
-def draw_grid() -> dict:
+def draw_grid() -> dict[str, Any]:
     """The picture at the top of README.md."""
     import minimuse as mm
     from minimuse.teach import figures
@@ -134,18 +138,33 @@ def draw_grid() -> dict:
     return dict(captions=CAPTIONS, seed=0)
 
 
-# --- telling --------------------------------------------------------------------------------------------------------
+# --- the pages ------------------------------------------------------------------------------------------------------
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f}%"
 
 
-def grid(results: dict) -> str:
+def prose(text: str, bullet: str = "") -> str:
+    """`text` as one paragraph, or one item of a list, in lines of 120 characters."""
+    lines = textwrap.TextWrapper(
+        120, initial_indent=bullet, subsequent_indent=" " * len(bullet), break_long_words=False, break_on_hyphens=False
+    )
+    return lines.fill(" ".join(text.split()))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def grid(results: Results) -> str:
+    """The block of README.md with the picture at its top."""
     said = "; ".join(results["grid"]["result"]["captions"])
-    return f"""![Twelve pictures that minimuse drew, each under its caption: {said}.]({GRID})
+    return f"""\
+![Twelve pictures that minimuse drew, each under its caption: {said}.]({GRID})
 
-Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the first picture of each, none picked. The
+Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the first picture of each, none selected. The
 emoji are [Noto Color Emoji](data/LICENSE-sprites.md)."""
 
 
@@ -156,102 +175,156 @@ def title(notebook: Path) -> str:
     return next(line for line in lines if line.startswith("# ")).split(" · ", 1)[1]
 
 
-def chapters(results: dict) -> str:
-    rows = ["| chapter | run time |", "|---|---|"]
-    for stem, seconds in results["chapters"]["result"].items():
-        link = f"[{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}](notebooks/{stem}.ipynb)"
-        rows.append(f"| {link} | {seconds} s |")
-    done = {int(stem[:2]) for stem in results["chapters"]["result"]}
-    missing = [f"{number:02}" for number in range(15) if number not in done]
-    coming = f"Chapters {', '.join(missing)} are to come." if missing else ""
-    return "\n".join([*rows, "", f"From top to bottom on {results['chapters']['machine']}. {coming}"])
+def chapters(results: Results) -> str:
+    """The block of README.md that lists the chapters, in two columns."""
+    seconds = results["chapters"]["result"]
+    titles = {stem: f"{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}" for stem in seconds}
+    cells = [[f"[{titles[stem]}](notebooks/{stem}.ipynb)", f"{took} s"] for stem, took in seconds.items()]
+    half = (len(cells) + 1) // 2
+    rows = [left + right for left, right in itertools.zip_longest(cells[:half], cells[half:], fillvalue=["", ""])]
+    missing = sorted({f"{number:02}" for number in range(15)} - {stem[:2] for stem in seconds})
+    planned = " ".join(f"Chapter {number} is planned." for number in missing)
+    about = f"Run times are from top to bottom on {results['chapters']['machine']}. {planned}"
+    return f"{table(['chapter', 'run time'] * 2, rows)}\n\n{prose(about)}"
 
 
-def tables(results: dict) -> str:
+def headline(results: Results) -> str:
+    """The block of README.md with one number."""
+    val = results["val"]["result"]
+    return prose(
+        f"""In **{percent(val["overall"])}** of {val["settings"]["n"]:,} pictures, drawn from captions of new scenes,
+        every requested fact holds, as read by the scene scorer. [docs/results.md](docs/results.md) has all results:
+        unseen pairs and words, 128 px, editing, tokenizers, speed, and the paper's size."""
+    )
+
+
+def fidelity(results: Results) -> str:
     splits = {
         "val": "new scenes (`val`)",
         "unseen_pairs": "pairs never seen together (`unseen_pairs`)",
-        "unseen_words": "words no caption had (`unseen_words`)",
+        "unseen_words": "words in no training caption (`unseen_words`)",
     }
     drawn = {split: results[split]["result"] for split in splits}
-    rows = [f"| task | {' | '.join(splits.values())} |", "|---|---|---|---|"]
+    rows = []
     for task, name in TASKS.items():
         shares = [drawn[split]["tasks"][task] for split in splits]
-        rows.append(f"| {name} | " + " | ".join("-" if s is None else percent(s) for s in shares) + " |")
-    rows.append("| **overall** | " + " | ".join(f"**{percent(drawn[split]['overall'])}**" for split in splits) + " |")
-    reads, first, trains = (results[name]["result"] for name in ("scorer", "first_image", "train_rate"))
-    rebuilt = [
-        f"| {name} | {values['psnr']:.1f} dB | {values['ssim']:.3f} | {values['frechet']:.2g} "
-        f"| {100 * values['readable']:.1f} % | {percent(values['usage'])} |"
-        for name, values in (
-            ("base, 64 px to 8 x 8 tokens", results["tokenizer"]["result"]),
-            ("super-resolution, 128 px to 32 x 32 tokens", results["superres_tokenizer"]["result"]),
-            ("the same tokens, fine-tuned decoder", results["superres_decoder"]["result"]),
-        )
-    ]
-    table, rebuilt_rows = "\n".join(rows), "\n".join(rebuilt)
-    large, edits, cost = (results[name]["result"] for name in ("cascade", "editing", "superres_cost"))
-    filled, free = edits["inpainting"], edits["mask_free"]
-    paper, gpu = results["paper_sizes"]["result"], results["paper_sizes"]["machine"].split(" x ")[1].split(",")[0]
-    sizes, waits = paper["weights"]["muse-3b"]["here"], paper["seconds_a_picture"]
-    return f"""\
-Fidelity is the share of captions of which every asked fact is true in the picture, as the scene scorer reads it
-({drawn["val"]["settings"]["n"]:,} captions a split, one picture of the base stage each).
-
-{table}
-
-- At 128 px, drawn by the whole cascade, {percent(large["overall"])} of {large["settings"]["n"]} captions of `val`. One
-  such picture takes {sum(cost["stages"].values()):.1f} s in a running process, and
-  {cost["fresh process, warm cache"]:.1f} s from the command line with a warm compilation cache.
-- Edits by rule ({edits["settings"]["n"]}): inpainting does what was asked in {percent(filled["success"])} and keeps
-  {percent(filled["preservation"])} of the other facts; editing without a mask {percent(free["success"])} and
-  {percent(free["preservation"])}, after {free["iteration"]} iterations.
-- The scorer itself reads {100 * reads["sharp"]["facts"]:.1f} % of the facts of true pictures that it never saw, and
-  {100 * reads["blur 1 px"]["facts"]:.1f} % when they are blurred by 1 px: that is the ceiling.
-- `generate` gives its first four pictures {first["cold"]:.0f} s after a cold start, {first["warm"]:.0f} s with a warm
-  compilation cache.
-- The base transformer trains at {trains["steps a second"]:.2g} steps of {trains["batch"]} pictures a second, which is
-  {trains["image tokens a second"]:,} image tokens, and {percent(trains["share of the peak"])} of what one large matrix
-  product reaches on the same machine ({trains["peak gigaflops a second"]:.0f} gigaflops a second).
-- At the paper's size (`muse-3b`, {sizes["base"] / 1000:.1f} and {sizes["superres"] / 1000:.1f} billion weights at
-  random, bfloat16) one picture takes {waits["256 px"]:.2f} s at 256 px and {waits["512 px"]:.2f} s at 512 px on one
-  {gpu}; the paper tells 0.5 s and 1.3 s on a TPUv4. A training step of its base makes use of
-  {percent(paper["training_step"]["share_of_peak"])} of what one large matrix product reaches there.
-
-1,024 held-out pictures, encoded and decoded (Fréchet distance on the scorer's features, which is no FID; facts that the
-scorer still reads; codes that occur):
-
-| tokenizer | PSNR | SSIM | Fréchet | facts | codes |
-|---|---|---|---|---|---|
-{rebuilt_rows}
-
-[`tools/results.py`](tools/results.py) measures all this and writes this page; each file in
-[`data/results/`](data/results) holds its command, versions and machine ({results["val"]["machine"]})."""
-
-
-def peers(result: dict) -> str:
-    """The race with other packages: what a peer takes, and how many times what ours takes."""
-    about = result["result"]
-    names = list(about["rows"][0]["best"])
-    rows = [f"| | tokens | batch | minimuse | {' | '.join(names)} |", "|---|---|---|---|" + "---|" * len(names)]
-    for row in about["rows"]:
-        task = {"decode": "drawing", "train": "a training step"}[row["task"]]
-        told = [f"{row['seconds']['minimuse']:.3g} s, {row['megabytes']['minimuse']} MB"]
-        for peer in names:
-            best = f"{peer}, {row['best'][peer]}"
-            told.append(
-                f"{row['seconds'][best]:.3g} s, {row['megabytes'][best]} MB: **{row['times_ours'][peer]:.2f} times**"
-            )
-        rows.append(f"| {task} | {row['tokens'][0]} x {row['tokens'][1]} | {row['batch']} | " + " | ".join(told) + " |")
-    sizes, steps = about["settings"]["sizes"], about["settings"]["steps"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["peers"].items())
-    rows.append("")
-    rows.append(
-        f"{sizes['depth']} layers of {sizes['width']}, {steps} guided steps, random weights, float32. Each peer is"
+        rows.append([name, *("-" if share is None else percent(share) for share in shares)])
+    rows.append(["**overall**", *(f"**{percent(drawn[split]['overall'])}**" for split in splits)])
+    cascade, scorer = results["cascade"]["result"], results["scorer"]["result"]
+    measure = f"""Fidelity is the share of captions whose every requested fact holds in the picture, as read by the
+        scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage each)."""
+    large = f"""At 128 px, drawn by the whole cascade, it is {percent(cascade["overall"])} of {cascade["settings"]["n"]}
+        captions of `val`."""
+    ceiling = f"""The scorer reads {percent(scorer["sharp"]["facts"], 1)} of the facts of rendered pictures that it
+        never saw, and {percent(scorer["blur 1 px"]["facts"], 1)} when they are blurred by 1 px: that is the ceiling."""
+    training = """The transformers were trained for six minutes on one GPU, side by side;
+        [data/README.md](../data/README.md) describes what that takes on different machines. Backgrounds, colours and
+        sides are nearly always correct. The most common failures: an object is missing, or there is one too many. With
+        24 steps instead of 12 there are fewer: [chapter 07](../notebooks/07_parallel_decoding.ipynb) measures that, and
+        compares parallel decoding with an autoregressive and a diffusion baseline, in quality and in time."""
+    measured = table(["task", *splits.values()], rows)
+    return "\n\n".join(
+        ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(ceiling, "- "), prose(training)]
     )
-    rows.append("eager or compiled, whichever is faster; **times** are its seconds over ours. Measured on")
-    rows.append(f"{result['machine']}, {versions}.")
-    return "\n".join(rows)
+
+
+def editing(results: Results) -> str:
+    edits = results["editing"]["result"]
+    names = {
+        "inpainting": "inpainting",
+        "mask_free": f"without a mask, after {edits['mask_free']['iteration']} iterations",
+    }
+    rows = [
+        [name, percent(edits[kind]["success"]), percent(edits[kind]["preservation"])] for kind, name in names.items()
+    ]
+    about = f"{edits['settings']['n']} edits made by rule, judged by the scene scorer:"
+    measured = table(["edit", "requested change made", "remaining facts kept"], rows)
+    return f"## Editing\n\n{about}\n\n{measured}"
+
+
+def tokenizers(results: Results) -> str:
+    names = {
+        "tokenizer": "base, 64 px to 8 x 8 tokens",
+        "superres_tokenizer": "super-resolution, 128 px to 32 x 32 tokens",
+        "superres_decoder": "the same tokens, fine-tuned decoder",
+    }
+    rows = []
+    for stored, name in names.items():
+        of = results[stored]["result"]
+        rows.append([name, f"{of['psnr']:.1f} dB", f"{of['ssim']:.3f}", f"{of['frechet']:.2g}"])
+        rows[-1] += [percent(of["readable"], 1), percent(of["usage"])]
+    columns = """Fréchet is the Fréchet distance on the scorer's features (not FID), facts is the share that the scorer
+        still reads, and codes is the share of the codebook that occurs."""
+    measured = table(["tokenizer", "PSNR", "SSIM", "Fréchet", "facts", "codes"], rows)
+    return f"## Tokenizers\n\n1,024 held-out pictures, encoded and decoded:\n\n{measured}\n\n{prose(columns)}"
+
+
+def speed(results: Results) -> str:
+    first, train, cost = (results[name]["result"] for name in ("first_image", "train_rate", "superres_cost"))
+    items = [
+        f"""One picture of 128 px takes {sum(cost["stages"].values()):.1f} s in a running process, and
+        {cost["fresh process, warm cache"]:.1f} s from the command line with a warm compilation cache.""",
+        f"""`generate` returns its first four pictures {first["cold"]:.0f} s after a cold start, and
+        {first["warm"]:.0f} s after a start with a warm compilation cache.""",
+        f"""The base transformer trains at {train["steps a second"]:.2g} steps per second with {train["batch"]} pictures
+        each, which is {train["image tokens a second"]:,} image tokens per second, and
+        {percent(train["share of the peak"])} of what one large matrix product reaches on the same machine
+        ({train["peak gigaflops a second"]:.0f} gigaflops per second).""",
+        """[benchmarks/README.md](../benchmarks/README.md#the-peers) compares drawing and training with two public
+        packages in PyTorch, and [README.md](../README.md#chapters) has the run time of each chapter.""",
+    ]
+    return "## Speed\n\n" + "\n".join(prose(item, "- ") for item in items)
+
+
+def paper_size(results: Results) -> str:
+    measured = results["paper_sizes"]["result"]
+    gpu = results["paper_sizes"]["machine"].split(" x ")[1].split(",")[0]
+    weights, seconds = measured["weights"]["muse-3b"], measured["seconds_a_picture"]
+    base, superres = (weights["here"][stage] / 1000 for stage in ("base", "superres"))
+    rows = [[size, f"{took:.2f} s", f"{weights['paper']['seconds'][size]} s"] for size, took in seconds.items()]
+    about = f"""Seconds per picture of the preset `muse-3b`: {base:.1f} billion (base) and {superres:.1f} billion
+        (super-resolution) random weights, in bfloat16."""
+    train = f"""A training step of its base reaches {percent(measured["training_step"]["share_of_peak"])} of what one
+        large matrix product reaches on that GPU."""
+    compared = table(["picture", f"minimuse, one {gpu}", "the paper, one TPUv4"], rows)
+    return f"## At the paper's size\n\n{prose(about)}\n\n{compared}\n\n{prose(train)}"
+
+
+def sources(results: Results) -> str:
+    rows = [
+        [f"[`{name}`](../data/results/{name}.json)", f"`{stored['command']}`", stored["date"], stored["machine"]]
+        for name, stored in results.items()
+    ]
+    about = "`python tools/results.py --measure NAME` measures one of these again."
+    return f"## All measurements\n\n{about}\n\n{table(['name', 'command', 'date', 'machine'], rows)}"
+
+
+def results_page(results: Results) -> str:
+    """docs/results.md, whole."""
+    about = f"""[`tools/results.py`](../tools/results.py) writes this page from [`data/results/`](../data/results). Each
+        file there holds its command, versions and machine: {results["val"]["machine"]}, if no other is named here."""
+    sections = (fidelity, editing, tokenizers, speed, paper_size, sources)
+    return "\n\n".join(["# Results", prose(about), *(section(results) for section in sections)]) + "\n"
+
+
+def peers(results: Results) -> str:
+    """The block of benchmarks/README.md: what each package takes, and the ratio to minimuse."""
+    stored = results["peers"]["result"]
+    names, rows = list(stored["rows"][0]["best"]), []
+    for row in stored["rows"]:
+        task = {"decode": "drawing", "train": "a training step"}[row["task"]]
+        cells = [task, f"{row['tokens'][0]} x {row['tokens'][1]}", f"{row['batch']}"]
+        cells.append(f"{row['seconds']['minimuse']:.3g} s, {row['megabytes']['minimuse']} MB")
+        for name in names:
+            best = f"{name}, {row['best'][name]}"
+            taken = f"{row['seconds'][best]:.3g} s, {row['megabytes'][best]} MB"
+            cells.append(f"{taken}: **{row['times_ours'][name]:.2f} times**")
+        rows.append(cells)
+    sizes, versions = stored["settings"]["sizes"], [f"{name} {version}" for name, version in stored["peers"].items()]
+    about = f"""{sizes["depth"]} layers of {sizes["width"]}, {stored["settings"]["steps"]} guided steps, random weights,
+        float32. Each peer is eager or compiled, whichever is faster; **times** are its seconds divided by ours.
+        Measured on {results["peers"]["machine"]}, {", ".join(versions)}."""
+    return f"{table(['', 'tokens', 'batch', 'minimuse', *names], rows)}\n\n{prose(about)}"
 
 
 def fill(text: str, name: str, content: str, where: str) -> str:
@@ -259,60 +332,67 @@ def fill(text: str, name: str, content: str, where: str) -> str:
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, re.DOTALL):
         raise SystemExit(
-            f"{where} has no lines <!-- {name} --> and <!-- /{name} -->; put them where the {name} should be."
+            f"{where} has no lines <!-- {name} --> and <!-- /{name} -->. Add them where the block belongs."
         )
     return re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, count=1, flags=re.DOTALL)
 
 
 def pages(root: Path = ROOT) -> dict[str, str]:
-    """The pages that tell results, as they should be."""
-    named = [*COMMANDS, *ON_A_GPU, "peers"]
-    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in named}
-    fillings = {
-        "README.md": dict(grid=grid(results), chapters=chapters(results), results=tables(results)),
-        "benchmarks/README.md": dict(peers=peers(results["peers"])),
-    }
-    found = {}
-    for page, contents in fillings.items():
-        found[page] = (root / page).read_text(encoding="utf-8")
-        for name, content in contents.items():
-            found[page] = fill(found[page], name, content, page)
+    """The pages that show results, as they should be: path and text."""
+    names = [*COMMANDS, *ON_A_GPU, "peers"]
+    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in names}
+    blocks = {"README.md": (grid, chapters, headline), "benchmarks/README.md": (peers,)}
+    found = {"docs/results.md": results_page(results)}
+    for path, makers in blocks.items():
+        found[path] = (root / path).read_text(encoding="utf-8")
+        for block in makers:
+            found[path] = fill(found[path], block.__name__, block(results), path)
     return found
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def update_pages(check: bool) -> None:
+    """Write the pages that differ from data/results; with `check`, only name them and exit with 1."""
+    text_of = lambda path: path.read_text(encoding="utf-8") if path.is_file() else None
+    differing = {path: text for path, text in pages().items() if text != text_of(ROOT / path)}
+    if check and differing:
+        sys.exit(f"Not up to date with data/results: {', '.join(differing)}. Run `python tools/results.py`.")
+    for path, text in differing.items():
+        (ROOT / path).write_text(text, encoding="utf-8")
+        print(f"Wrote {path}.")
+    if not differing:
+        print("All pages are up to date with data/results.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    named = [*COMMANDS, *ON_A_GPU, *APART]
-    parser.add_argument("--measure", nargs="*", choices=named, metavar="NAME", help=", ".join(named))
+    names = [*COMMANDS, *ON_A_GPU, *PEERS]
+    parser.add_argument("--measure", nargs="*", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--experiments", nargs="*", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page differs")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page is not up to date")
     parser.add_argument(
         "--time-chapters",
         nargs="*",
         metavar="NN",
-        help="print the seconds that each notebook takes; numbers time these anew and take the others as stored",
+        help="print the seconds that each notebook takes; with numbers, time only these and keep the stored rest",
     )
     parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
     options = parser.parse_args()
-    if options.time_chapters is not None or options.draw_grid:
-        print(json.dumps(draw_grid() if options.draw_grid else time_chapters(options.time_chapters)))
+    if options.draw_grid:
+        print(json.dumps(draw_grid()))
         return
-    folder = ROOT / "data" / "results"
-    folder.mkdir(exist_ok=True)
+    if options.time_chapters is not None:
+        print(json.dumps(time_chapters(options.time_chapters)))
+        return
     if options.measure is not None:
         for name in options.measure or COMMANDS:
-            write_text(folder / f"{name}.json", json.dumps(measure(name), indent=1) + "\n")
+            write_text(ROOT / "data" / "results" / f"{name}.json", json.dumps(measure(name), indent=1) + "\n")
     if options.experiments is not None:
         for name in options.experiments or EXPERIMENTS:
             repeat(name)
-    wrong = {page: text for page, text in pages().items() if text != (ROOT / page).read_text(encoding="utf-8")}
-    if not wrong:
-        print("README.md and benchmarks/README.md say what was measured.")
-    elif options.check:
-        sys.exit(f"{' and '.join(wrong)} differs from data/results. Run `python tools/results.py`.")
-    for page, text in {} if options.check else wrong.items():
-        (ROOT / page).write_text(text, encoding="utf-8")
-        print(f"Wrote {page}.")
+    update_pages(options.check)
 
 
 if __name__ == "__main__":
