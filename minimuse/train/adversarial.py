@@ -117,7 +117,7 @@ def starting_state(tokenizer: VQGAN, train: AdversarialConfig) -> tuple[Tree, di
 
     With train.freeze_tokens only the decoder is trained, and the rest waits in `frozen`.
     """
-    discriminator = layers.init(Discriminator, seed=train.seed)
+    discriminator: Tree = layers.init(Discriminator, seed=train.seed)
     extra = dict(
         frozen=frozen_arrays(tokenizer) if train.freeze_tokens else {},
         discriminator=discriminator,

@@ -33,7 +33,7 @@ class Checkpoints:
         self.file = f"{jax.process_index()}of{jax.process_count()}.safetensors"
         folder.mkdir(parents=True, exist_ok=True)
         if is_first():
-            for left in folder.glob("*.partial.*"):  # of a kill
+            for left in [*folder.glob("*.partial.*"), *folder.glob(".tmp*")]:  # of a kill, ours and safetensors' own
                 left.unlink()
 
     def __enter__(self) -> "Checkpoints":

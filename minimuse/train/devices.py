@@ -21,12 +21,13 @@ from minimuse.train.step import Tree
 SMALL = 2**12  # numbers; an array that has fewer is held whole: gathering it would take longer than it saves
 
 
-def mesh_shape(shape: tuple[int, int], train: TrainConfig) -> tuple[int, int]:
-    """Devices along data and along fsdp, with each 0 of `shape` replaced by all that are left.
+def mesh_shape(shape: tuple[int, int], train: TrainConfig, devices: int | None = None) -> tuple[int, int]:
+    """Devices along data and along fsdp, where a 0 in `shape` stands for all that are left of `devices` (default all
+    that JAX finds).
 
     ValueError if there are not as many devices, or if they cannot share train's batch evenly.
     """
-    devices = jax.device_count()
+    devices = jax.device_count() if devices is None else devices
     if len(shape) != 2 or min(shape) < 0 or sum(n == 0 for n in shape) > 1:
         raise ValueError(
             f"A mesh is two numbers of devices, along data and along fsdp, such as 0 1, where 0 (in one place) stands "

@@ -78,8 +78,8 @@ def token_cache(
     sizes = tuple(getattr(preset, name).image_size for name in names)
 
     def tokenize(images: tuple[np.ndarray, ...]) -> jax.Array | tuple[jax.Array, ...]:
-        tokens = tuple(read_tokens(tokenizer, each) for tokenizer, each in zip(tokenizers, images))
-        return tokens if len(tokens) > 1 else tokens[0]
+        tokens = [read_tokens(tokenizer, each) for tokenizer, each in zip(tokenizers, images)]
+        return tuple(tokens) if len(tokens) > 1 else tokens[0]
 
     paths = []
     for start in tqdm(range(0, count, part), desc="tokens and text", unit="part"):

@@ -122,10 +122,10 @@ def transformer_loss(
     if low is not None and train.low_noise:
         assert isinstance(config, SuperresConfig)
         low = replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
-    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
-    seen = model.condition((batch["text"].astype(jnp.float32), text_mask), low)
-    logits = model(jnp.where(mask, config.codebook_size, tokens), *seen)
+    keys_values, seen = model.condition((batch["text"].astype(jnp.float32), text_mask), low)
+    logits = model(jnp.where(mask, config.codebook_size, tokens), keys_values, seen)
     losses, right = token_losses(logits, tokens, train.label_smoothing), jnp.argmax(logits, -1) == tokens
 
     def mean(value: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import optax
 from PIL import Image
 
 from minimuse.data import scenes
-from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, Scene, sprites
+from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, Item, sprites
 from minimuse.evaluate.metrics import blur
 from minimuse.evaluate.scorer import GRID, ScorerNet
 from minimuse.vqgan import to_float
@@ -29,7 +29,7 @@ def _mush(rng: random.Random, side: int) -> Image.Image:
     return mush
 
 
-def training_picture(index: int) -> tuple[np.ndarray, Scene | None, tuple]:
+def training_picture(index: int) -> tuple[np.ndarray, str | None, tuple[Item, ...]]:
     """Picture number `index`: uint8 [64, 64, 3], its background (None: any) and its objects.
 
     Scenes of every task, pairs kept for `unseen_pairs` too, half of them off the lattice; crowds of any sprites, some

@@ -66,7 +66,9 @@ def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
     if not is_first():
         return
     path = out / "config.json"
-    values = json.loads(path.read_text()) if path.is_file() else dict(format=FORMAT, preset=preset.name)
+    values: dict[str, Any] = dict(format=FORMAT, preset=preset.name)
+    if path.is_file():
+        values = json.loads(path.read_text())
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
@@ -131,13 +133,10 @@ def tokenizer_job(preset: Preset, source: Scenes | Pictures, stage: str = "token
         images = source.pictures(numbers, config.image_size, train.seed)
         return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
 
-    loss, update = (
-        functools.partial(losses.tokenizer_loss, config),
-        functools.partial(codebook.update_codes, config),
-    )
+    loss = functools.partial(losses.tokenizer_loss, config)
     return Job(
         init_stage(stage, config, train.seed),
-        make_step(loss, train, update),
+        make_step(loss, train, functools.partial(codebook.update_codes, config)),
         batch_at,
         extra=codebook.codebook_state(config),
         about=dict(model=dataclasses.asdict(config)) | source.about,
@@ -178,18 +177,24 @@ def adversarial_job(
     )
 
 
+def second_phase_job(preset: Preset, source: Scenes | Pictures, stage: str, state: dict[str, Any]) -> Job:
+    """A tokenizer's second phase, from the last state of its first."""
+    config, train, second = getattr(preset, stage), preset.train[stage], preset.train[f"{stage}_adversarial"]
+    assert isinstance(second, AdversarialConfig)
+    codes = {} if second.freeze_tokens else {name: state[name] for name in codebook.codebook_state(config)}
+    first = train.steps * train.batch  # the pictures before this one were the first phase's
+    return adversarial_job(config, second, state["ema"], source, first, codes)
+
+
 def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None:
     """VQGAN on the run's pictures: first to rebuild pixels, then, if the preset says so, against a discriminator."""
-    config, train, second = getattr(preset, stage), preset.train[stage], preset.train.get(f"{stage}_adversarial")
-    source = open_source(preset.data)
-    state = fit(tokenizer_job(preset, source, stage), train, preset.run, out / stage)
+    config, second, source = getattr(preset, stage), f"{stage}_adversarial", open_source(preset.data)
+    state = fit(tokenizer_job(preset, source, stage), preset.train[stage], preset.run, out / stage)
     model = state["ema"]
-    if isinstance(second, AdversarialConfig):
+    if second in preset.train:
         save_weights(out / f"{stage}_reconstruction.safetensors", model)  # to compare with
-        codes = {} if second.freeze_tokens else {name: state[name] for name in codebook.codebook_state(config)}
-        first = train.steps * train.batch  # the pictures before this one were the first phase's
-        job = adversarial_job(config, second, model, source, first, codes)
-        model = adversarial.tokenizer_of(config, fit(job, second, preset.run, out / f"{stage}_adversarial"))
+        job = second_phase_job(preset, source, stage, state)
+        model = adversarial.tokenizer_of(config, fit(job, preset.train[second], preset.run, out / second))
     save_weights(out / f"{stage}.safetensors", model)
     describe(out, preset, stage, config)
 
@@ -236,7 +241,8 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     else:
         config, loss = getattr(preset, stage), losses.transformer_loss
         low_codes = np.asarray(load_tokenizer(preset, out).codebook[...]) if stage == "superres" else None
-        model = start_from_codes(init_stage(stage, config, train.seed), codes, low_codebook=low_codes)
+        model: Any = init_stage(stage, config, train.seed)
+        model = start_from_codes(model, codes, low_codebook=low_codes)
     model = start_from_text(model, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
 
     def batch_at(step: int) -> dict:

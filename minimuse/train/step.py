@@ -1,7 +1,7 @@
 """One training step: optimizer, gradients, the running average of the weights."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -62,10 +62,9 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(rate(config.muon)),
     )
+    kinds: dict[Hashable, optax.GradientTransformation] = {"muon": muon, "most": most}
     inside = by_name(lambda name: "muon" if name[-1] == "kernel" and not {"logits", "head"} & {*name} else "most")
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, most=most), inside)
-    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.multi_transform(kinds, inside))
 
 
 def init_state(params: Tree, config: TrainConfig, **extra: Tree) -> dict[str, Tree]:

@@ -146,7 +146,8 @@ def text_batch(tokenizer: "Tokenizer", step: int, config: TrainConfig, split: st
     sentences = corpus.sentences(config.batch, f"{config.seed}/{step}", split)
     rng = np.random.default_rng((config.seed, step, corpus.SPLITS.index(split)))
     last_id = tokenizer.get_vocab_size() - 1
-    breaks = {tokenizer.token_to_id(piece) for piece in BREAKS}
+    pieces = (tokenizer.token_to_id(piece) for piece in BREAKS)
+    breaks = {piece for piece in pieces if piece is not None}
     inputs = np.full((config.batch, INPUT_LENGTH), PAD, np.int32)
     targets = np.full((config.batch, TARGET_LENGTH), PAD, np.int32)
     for row, encoding in enumerate(tokenizer.encode_batch(sentences, add_special_tokens=False)):
