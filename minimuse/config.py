@@ -273,5 +273,8 @@ def sampling_from_dict(values: Any) -> dict[str, Sampling]:
             }
             for i, stage in enumerate(("base", "superres"))
         }
-    defaults = dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
-    return defaults | {stage: from_dict(Sampling, own) for stage, own in values.items()}
+    found = dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
+    for stage, own in values.items():
+        own = dataclasses.asdict(found[stage]) | own if isinstance(own, dict) else own
+        found[stage] = from_dict(Sampling, own)
+    return found

@@ -1,4 +1,8 @@
-"""Tests need no network and no accelerator, and share compiled programs."""
+"""Tests need no network and no accelerator, and share compiled programs.
+
+Nearly all the time of the tests is compiling. So tests draw with these models, these batch sizes (1 and 2), and these
+numbers of steps (STEPS), wherever the test is not about another one.
+"""
 
 import dataclasses
 import json
@@ -12,20 +16,38 @@ import numpy as np
 import pytest
 
 import minimuse
+from minimuse.config import SuperresConfig, TransformerConfig, sampling_to_dict
+from minimuse.presets import get_preset
 
 minimuse.enable_compilation_cache()
 
+STEPS = (3, 2)  # decoding steps of the base and the super-resolution stage
+BASE = TransformerConfig(codebook_size=12, grid=(2, 3), width=16, depth=2, heads=2, mlp_width=32, text_width=8)
+SUPERRES = SuperresConfig(
+    codebook_size=12,
+    grid=(4, 8),
+    width=16,
+    depth=2,
+    heads=4,
+    mlp_width=32,
+    text_width=8,
+    window=2,
+    low_codebook_size=7,
+    low_grid=(2, 4),
+    low_depth=2,
+)
+FRESH = TransformerConfig(codebook_size=64, grid=(2, 3), width=96, heads=2, mlp_width=192, text_width=8)
+
 
 def random_weights(stage: str, config, seed: int = 0):
-    """Graph definition and random weights of a stage's model, without compiling its initialisation."""
-    from minimuse import weights
+    """A stage's module with random weights, without compiling its initialisation."""
+    from minimuse import muse
 
-    graphdef, like = weights.abstract(stage, config)
-    return graphdef, random_tree(like, seed)
+    return random_tree(muse.build(stage, config), seed)
 
 
 def random_tree(like, seed: int = 0):
-    """Random weights of these shapes."""
+    """The same module or pytree with random weights; the same numbers for the same seed and names of weights."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -36,14 +58,27 @@ def random_tree(like, seed: int = 0):
     return jax.tree.map(draw, like)
 
 
+def transformer_inputs(config: TransformerConfig = BASE, batch: int = 3, length: int = 5, seed: int = 0):
+    """Random tokens int [B, N] (some are [MASK]), text [B, S, text_width] and text_mask of 2, 5 and 3 words; for a
+    SuperresConfig also low-resolution tokens."""
+    rng, n = np.random.default_rng(seed), int(np.prod(config.grid))
+    tokens = rng.integers(0, config.codebook_size + 1, (batch, n)).astype(np.int32)
+    text = rng.normal(size=(batch, length, config.text_width)).astype(np.float32)
+    mask = np.arange(length)[None] < np.array([[2], [5], [3]])[:batch]
+    if not isinstance(config, SuperresConfig):
+        return tokens, text, mask
+    low = rng.integers(0, config.low_codebook_size, (batch, int(np.prod(config.low_grid)))).astype(np.int32)
+    return tokens, text, mask, low
+
+
 def random_checkpoint(folder, preset, stages: dict):
     """A checkpoint folder with random weights of these stages' configs."""
     from minimuse import weights
 
-    config = dict(format=weights.FORMAT, text="t5-scenes", sampling=dataclasses.asdict(preset.sampling))
+    config = dict(format=weights.FORMAT, text="t5-scenes", sampling=sampling_to_dict(preset.sampling))
     for stage, stage_config in stages.items():
         config[stage] = dataclasses.asdict(stage_config)
-        weights.save_weights(folder / f"{stage}.safetensors", random_weights(stage, stage_config)[1])
+        weights.save_weights(folder / f"{stage}.safetensors", random_weights(stage, stage_config))
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -51,8 +86,6 @@ def random_checkpoint(folder, preset, stages: dict):
 @pytest.fixture(scope="session")
 def micro_folder(tmp_path_factory):
     """A checkpoint folder of the micro preset with random weights and the shipped text encoder: the base stage."""
-    from minimuse.presets import get_preset
-
     preset = get_preset("micro")
     stages = dict(tokenizer=preset.tokenizer, base=preset.base)
     return random_checkpoint(tmp_path_factory.mktemp("micro"), preset, stages)
@@ -61,8 +94,6 @@ def micro_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cascade_folder(tmp_path_factory):
     """The same with all stages: two resolutions, and a decoder that has grown."""
-    from minimuse.presets import get_preset
-
     preset = get_preset("micro")
     names = ("tokenizer", "superres_tokenizer", "base", "superres")
     grown = dataclasses.replace(preset.superres_tokenizer, decoder_growth=2)
@@ -78,3 +109,27 @@ def micro(micro_folder):
 @pytest.fixture(scope="session")
 def cascade(cascade_folder):
     return minimuse.Muse.from_pretrained(cascade_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The shipped checkpoint."""
+    return minimuse.Muse.from_pretrained("tiny")
+
+
+@pytest.fixture(scope="session")
+def base_model():
+    return random_weights("base", BASE)
+
+
+@pytest.fixture(scope="session")
+def fresh_base():
+    """A transformer as training begins with it; one for all tests, as its initial weights take long to compile."""
+    from minimuse import muse
+
+    return muse.init_stage("base", FRESH)
+
+
+@pytest.fixture(scope="session")
+def superres_model():
+    return random_weights("superres", SUPERRES)
