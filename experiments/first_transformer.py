@@ -36,7 +36,8 @@ EVERY = 10  # steps per line of the log
 
 def token_cache(muse: Muse, size: int) -> TokenCache:
     """Tokens and text vectors of the first `size` training scenes."""
-    return TokenCache.build(functools.partial(scenes.pictured, "train"), size, muse.tokenize, muse.text.encode)
+    examples, chunk = functools.partial(scenes.pictured, "train"), min(256, size)
+    return TokenCache.build(examples, size, muse.tokenize, muse.text.encode, chunk)
 
 
 def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:
