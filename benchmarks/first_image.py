@@ -1,7 +1,7 @@
 """How long the first image takes: `python -m benchmarks.first_image`.
 
-Each figure is a fresh process: importing minimuse, then `minimuse generate` of four pictures with an empty and with a
-filled compilation cache. Prints one JSON object, seconds and their ratio.
+Each number is of a fresh process: importing minimuse, then `minimuse generate` of four pictures with an empty and with
+a filled compilation cache. Prints one JSON object: seconds and their ratio.
 """
 
 import json
@@ -17,6 +17,7 @@ CAPTION = "a cat left of a dog on a blue background"
 
 
 def seconds(*command: str, **environment: str) -> float:
+    """Seconds that Python takes for a command, in a process of its own."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, *command], check=True, capture_output=True, env=os.environ | environment)
     return round(time.perf_counter() - begun, 2)

@@ -1,12 +1,13 @@
-"""What `modules.Linear` saves: `python -m benchmarks.linear`.
+"""What `layers.Linear` saves: `python -m benchmarks.linear`.
 
-The gradient of a kernel, from [B, N, out] as nnx.Linear takes it and from flat matrices as modules.Linear does, for the
+The gradient of a kernel, computed from [B, N, out] as in nnx.Linear and from flat matrices as in layers.Linear, for the
 shapes of the tiny base transformer, in turns. Prints one JSON object: milliseconds of each, and their ratio.
 """
 
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 from flax import nnx
@@ -18,10 +19,10 @@ from minimuse.train.loop import machine
 ROUNDS = 20
 
 
-def kernel_gradient(layer: nnx.Module):
+def kernel_gradient(layer: nnx.Linear | layers.Linear) -> Callable:
     """(x, dy) -> the gradient of the layer's kernel, compiled."""
-    graphdef, state = nnx.split(layer)
-    return jax.jit(lambda x, dy: jax.vjp(lambda state: nnx.merge(graphdef, state)(x), state)[1](dy))
+    program = jax.jit(lambda layer, x, dy: jax.vjp(lambda layer: layer(x), layer)[1](dy))
+    return lambda x, dy: program(layer, x, dy)
 
 
 def main() -> None:

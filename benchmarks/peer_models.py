@@ -1,14 +1,15 @@
-"""The public packages that `benchmarks.peers` races, at its sizes, with random weights; the one file that needs torch.
+"""The public packages that `benchmarks.peers` races, at its sizes, with random weights; the only file that needs torch.
 
-Every function here returns programs without arguments that have finished when they return.
+The programs that functions here return take no arguments and have finished when they return.
 """
 
 import sys
+from collections.abc import Callable
 from unittest import mock
 
 import diffusers
 import torch
-import transformers  # noqa: F401  before the stand-in below: it looks for torchvision, too
+import transformers  # noqa: F401  before the stand-in below: it also looks for torchvision
 from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -16,8 +17,8 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer  # noqa: F401
 
 from minimuse.config import TrainConfig, TransformerConfig
 
-# muse-maskgit-pytorch imports torchvision for its pictures. Only tokens are drawn here, and a torchvision must match
-# torch's build exactly, so it gets a stand-in.
+# muse-maskgit-pytorch imports torchvision for its pictures. Only tokens are sampled here, and torchvision would have to
+# match torch's build exactly, so it gets a stand-in.
 STAND_IN = [f"torchvision{part}" for part in ("", ".transforms", ".datasets", ".utils")]
 sys.modules.update({name: mock.MagicMock() for name in STAND_IN})
 import muse_maskgit_pytorch.t5  # noqa: E402
@@ -25,22 +26,22 @@ from muse_maskgit_pytorch import MaskGit, MaskGitTransformer, VQGanVAE  # noqa: 
 
 for name in STAND_IN:
     del sys.modules[name]
-muse_maskgit_pytorch.muse_maskgit_pytorch.tqdm = lambda steps, **_: steps  # else a progress bar at every step
-diffusers.utils.logging.set_verbosity_error()  # else that its aMUSEd is no longer looked after, since release 0.33.1
+muse_maskgit_pytorch.muse_maskgit_pytorch.tqdm = lambda steps, **_: steps  # no progress bar at every step
+diffusers.utils.logging.set_verbosity_error()  # no warning that aMUSEd is unmaintained since release 0.33.1
 
 LUCID, AMUSED = PEERS = ("muse-maskgit-pytorch", "diffusers aMUSEd")
 
 
 def gated(mlp_width: int) -> int:
-    """The inner width of a gated MLP, three matrices, that has as many weights as one of two matrices."""
+    """The inner width of a gated MLP (three matrices) that has as many weights as an MLP of two matrices."""
     return mlp_width * 2 // 3
 
 
 def lucid(config: TransformerConfig, device: str) -> tuple[MaskGit, MaskGitTransformer]:
-    """The package's whole and, inside it, the transformer. Without `flash`, which on anything but an A100 is a loop
-    in Python and slower."""
+    """The package's whole model and the transformer in it. Without `flash`, which on anything but an A100 is a slower
+    loop in Python."""
     text = T5Config(d_model=config.text_width)
-    muse_maskgit_pytorch.t5.T5_CONFIGS["random"] = dict(config=text)  # else its config is downloaded
+    muse_maskgit_pytorch.t5.T5_CONFIGS["random"] = dict(config=text)  # otherwise its config is downloaded
     transformer = MaskGitTransformer(
         num_tokens=config.codebook_size,
         seq_len=config.grid[0] * config.grid[1],
@@ -54,13 +55,13 @@ def lucid(config: TransformerConfig, device: str) -> tuple[MaskGit, MaskGitTrans
     )
     tokenizer = VQGanVAE(dim=16, layers=1, codebook_size=config.codebook_size, use_vgg_and_gan=False)
     whole = MaskGit(image_size=config.grid[0] * 2, transformer=transformer, vae=tokenizer, cond_drop_prob=0.1)
-    whole.vae.decode_from_ids = lambda ids: ids  # tokens are what is drawn here, no pixels
+    whole.vae.decode_from_ids = lambda ids: ids  # tokens are sampled here, not pixels
     return whole.to(device), transformer
 
 
 def amused(config: TransformerConfig, device: str) -> UVit2DModel:
-    """aMUSEd's transformer layers. The blocks of convolutions before and behind them, which the others have no twin
-    of, are left out, in its favour."""
+    """aMUSEd's transformer layers. The convolution blocks around them, which the other models do not have, are left
+    out, in its favour."""
     return UVit2DModel(
         hidden_size=config.width,
         in_channels=config.width,
@@ -86,17 +87,17 @@ def compiled(model: torch.nn.Module, mode: str) -> None:
 
 def decoding(
     peer: str, mode: str, config: TransformerConfig, batch: int, steps: int, scale: float, dtype: str, device: str
-):
-    """program, model: `batch` pictures' tokens, drawn in `steps` steps with guidance of `scale` = 1 + t."""
-    dtype = getattr(torch, dtype)
-    text = torch.randn(batch, config.text_length, config.text_width, device=device, dtype=dtype)
+) -> tuple[Callable, torch.nn.Module]:
+    """program, model: samples the tokens of `batch` pictures in `steps` steps with a guidance of `scale` = 1 + t."""
+    kind = getattr(torch, dtype)
+    text = torch.randn(batch, config.text_length, config.text_width, device=device, dtype=kind)
     if peer == LUCID:
         whole, model = lucid(config, device)
-        whole.to(dtype)
+        whole.to(kind)
         model.encode_text = lambda texts: text
         draw = lambda: whole.generate(texts=[""] * batch, fmap_size=config.grid[0], timesteps=steps, cond_scale=scale)
     else:
-        model = amused(config, device).to(dtype)
+        model = amused(config, device).to(kind)
         pipeline = AmusedPipeline(None, None, None, model, AmusedScheduler(mask_token_id=config.codebook_size))
         pipeline.set_progress_bar_config(disable=True)
         draw = lambda: pipeline(
@@ -115,8 +116,10 @@ def decoding(
     return waited(draw, device), model
 
 
-def training(peer: str, mode: str, config: TransformerConfig, train: TrainConfig, device: str):
-    """program, model: one step of what ours does: masks, loss, gradients, clipping, AdamW, running average."""
+def training(
+    peer: str, mode: str, config: TransformerConfig, train: TrainConfig, device: str
+) -> tuple[Callable, torch.nn.Module]:
+    """program, model: one step with masks, loss, gradients, clipping, AdamW and running average, as ours."""
     b, (h, w), k = train.batch, config.grid, config.codebook_size
     text = torch.randn(b, config.text_length, config.text_width, device=device)
     tokens = torch.randint(k, (b, h, w), device=device)
@@ -153,10 +156,10 @@ def training(peer: str, mode: str, config: TransformerConfig, train: TrainConfig
     return waited(step, device), model
 
 
-def waited(program, device: str):
-    """The program, on a GPU to its very end."""
+def waited(program: Callable, device: str) -> Callable:
+    """The program, which on a GPU also waits for its end."""
 
-    def run():
+    def run() -> None:
         program()
         if device == "cuda":
             torch.cuda.synchronize()

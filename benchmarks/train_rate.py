@@ -1,14 +1,15 @@
-"""How fast the base transformer trains, beside what the machine can do at most: `python -m benchmarks.train_rate`.
+"""How fast the base transformer trains, compared with the machine's peak: `python -m benchmarks.train_rate`.
 
 The peak is the best rate of one large float32 matrix product on the same devices, measured in turns with the training
 steps. A training step's useful work is counted in the same unit: the multiplications and additions of its matrix
-products, forward once and backward twice; what is recomputed to save memory does not count. Prints one JSON object.
+products, once forward and twice backward; what is recomputed to save memory does not count. Prints one JSON object.
 """
 
 import functools
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,23 +17,21 @@ import numpy as np
 from benchmarks.flops import forward_flops
 from minimuse.data import scenes
 from minimuse.data.cache import TokenCache
-from minimuse.muse import Muse
+from minimuse.muse import Muse, init_stage
 from minimuse.presets import get_preset
 from minimuse.train import losses
 from minimuse.train.loop import machine
 from minimuse.train.step import init_state, make_step
-from minimuse.weights import init
 
-SCENES = 256  # training scenes in the cache that steps are fed from
-ROUNDS, STEPS = 5, 6  # rounds of so many steps and as many products
+SCENES = 256  # training scenes in the token cache
+ROUNDS, STEPS = 5, 6  # rounds, each of STEPS training steps and as many products
 SIDE = 2048  # rows and columns of the product
 
 
-def per_second(work: float, run) -> float:
+def per_second(work: float, run: Callable) -> float:
+    """The rate of STEPS runs, each of this much work."""
     begun = time.perf_counter()
-    for _ in range(STEPS):
-        last = run()
-    jax.block_until_ready(last)
+    jax.block_until_ready([run() for _ in range(STEPS)])
     return STEPS * work / (time.perf_counter() - begun)
 
 
@@ -42,11 +41,12 @@ def main() -> None:
 
     cache = TokenCache.build(functools.partial(scenes.pictured, "train"), SCENES, muse.tokenize, muse.text.encode)
     batch = cache.batch(np.arange(train.batch))
-    graphdef, params = init("base", config)
-    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
-    state = init_state(params, train)
+    model = init_stage("base", config)
+    parameters = sum(x.size for x in jax.tree.leaves(model))
+    step = make_step(functools.partial(losses.transformer_loss, config, train), train)
+    state = init_state(model, train)
 
-    def one_step():
+    def one_step() -> jax.Array:
         nonlocal state
         state, metrics = step(state, batch)
         return metrics["loss"]
@@ -68,7 +68,7 @@ def main() -> None:
         "peak gigaflops a second": round(peak / 1e9, 1),
         "share of the peak": round(rate / tokens * flops / peak, 3),
         "batch": train.batch,
-        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "parameters": parameters,
         "machine": machine(),
     }
     print(json.dumps(result, indent=2))

@@ -1,11 +1,11 @@
-"""Copy what a run trained to where the course reads it: `python data/ship_run.py runs/tiny`.
+"""Copy what a run has trained to where the course reads it: `python data/ship_run.py runs/tiny`.
 
     RUN/text                          -> data/t5-scenes          the frozen text encoder
     RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizers and transformers
     RUN/scorer-weights                -> data/checkpoints/scorer the scene scorer
     RUN/STAGE/log.jsonl               -> data/curves/STAGE.json  how its training went
 
-A part that the run has not trained is left as it is. Every file is written whole or not at all.
+What the run has not trained stays as it is. Every file is written atomically.
 """
 
 import argparse
@@ -14,28 +14,28 @@ import shutil
 import sys
 from pathlib import Path
 
-from minimuse.evaluate.baselines import TWINS
+from minimuse.evaluate.baselines import BASELINES
 from minimuse.evaluate.curves import curve_of
-from minimuse.files import whole, write_text
-from minimuse.weights import STAGES
+from minimuse.files import atomic_path, write_text
+from minimuse.muse import STAGES
 
 DATA = Path(__file__).resolve().parent
 TEXT = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "held_out.json")
-COMPARED = ("superres_tokenizer_reconstruction",)  # what chapter 03 sets beside the final weights
-LARGEST = 16 * 2**20  # bytes a file, since the history of the repository keeps every version
+COMPARED = ("superres_tokenizer_reconstruction",)  # chapter 03 compares the final weights with it
+LARGEST = 16 * 2**20  # bytes per file, since the history of the repository keeps every version
 
 
 def copy(source: Path, target: Path) -> None:
-    """One file, whole or not at all."""
+    """Copy one file, atomically."""
     if source.stat().st_size > LARGEST:
-        sys.exit(f"{source} has {source.stat().st_size / 2**20:.1f} MiB; the repository takes {LARGEST >> 20} at most.")
+        sys.exit(f"{source} has {source.stat().st_size / 2**20:.1f} MiB; the repository takes at most {LARGEST >> 20}.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole(target) as partial:
+    with atomic_path(target) as partial:
         shutil.copyfile(source, partial)
 
 
 def ship(run: Path, data: Path = DATA) -> list[str]:
-    """Copy the trained parts of a run folder; returns what they are."""
+    """Copy what is trained in a run folder; returns the names of what was copied."""
     shipped = []
     if (run / "text" / "model.safetensors").is_file():
         for name in TEXT:
@@ -44,7 +44,7 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
     if (run / "config.json").is_file():
         config = json.loads((run / "config.json").read_text())
         folder = data / "checkpoints" / config["preset"]
-        trained = [stage for stage in (*STAGES, *TWINS) if stage in config]
+        trained = [stage for stage in (*STAGES, *BASELINES) if stage in config]
         for stage in (*trained, *(name for name in COMPARED if (run / f"{name}.safetensors").is_file())):
             copy(run / f"{stage}.safetensors", folder / f"{stage}.safetensors")
         if config["text"] == "text":  # the run's own text encoder is t5-scenes from now on
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the --out of `python -m minimuse train`")
     run = parser.parse_args().run
     shipped = ship(run)
-    print(f"{run} -> {', '.join(shipped)}" if shipped else f"{run} holds nothing that is trained.")
+    print(f"{run} -> {', '.join(shipped)}" if shipped else f"{run} has nothing that is trained.")
     sys.exit(not shipped)
 
 

@@ -1,5 +1,5 @@
-"""The experiments that the chapters show: each is a command that stores what it measured, most after training
-small models.
+"""The experiments that the chapters show: each is a command that stores its measurements, most after training small
+models.
 
     python -m experiments.discriminator        chapter 03: a tokenizer before, after and without its second phase
     python -m experiments.mask_rates           chapter 06: fixed against variable mask rates
@@ -11,7 +11,9 @@ small models.
     python -m experiments.cascade              chapter 09: a cascade against one transformer for the large grid
     python -m experiments.guidance             chapter 08: guidance scales, with and without the ramp
     python -m experiments.negatives            chapter 08: three ways to say what should not be seen
+    python -m experiments.mask_free            chapter 11: editing without a mask
+    python -m experiments.claims               chapter 12: the paper's claims with the shipped weights, three times
 
-The runs of an experiment differ in one thing, its arm, and in their seeds. Stopped and started again, a command goes on
-where it was; data/experiments/NAME.json keeps the command, the machine, the settings and one row a run.
+The runs of an experiment differ in one thing, its arm, and in their seeds. A command that was stopped continues where
+it was; data/experiments/NAME.json keeps the command, the machine, the settings and one row per run.
 """

@@ -1,8 +1,8 @@
 """The paper's claims with the shipped weights, three times (chapter 12): `python -m experiments.claims`.
 
-What other experiments measure once, at many settings, is measured here at few, with three seeds, so that the table of
-chapter 12 can tell what is chance. Every seed draws other pictures of other captions. Names of arms after the command
-run these alone.
+The other experiments measure many settings once; this one measures few settings with three seeds, so that the table of
+chapter 12 can show what is chance. Every seed draws different pictures of different captions. Names of arms after the
+command run only these arms.
 """
 
 import sys

@@ -1,18 +1,21 @@
 """What the discriminator adds (chapter 03): `python -m experiments.discriminator`.
 
-The shipped super-resolution tokenizer after its first phase, after its second, and, as a control, after a second phase
-that differs in one thing: nobody listens to the discriminator. What that one gains comes from the perceptual loss and
-from further training.
+The shipped super-resolution tokenizer after its first phase, after its second phase, and, as a control, after a second
+phase without the discriminator's loss. What the control gains comes from the perceptual loss and from more training.
 """
 
 import dataclasses
 
 from experiments.small import RUNS, experiment
+from minimuse.data.sources import open_source
 from minimuse.evaluate.fidelity import evaluate_tokenizer
-from minimuse.muse import Muse
+from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
-from minimuse.train import stages
-from minimuse.weights import abstract, find_checkpoint, load_weights
+from minimuse.train import adversarial
+from minimuse.train.loop import fit
+from minimuse.train.stages import adversarial_job
+from minimuse.vqgan import VQGAN
+from minimuse.weights import find_checkpoint, load_weights
 
 STAGE = "superres_tokenizer"
 ARMS = ("first phase", "control", "adversarial")
@@ -25,14 +28,16 @@ def run(arm: str, seed: int) -> dict:
     muse = Muse.from_pretrained("tiny")
     if arm != "adversarial":  # that one is shipped
         earlier = find_checkpoint("tiny") / f"{STAGE}_reconstruction.safetensors"
-        params = load_weights(earlier, abstract(STAGE, muse.configs[STAGE])[1])
+        tokenizer = load_weights(earlier, build(STAGE, muse.configs[STAGE]))
+        assert isinstance(tokenizer, VQGAN)
         if arm == "control":
             control = dataclasses.replace(SECOND, adversarial=0.0, seed=seed)
             folder = RUNS / "discriminator" / f"control-{seed}"
             config, first = getattr(PRESET, STAGE), PRESET.train[STAGE]
-            begun = first.steps * first.batch
-            params = stages.adversarial_phase(PRESET, config, control, begun, params, {}, folder)
-        muse = Muse(muse.text, muse.configs, muse.params | {STAGE: params}, muse.sampling, muse.text_name)
+            source, seen = open_source(PRESET.data), first.steps * first.batch
+            state = fit(adversarial_job(config, control, tokenizer, source, seen), control, PRESET.run, folder)
+            tokenizer = adversarial.tokenizer_of(config, state)
+        muse = Muse(muse.text, muse.configs, muse.models | {STAGE: tokenizer}, muse.sampling, muse.text_name)
     return evaluate_tokenizer(muse, "superres", n=PICTURES)
 
 

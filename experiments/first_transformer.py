@@ -1,7 +1,7 @@
 """The band behind chapter 05's training run: `python -m experiments.first_transformer`.
 
-The chapter's small transformer, trained on the same cached tokens with several seeds; what they logged becomes
-data/curves/first_transformer.json. The chapter trains with seed 0, which is none of them. The band belongs to the
+The chapter's small transformer, trained on the same cached tokens with several seeds; their logs become
+data/curves/first_transformer.json. The chapter trains with seed 0, which is not one of them. The band belongs to the
 shipped tokenizer and text encoder: run this again when they are replaced.
 """
 
@@ -12,39 +12,40 @@ import time
 
 import jax
 import numpy as np
+from minimuse.train.inputs import fingerprint
 
-from minimuse import weights
+from minimuse import layers
 from minimuse.config import TrainConfig, TransformerConfig, data_dir
 from minimuse.data import scenes
 from minimuse.data.cache import TokenCache, batch_indices
 from minimuse.evaluate.curves import curve_of_seeds
 from minimuse.files import write_text
 from minimuse.muse import Muse
-from minimuse.train import losses, stages
+from minimuse.train import losses
 from minimuse.train.init import start_from_codes, start_from_text
 from minimuse.train.loop import machine, mean_metrics
 from minimuse.train.step import init_state, make_step
+from minimuse.transformer import BaseTransformer
 
 NAME = "first_transformer"
 SIZE = dict(width=96, depth=3, heads=4, mlp_width=384)
 TRAIN = TrainConfig(steps=200, batch=32, learning_rate=3e-3, warmup=20, ema=0.95, label_smoothing=0.0, scenes=2048)
 SEEDS = (1, 2, 3, 4)
-EVERY = 10  # steps a line of the log
+EVERY = 10  # steps per line of the log
 
 
 def token_cache(muse: Muse, size: int) -> TokenCache:
     """Tokens and text vectors of the first `size` training scenes."""
-
     return TokenCache.build(functools.partial(scenes.pictured, "train"), size, muse.tokenize, muse.text.encode)
 
 
 def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:
-    """Train once; the log's columns."""
-    graphdef, params = weights.init("base", config, train.seed)
-    params = start_from_codes(params, np.asarray(muse.params["tokenizer"]["codebook"]))
-    params = start_from_text(params, cache.embeddings.astype(np.float32))
-    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
-    state, rows, since, begun = init_state(params, train), [], [], time.monotonic()
+    """Train once; returns the log's columns."""
+    model = layers.init(BaseTransformer, config, seed=train.seed)
+    model = start_from_codes(model, np.asarray(muse.models["tokenizer"].codebook[...]))
+    model = start_from_text(model, cache.embeddings.astype(np.float32))
+    step = make_step(functools.partial(losses.transformer_loss, config, train), train)
+    state, rows, since, begun = init_state(model, train), [], [], time.monotonic()
     for i in range(train.steps):
         state, metrics = step(state, cache.batch(batch_indices(i, train.batch, len(cache), train.seed)))
         since.append(metrics)
@@ -55,9 +56,9 @@ def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainCo
 
 
 def made_from(muse: Muse) -> str:
-    """A few letters that tell these tokens and text vectors from those of other weights."""
-    tokenizer = muse.params["tokenizer"]
-    return stages.fingerprint(tokenizer["encoder"], tokenizer["codebook"], muse.text.params)
+    """A few letters that distinguish these tokens and text vectors from those of different weights."""
+    tokenizer = muse.models["tokenizer"]
+    return fingerprint(tokenizer.encoder, tokenizer.codebook[...], muse.text.model)
 
 
 def main() -> None:

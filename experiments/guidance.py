@@ -1,7 +1,7 @@
 """Guidance scales (chapter 08): `python -m experiments.guidance`.
 
-t from 0 to 10, with the linear ramp and without, at the token temperature that the shipped checkpoint draws with and at
-1, where tokens are drawn as the guided probabilities say.
+t from 0 to 10, with the linear ramp and without, at the shipped checkpoint's token temperature and at 1, where tokens
+are sampled from the guided probabilities.
 """
 
 from experiments.small import experiment, measured

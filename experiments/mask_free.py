@@ -1,13 +1,14 @@
 """Editing without a mask (chapter 11): `python -m experiments.mask_free`.
 
-Guidance, or how many tokens an iteration hides, is changed, of editing.EDIT. The edits are not those of `python -m
-minimuse evaluate editing`. Names of arms after the command run these alone.
+Each arm changes guidance or the share of tokens that an iteration hides, of the defaults of editing.Resampling. The
+edits are not those of `python -m minimuse evaluate editing`. Names of arms after the command run only these arms.
 """
 
+import dataclasses
 import sys
 
 from experiments.small import experiment
-from minimuse.editing import EDIT
+from minimuse.editing import Resampling
 from minimuse.evaluate.edits import evaluate_mask_free
 from minimuse.muse import Muse
 
@@ -21,5 +22,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    settings = dict(edits=EDITS, first_seed=SEED, own=EDIT)
+    settings = dict(edits=EDITS, first_seed=SEED, own=dataclasses.asdict(Resampling()))
     experiment("mask_free", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:])

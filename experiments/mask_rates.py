@@ -1,7 +1,7 @@
 """Fixed against variable mask rates (chapter 06): `python -m experiments.mask_rates`.
 
-The same small transformer, trained with the mask rate fixed at 0.15, 0.5 or 0.9, uniform, or by the cosine law, and
-sampled alike, with several numbers of decoding steps.
+The same small transformer, trained with a mask rate that is fixed at 0.15, 0.5 or 0.9, uniform, or of the cosine law,
+and sampled in the same way with several numbers of decoding steps.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Three ways to say what should not be seen (chapter 08): `python -m experiments.negatives`.
 
-Captions of one object that leave the background open, and one of the backgrounds that is unwanted. How often is it
-there when it is not mentioned, when the caption rules it out in words, and when a negative caption names it? And is the
+Captions of one object that leave the background open, and an unwanted background. How often does that background occur
+when it is not mentioned, when the caption rules it out in words, and when a negative caption names it? And is the
 object still drawn?
 """
 
@@ -32,7 +32,7 @@ ARMS = {f"{words}, constant, t 2": (words, 2.0, False) for words in list(WORDS)[
 
 
 def prompts() -> list[tuple[scenes.Scene, str, str]]:
-    """Scene, object and unwanted background of every picture: objects at random, backgrounds in turn."""
+    """Scene, object and unwanted background of every picture: random objects, and each background in turn."""
     rng, colours, found = random.Random(0), tuple(scenes.BACKGROUNDS), []
     for i in range(PICTURES):
         scene = scenes.random_scene(rng, "one", "val")
@@ -42,17 +42,17 @@ def prompts() -> list[tuple[scenes.Scene, str, str]]:
 
 
 def run(arm: str, seed: int) -> dict:
-    (words, scale, ramp), muse, asked = ARMS[arm], Muse.from_pretrained("tiny", superres=False), prompts()
+    (words, scale, ramp), muse, given = ARMS[arm], Muse.from_pretrained("tiny", superres=False), prompts()
     caption, negative = WORDS[words]
     images, options = [], dict(guidance=scale, ramp=ramp, token_temperature=0.25, temperature=4.5, steps=12)
     for start in range(0, PICTURES, 64):
-        part = [dict(object=noun, thing=thing) for _, noun, thing in asked[start : start + 64]]
-        captions = [caption.format(**one) for one in part]
-        negatives = None if negative is None else [negative.format(**one) for one in part]
+        nouns = [dict(object=noun, thing=thing) for _, noun, thing in given[start : start + 64]]
+        captions = [caption.format(**one) for one in nouns]
+        negatives = None if negative is None else [negative.format(**one) for one in nouns]
         images.append(muse.generate(captions, seed=seed * 10_000 + start, negative=negatives, **options))
     readings = shipped_scorer().read(np.concatenate(images))
-    seen = [reading.background in thing.split() for (_, _, thing), reading in zip(asked, readings)]
-    true = [all(facts_true(scene, noun, reading)["object"]) for (scene, noun, _), reading in zip(asked, readings)]
+    seen = [reading.background in thing.split() for (_, _, thing), reading in zip(given, readings)]
+    true = [all(facts_true(scene, noun, reading)["object"]) for (scene, noun, _), reading in zip(given, readings)]
     shares = dict(unwanted=round(float(np.mean(seen)), 4), object=round(float(np.mean(true)), 4))
     return dict(options=options | dict(caption=caption, negative=negative)) | shares
 

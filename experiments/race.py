@@ -1,8 +1,8 @@
 """Quality against time (chapter 07): `python -m experiments.race`.
 
-Parallel decoding and its two trained twins, each from few to many steps, or with other guidance and temperatures: how
-good are 128 pictures, and how long does one take, at batch 1 and at batch 16? Nothing else should run meanwhile. The
-captions are not those that README.md's fidelity is measured on.
+Parallel decoding and its two trained twins, each with several numbers of steps, or guidance scales and temperatures:
+how good are 128 pictures, and how long does one take, at batch 1 and at batch 16? Nothing else should run at the same
+time. The captions are not those of README.md's fidelity.
 """
 
 import functools
@@ -32,13 +32,14 @@ FIRST, CAPTIONS, BATCHES, TURNS = 10_000, 128, (1, 16), 2
 
 
 @functools.cache
-def drawer(name: str):
+def drawer(name: str) -> Muse | Twin:
+    """The Muse, or its twin of that name."""
     muse = Muse.from_pretrained("tiny", superres=False)
     return muse if name == "parallel" else Twin.from_pretrained(name, "tiny", muse)
 
 
-def seconds_a_picture(draw, batch: int, options: dict) -> float:
-    """The best of some turns, text and pixels included, compiling not."""
+def seconds_per_picture(draw: Muse | Twin, batch: int, options: dict) -> float:
+    """The best of some turns, including text and pixels, without compilation."""
     captions, best = [scenes.example("val", FIRST + i)[1] for i in range(batch)], float("inf")
     for turn in range(1 + TURNS):
         begun = time.perf_counter()
@@ -52,7 +53,7 @@ def run(arm: str, seed: int) -> dict:
     name, options = ARMS[arm]
     draw = drawer(name)
     row = dict(drawer=name, options=options) | measured(draw, CAPTIONS, first=FIRST, seed=seed, **options)
-    return row | dict(seconds={str(batch): seconds_a_picture(draw, batch, options) for batch in BATCHES})
+    return row | dict(seconds={str(batch): seconds_per_picture(draw, batch, options) for batch in BATCHES})
 
 
 if __name__ == "__main__":

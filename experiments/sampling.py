@@ -1,7 +1,7 @@
 """How to decode (chapter 07): `python -m experiments.sampling`.
 
-One setting at a time is changed, of those in BASE: both temperatures, the number of steps in three orders, the law of
-the schedule, top-k. The captions are not those that README.md's fidelity is measured on.
+Each arm changes one setting of BASE: one of the temperatures, the number of steps in three orders, the law of the
+schedule, or top-k. The captions are not those of README.md's fidelity.
 """
 
 import functools
@@ -21,7 +21,7 @@ ARMS = (
     | {f"law {name}": dict(law=name) for name in ("linear", "square", "cubic", "square root", "log")}
     | {f"top {value}": dict(top_k=value, token_temperature=1.0) for value in (3, 10)}
 )
-FIRST, CAPTIONS, DIVERSE = 10_000, 128, 16  # the last: captions of which diversity is measured
+FIRST, CAPTIONS, DIVERSE = 10_000, 128, 16  # the last: captions for which diversity is measured
 
 
 @functools.cache  # three arms change nothing

@@ -5,22 +5,26 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from minimuse.train.inputs import load_text
 
 from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir
 from minimuse.evaluate.fidelity import evaluate_generation
 from minimuse.files import write_text
-from minimuse.muse import Muse
+from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
 from minimuse.t5 import TextEncoder
 from minimuse.train import stages
 from minimuse.train.loop import machine
-from minimuse.weights import abstract, load_weights
+from minimuse.transformer import BaseTransformer
+from minimuse.weights import load_weights
 
 RUNS = Path("runs/experiments")
 SMALL = TransformerConfig(width=128, depth=4, heads=4, mlp_width=512)
 TRAIN = TrainConfig(steps=2000, batch=16, learning_rate=3e-3, muon=0.01, scenes=16_000, label_smoothing=0.0)
 SEEDS = (0, 1, 2)
-KEPT = ("overall", "tasks", "facts", "frechet")  # of what `evaluate_generation` measures
+KEPT = ("overall", "tasks", "facts", "frechet")  # of the numbers of `evaluate_generation`
 
 
 def small_preset(train: TrainConfig) -> Preset:
@@ -29,23 +33,32 @@ def small_preset(train: TrainConfig) -> Preset:
     return dataclasses.replace(tiny, base=SMALL, train=tiny.train | dict(base=train))
 
 
-def muse_of(base: dict, text: TextEncoder) -> Muse:
-    """The shipped Muse with another base transformer and text encoder."""
+def muse_of(base: BaseTransformer, text: TextEncoder) -> Muse:
+    """The shipped Muse with a different base transformer and text encoder."""
     shipped = Muse.from_pretrained("tiny", superres=False)
-    configs, params = shipped.configs | dict(base=SMALL), shipped.params | dict(base=base)
-    return Muse(text, configs, params, shipped.sampling, "t5-scenes")
+    configs, models = shipped.configs | dict(base=SMALL), shipped.models | dict(base=base)
+    return Muse(text, configs, models, shipped.sampling, "t5-scenes")
+
+
+def load_small(run: Path) -> BaseTransformer:
+    """The small transformer that was trained in the folder `run`."""
+    model = load_weights(run / "base.safetensors", build("base", SMALL))
+    assert isinstance(model, BaseTransformer)
+    return model
 
 
 def trained_muse(run: Path, train: TrainConfig) -> Muse:
-    """Train the small transformer in the folder `run`, or take it from there. It reads run/text, or else t5-scenes."""
+    """Train the small transformer in the folder `run`, or load it from there. Its text encoder is that of run/text, or
+    t5-scenes if there is none."""
     preset = small_preset(train)
     if not (run / "base.safetensors").is_file():
-        stages.train_base(preset, run, RUNS)
-    return muse_of(load_weights(run / "base.safetensors", abstract("base", SMALL)[1]), stages.load_text(preset, run))
+        stages.train_transformer(preset, run, caches=RUNS)
+    return muse_of(load_small(run), load_text(preset, run))
 
 
-def measured(muse: Muse, n: int, split: str = "val", **options) -> dict:
-    """What `evaluate_generation` says of n captions, without the seconds."""
+def measured(muse: Any, n: int, split: str = "val", **options: Any) -> dict:
+    """The numbers of `evaluate_generation` for n captions, without the seconds. `muse` is a Muse or has its
+    `generate`."""
     result = evaluate_generation(muse, split=split, n=n, **options)
     return {key: result[key] for key in KEPT if key in result}
 
@@ -53,9 +66,9 @@ def measured(muse: Muse, n: int, split: str = "val", **options) -> dict:
 def experiment(
     name: str, arms: list[str], run: Callable, settings: dict, seeds: tuple[int, ...] = SEEDS, only: Sequence[str] = ()
 ) -> None:
-    """run(arm, seed) -> a dict of measures, for every arm and seed; a row that is there already is not run again.
+    """run(arm, seed) -> a dict of numbers, for every arm and seed; a row that is already stored is not run again.
 
-    only    these arms alone, so that two processes, each on a core of its own, can share an experiment
+    only    run only these arms, so that two processes, each on a core of its own, can share an experiment
     """
     if unknown := [arm for arm in only if arm not in arms]:
         sys.exit(f"{name} has no arm {unknown[0]!r}; its arms are: {'; '.join(arms)}.")
@@ -63,20 +76,20 @@ def experiment(
     about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)))
 
     def rows() -> dict:
-        """What is there now, by seed and arm, from this process and others."""
+        """The rows that are stored now, by seed and arm, from all processes."""
         before = json.loads(path.read_text()) if path.is_file() else about | dict(rows=[])
         if before["settings"] != about["settings"]:
-            sys.exit(f"{path} holds the experiment with other settings. Move it and {RUNS / name} away to run it anew.")
+            sys.exit(f"{path} has different settings. Move it and {RUNS / name} away to run the experiment again.")
         return {(row["seed"], row["arm"]): row for row in before["rows"]}
 
     path.parent.mkdir(exist_ok=True)
-    place = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))
+    order = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))
     for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
         for arm in only or arms:
             if (seed, arm) in rows():
                 continue
             print(f"{name}: {arm}, seed {seed}", flush=True)
             row = dict(arm=arm, seed=seed) | run(arm, seed)
-            found = sorted((rows() | {(seed, arm): row}).values(), key=place)
+            found = sorted((rows() | {(seed, arm): row}).values(), key=order)
             values = about | dict(machine=machine(), rows=found)
             write_text(path, json.dumps(values, indent=1) + "\n")

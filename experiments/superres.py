@@ -1,18 +1,20 @@
 """The shipped super-resolution stage and fine-tuned decoder (chapters 09 and 10): `python -m experiments.superres`.
 
-Steps or decoder are changed, of the checkpoint's own, on the same captions and seeds, so on the same base pictures; and
-the base pictures are enlarged by bicubic interpolation. The last two arms begin at the base tokens of true pictures, so
-that nothing but the detail differs. The captions are not those that README.md's fidelity is measured on. Names of arms
-after the command run these alone.
+Each arm changes the checkpoint's own steps or decoder, or enlarges the base pictures by bicubic interpolation, on the
+same captions and seeds and so on the same base pictures. The last two arms start from the base tokens of true pictures,
+so that only the detail differs. The captions are not those of README.md's fidelity. Names of arms after the command run
+only these arms.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from experiments.small import experiment, measured
 from minimuse.data import scenes
+from minimuse.editing import sample
 from minimuse.evaluate.fidelity import fidelity
 from minimuse.evaluate.metrics import frechet, psnr
 from minimuse.evaluate.scorer import shipped_scorer
@@ -26,7 +28,7 @@ ARMS = {
     "small decoder": dict(finetuned=False),
     **{f"{steps} steps": dict(steps=(None, steps)) for steps in (1, 2, 4)},
 }
-TRUE = ("true tokens, bicubic", "true tokens")  # the second stage alone: from base tokens of true pictures
+TRUE = ("true tokens, bicubic", "true tokens")  # only the second stage, from base tokens of true pictures
 FIRST, CAPTIONS = 10_000, 64
 
 
@@ -42,9 +44,11 @@ class Bicubic:
     def __init__(self, muse: Muse):
         self.muse = muse
 
-    def generate(self, *args, **options) -> np.ndarray:
+    def generate(self, *args: Any, **options: Any) -> np.ndarray:
         """As `Muse.generate`."""
-        return enlarge(self.muse.generate(*args, superres=False, **options))
+        images = self.muse.generate(*args, superres=False, **options)
+        assert isinstance(images, np.ndarray)  # without trace=True
+        return enlarge(images)
 
 
 def raised(muse: Muse, pairs: list[tuple], bicubic: bool, seed: int) -> np.ndarray:
@@ -53,20 +57,20 @@ def raised(muse: Muse, pairs: list[tuple], bicubic: bool, seed: int) -> np.ndarr
     low = muse.tokenize(scenes.render_batch([scene for scene, _ in pairs], size))
     if bicubic:
         return enlarge(np.asarray(muse.detokenize(low)))
-    plan, prompts = muse.plan(), muse.prompts([caption for _, caption in pairs], 1, seed, None)
-    tokens, _ = muse.sample(plan, "superres", prompts, low=low)
-    ids = np.asarray(tokens).reshape(-1, *muse.configs["superres"].grid)
-    return np.asarray(muse.detokenize(ids, "superres", finetuned=plan.finetuned))
+    plan, prompts = muse.plan(), muse.prompts([caption for _, caption in pairs], 1, seed)
+    start = np.full((len(pairs), *muse.configs["superres"].grid), muse.configs["superres"].codebook_size)
+    tokens = sample(muse, "superres", plan.stages["superres"], prompts, start, low)
+    return np.asarray(muse.detokenize(tokens, "superres", finetuned=plan.finetuned))
 
 
 def from_true(muse: Muse, bicubic: bool, seed: int) -> dict:
-    """Fidelity, distance and PSNR of pictures that are raised from true tokens."""
+    """Fidelity, distance and PSNR of pictures that start from true base tokens."""
     pairs = [scenes.example("val", FIRST + i) for i in range(CAPTIONS)]
     images, scorer = raised(muse, pairs, bicubic, seed), shipped_scorer()
     true = scenes.render_batch([scene for scene, _ in pairs], images.shape[1])
-    far = frechet(scorer.features(images), scorer.features(true))
-    near = float(psnr(to_float(images), to_float(true)))
-    return fidelity(pairs, images, scorer) | dict(frechet=round(far, 4), psnr=round(near, 1))
+    distance = frechet(scorer.features(images), scorer.features(true))
+    decibels = float(psnr(to_float(images), to_float(true)))
+    return fidelity(pairs, images, scorer) | dict(frechet=round(distance, 4), psnr=round(decibels, 1))
 
 
 def run(arm: str, seed: int) -> dict:

@@ -1,7 +1,7 @@
 """A frozen, a random and a learned text encoder (chapter 04): `python -m experiments.text_encoders`.
 
-The same small transformer, reading captions through (a) the frozen, pretrained t5-scenes, (b) the same T5 with random
-weights, frozen, (c) the same T5 from random weights, trained together with the transformer on the captions alone. The
+The same small transformer, with captions encoded by (a) the frozen, pretrained t5-scenes, (b) the same T5 with random
+weights, frozen, (c) the same T5 from random weights, trained together with the transformer, only on the captions. The
 vectors of (a) and (b) are whitened; those of (c) are not, since they change in training.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
+from minimuse.train.inputs import load_tokenizer, token_cache
 
 from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, muse_of, small_preset, trained_muse
 from minimuse import layers
@@ -21,11 +21,11 @@ from minimuse.data import scenes
 from minimuse.data.cache import batch_indices
 from minimuse.muse import Muse
 from minimuse.t5 import T5Encoder, TextEncoder, save_t5
-from minimuse.train import losses, stages
+from minimuse.train import losses
 from minimuse.train.init import start_from_codes
-from minimuse.train.loop import fit
-from minimuse.train.step import init_state, make_step
-from minimuse.weights import init
+from minimuse.train.loop import Job, fit
+from minimuse.train.step import make_step
+from minimuse.transformer import BaseTransformer
 
 ARMS = ("frozen, pretrained", "frozen, random", "learned")
 SPLITS = ("val", "unseen_words")
@@ -35,23 +35,21 @@ CAPTIONS = 240
 def random_t5(folder: Path, seed: int) -> None:
     """A Hugging Face folder like t5-scenes, with random weights."""
     shipped = TextEncoder.from_pretrained("t5-scenes")
-    _, params = layers.init(T5Encoder, shipped.config, seed=seed)
-    save_t5(folder, shipped.config, dict(encoder=params))
+    save_t5(folder, shipped.config, layers.init(T5Encoder, shipped.config, seed=seed))
     shutil.copyfile(data_dir() / "t5-scenes" / "tokenizer.json", folder / "tokenizer.json")
 
 
 def learned_muse(run: Path, train: TrainConfig) -> Muse:
-    """Train transformer and text encoder together. Only the captions' words are read, no vectors of t5-scenes."""
+    """Train transformer and text encoder together, from the words of the captions without vectors of t5-scenes."""
     preset, text = small_preset(train), TextEncoder.from_pretrained("t5-scenes")
-    cache, made_from = stages.token_cache(preset, run, RUNS)
-    t5_graphdef, t5_params = layers.init(T5Encoder, text.config, seed=train.seed)
-    graphdef, base = init("base", SMALL, train.seed)
-    base = start_from_codes(base, np.asarray(stages.load_tokenizer(preset, run)[1]["codebook"]))
-    length = cache.text_length
+    cache, made_from = token_cache(preset, run, RUNS)
+    base = layers.init(BaseTransformer, SMALL, seed=train.seed)
+    base = start_from_codes(base, np.asarray(load_tokenizer(preset, run).codebook[...]))
+    models, length = dict(base=base, text=layers.init(T5Encoder, text.config, seed=train.seed)), cache.text_length
 
-    def loss(params, key, batch):
-        vectors = nnx.merge(t5_graphdef, params["text"])(batch["ids"], batch["text_mask"])
-        return losses.transformer_loss(graphdef, SMALL, train, params["base"], key, batch | dict(text=vectors))
+    def loss(models: dict, key: jax.Array, batch: dict) -> tuple[jax.Array, dict]:
+        vectors = models["text"](batch["ids"], batch["text_mask"])
+        return losses.transformer_loss(SMALL, train, models["base"], key, batch | dict(text=vectors))
 
     @functools.cache
     def caption(i: int) -> str:
@@ -62,11 +60,9 @@ def learned_muse(run: Path, train: TrainConfig) -> Muse:
         ids, mask = text.tokenize([caption(int(i)) for i in picked], length)
         return dict(tokens=cache.batch(picked)["tokens"], ids=ids, text_mask=mask)
 
-    state = init_state(dict(base=base, text=t5_params), train)
-    step = make_step(loss, train)
-    state = fit(run / "base", step, state, batch_at, train, model=dataclasses.asdict(SMALL), cache=made_from)
-    params = jax.tree.map(np.asarray, state["ema"])
-    return muse_of(params["base"], TextEncoder(text.config, params["text"], text.tokenizer))
+    job = Job(models, make_step(loss, train), batch_at, about=dict(model=dataclasses.asdict(SMALL), cache=made_from))
+    found = fit(job, train, preset.run, run / "base")["ema"]
+    return muse_of(found["base"], TextEncoder(text.config, found["text"], text.tokenizer))
 
 
 def run(arm: str, seed: int) -> dict:

@@ -107,7 +107,7 @@ class TrainConfig:
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
     low_noise: float = 0.0  # most of the low-resolution tokens that are replaced, since the base stage errs, too
-    schedule: str | float = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
+    schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     seed: int = 0
 
 

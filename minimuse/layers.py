@@ -90,15 +90,15 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
     return seen.reshape(*seen.shape[:2], -1)
 
 
-AXES = ("data", "fsdp")
-BY_BATCH = PartitionSpec(AXES)  # the first axis among all devices
+AXES = ("data", "fsdp")  # of a mesh of devices, see train/devices.py
+BY_BATCH = PartitionSpec(AXES)  # the first axis over all devices
 
 
 def rows_apart(x: jax.Array) -> jax.Array:
-    """x [B, ...], of which every device shall compute its rows; said inside a program that runs on a mesh.
+    """x [B, ...], with the constraint that every device computes its own rows, in a program that runs on a mesh.
 
-    Without it the compiler leaves weights sharded and sends activations about. With it, before and after a layer, it
-    gathers the layer's weights when the layer is computed, which is FSDP. Where there is no mesh it does nothing.
+    Without it the compiler leaves weights sharded and moves activations between devices. With it, before and after a
+    layer, it gathers the layer's weights when the layer is computed, which is FSDP. Without a mesh it does nothing.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x

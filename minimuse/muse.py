@@ -72,6 +72,19 @@ NONE = SampleOptions()
 _numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
 
 
+def check_agreement(configs: dict[str, Any]) -> None:
+    """ValueError for configs, by stage, whose sizes do not agree."""
+    for one, its, other, others in AGREE:
+        if one in configs and other in configs:
+            sizes = {
+                f"{one}'s {its}": getattr(configs[one], its),
+                f"{other}'s {others}": getattr(configs[other], others),
+            }
+            if len(set(sizes.values())) > 1:
+                message = " and ".join(f"{name} is {size}" for name, size in sizes.items())
+                raise ValueError(f"These stages do not fit together: {message}.")
+
+
 def build(stage: str, config: Any) -> nnx.Module:
     """A stage's module with shapes in the place of weights, or a ValueError for sizes that do not fit together."""
     try:
@@ -130,15 +143,7 @@ class Muse:
     ):
         self.text, self.configs, self.models, self.sampling = text, configs, models, sampling
         self.text_name = text_name
-        for one, its, other, others in AGREE:
-            if one in configs and other in configs:
-                sizes = {
-                    f"{one}'s {its}": getattr(configs[one], its),
-                    f"{other}'s {others}": getattr(configs[other], others),
-                }
-                if len(set(sizes.values())) > 1:
-                    message = " and ".join(f"{name} is {size}" for name, size in sizes.items())
-                    raise ValueError(f"These stages were not trained together: {message}.")
+        check_agreement(configs)
         if "superres" in configs and "superres_tokenizer" not in configs:
             raise ValueError("There is a super-resolution transformer, but no superres_tokenizer to decode its tokens.")
         if text.width != configs["base"].text_width:

@@ -1,4 +1,4 @@
-"""The experiments at the smallest size: every arm runs, rows are kept, and a stopped experiment goes on."""
+"""The experiments at the smallest size: every arm runs, rows are kept, and a stopped experiment continues."""
 
 import dataclasses
 import json
@@ -25,13 +25,14 @@ from experiments import (
 from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig
 from minimuse.evaluate import curves
-from minimuse.evaluate.baselines import TWINS, Twin, twin_config
+from minimuse.evaluate.baselines import BASELINES, Twin, twin_config
 from minimuse.muse import Muse
 from minimuse.presets import PRESETS
 
 
-def random_params(name: str, config) -> dict:
-    return random_tree(layers.abstract(TWINS[name].module, config)[1])
+def random_twin(name: str, muse: Muse) -> Twin:
+    config = twin_config(name, PRESETS["micro"])
+    return Twin(name, muse, config, random_tree(layers.abstract(BASELINES[name].module, config)))
 
 
 LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
@@ -100,10 +101,7 @@ def test_every_way_to_sample_runs(micro, monkeypatch):
 
 
 def test_the_race_times_and_measures_all_three(micro, monkeypatch):
-    twins = {
-        name: Twin(name, micro, config := twin_config(name, PRESETS["micro"]), random_params(name, config))
-        for name in TWINS
-    }
+    twins = {name: random_twin(name, micro) for name in BASELINES}
     monkeypatch.setattr(race, "drawer", (twins | dict(parallel=micro)).get)
     for name, value in dict(CAPTIONS=2, BATCHES=(1, 2), TURNS=1).items():
         monkeypatch.setattr(race, name, value)
@@ -136,12 +134,12 @@ def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
     ]
     assert rows["direct, deep"]["weights"] > rows["direct"]["weights"]
     assert rows["cascade"]["weights"] == rows["cascade, no noise"]["weights"]
-    told = {
+    noise = {
         arm: json.loads(path.read_text())["train"]["low_noise"]
         for arm in ("cascade", "cascade-no-noise")
         for path in (tiny_runs / "runs" / "cascade").glob(f"{arm}-0/superres/settings.json")
     }
-    assert told == {"cascade": 0.2, "cascade-no-noise": 0.0}
+    assert noise == {"cascade": 0.2, "cascade-no-noise": 0.0}
     assert all(cascade.milliseconds(config, rounds=1) > 0 for config in (cascade.SMALL, cascade.SUPERRES))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from minimuse import cli, config, decoding, editing, masking, muse
 from minimuse.data import captioned
 from minimuse.data.cache import batch_indices
-from minimuse.evaluate import baselines, edits, fidelity, scorer
+from minimuse.evaluate import baselines, commands, edits, fidelity, scorer
 from minimuse.presets import PRESETS
 from minimuse.train import stages
 from minimuse.weights import STAGES, read_config
@@ -339,6 +339,7 @@ WORDS = [
     *("--temperature", "--top-k", "--law", "--order", "--ramp", "--no-ramp", "--scale", "--mask", "--left", "--right"),
     *("--iterations", "--preset", "--stage", "--split", "--json", "--csv", "--hidden", "--superres", "--no-superres"),
     *("--negative", "--superres-steps", "--batch", "--finetuned", "--no-finetuned", "--checkpoint", "--", "-n"),
+    *("--base.depth", "--base.heads", "--tokenizer.factor", "--train.base.steps", "--run.mesh", "--help-all"),
 ]
 VALUES = [
     *("1", "2", "0", "-1", "8", "65537", "1.5", "nan", "inf", "x", "", " ", "None", "True", "a cat", "é", "\udcff"),
@@ -354,17 +355,19 @@ def quick(monkeypatch, tmp_path):
     Image.new("RGB", (64, 64), "red").save("picture.png")
     Image.new("L", (64, 64)).save("mask.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "picture.png").read_bytes()[:60])
-    drawn = lambda self, plan, stage, prompts, **_: (np.zeros((len(prompts[2]), 64), int), None)
-    monkeypatch.setattr(muse.Muse, "sample", drawn)
-    monkeypatch.setattr(editing, "edit_tokens", lambda muse, tokens, prompts, **_: (tokens, None))
+    drawn = lambda model, sampling, prompts, *args, **_: (np.zeros((len(prompts.keys), 64), int), None)
+    monkeypatch.setattr(muse, "sample_tokens", drawn)
+    monkeypatch.setattr(editing, "sample_tokens", drawn)
+    monkeypatch.setattr(editing, "edit_tokens", lambda muse, tokens, prompts, *args, **_: (tokens, None))
     monkeypatch.setattr(stages, "TRAIN", {name: lambda preset, out: None for name in stages.TRAIN})
     for module, name in (
         *((fidelity, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
         *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "outpainting")),
     ):
         monkeypatch.setattr(module, name, lambda *args, **options: dict(settings={}))
+    monkeypatch.setattr(commands.subprocess, "call", lambda command: 0)
     monkeypatch.setattr(scorer, "shipped_scorer", lambda: None)
-    monkeypatch.setattr(baselines.Twin, "from_pretrained", lambda name, preset, muse: muse)
+    monkeypatch.setattr(baselines.Twin, "from_pretrained", lambda name, preset: None)
     return tmp_path
 
 

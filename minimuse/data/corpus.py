@@ -1,18 +1,19 @@
 """The text corpus of `t5-scenes`: English sentences about the sprites, written by rule.
 
-It plays the part of T5's web text. It knows more words than any training caption does: a sentence that can be said of
-a cat can be said of a kitty or a feline, with equal probability, so the text encoder can learn from the company they
-keep that these words mean the same. That is what the split `unseen_words` asks for.
+It stands in for the web text of T5. It has more words than the training captions: a sentence about a cat says cat,
+kitty or feline with equal probability, so the text encoder can learn from their contexts that these words mean the
+same. The split `unseen_words` tests that.
 """
 
 import random
 import zlib
+from collections.abc import Callable
 
 from minimuse.data.scenes import BACKGROUNDS, INVERSE, NUMBERS, RELATIONS, a, pluralise, sprites
 
 SPLITS = ("train", "val")
-MOST_WORDS = 18  # in two sentences side by side
-HELD_OUT = 40  # one sentence in this many is kept from training, chosen by its letters
+MOST_WORDS = 18  # in two sentences one after another
+HELD_OUT = 40  # one sentence in this many is held out from training, chosen by its hash
 # word: two descriptions that fit "a cat is ...", and what it does.
 FACTS = {
     "cat": ("a small animal with whiskers that purrs", "a soft pet that says meow", "purrs on the sofa"),
@@ -74,7 +75,7 @@ SIDES = {"left of": "on the left", "right of": "on the right", "above": "at the 
 
 
 class Noun:
-    """One sprite in a sentence: every time it is named, the name or one of its synonyms is drawn afresh."""
+    """One sprite in a sentence: each mention draws the name or one of its synonyms again."""
 
     def __init__(self, rng: random.Random, shapes: bool | None = None):
         table = sprites().values()
@@ -122,7 +123,7 @@ def _fact(rng: random.Random, noun: Noun) -> str:
 
 
 def _definition(rng: random.Random) -> str:
-    """One or two facts about the same thing, which may change its name in between."""
+    """One or two facts about the same thing, maybe under two names."""
     noun = Noun(rng)
     facts = [_fact(rng, noun), _fact(rng, noun)]
     both = ". ".join(facts)
@@ -130,7 +131,7 @@ def _definition(rng: random.Random) -> str:
 
 
 def _synonym(rng: random.Random) -> str:
-    """The words that there are for one thing, beside each other."""
+    """Several words for one thing, next to each other."""
     noun, plural = Noun(rng), rng.random() < 0.3
     one = (lambda: noun.bare(True)) if plural else (lambda: a(noun.bare()))
     verb = "are" if plural else "is"
@@ -140,14 +141,14 @@ def _synonym(rng: random.Random) -> str:
     ))  # fmt: skip
 
 
-def _scene(rng: random.Random):
-    """What one picture shows: a function that words it anew at every call."""
+def _scene(rng: random.Random) -> Callable[[], str]:
+    """What one picture shows: a function that words it differently at every call."""
     task = rng.choice(("one", "two", "counting", "counting", "colours", "position", "position"))
     if task == "colours":
         noun = Noun(rng, shapes=True)
         colour = noun.sprite.colour
-        split = lambda: a(noun.uncoloured())
-        return lambda: rng.choice((noun.one(), f"{split()} that is {colour}", f"{split()} in {colour}"))
+        shape = lambda: a(noun.uncoloured())
+        return lambda: rng.choice((noun.one(), f"{shape()} that is {colour}", f"{shape()} in {colour}"))
     first, second = Noun(rng), Noun(rng)
     if task == "one":
         return lambda: rng.choice((first.one(), f"a picture of {first.one()}", f"there is {first.one()}"))
@@ -162,12 +163,12 @@ def _scene(rng: random.Random):
         return lambda: rng.choice((both(), both(), f"a picture of {both()}"))
     relation = rng.choice(RELATIONS)
 
-    def place():
+    def related() -> str:
         one, other, where = rng.choice(((first, second, relation), (second, first, INVERSE[relation])))
         long = f"to the {where}" if where in ("left of", "right of") else f"placed {where}"
         return f"{one.one()} {rng.choice((where, long))} {other.one()}"
 
-    return place
+    return related
 
 
 def _caption(rng: random.Random) -> str:
@@ -175,13 +176,13 @@ def _caption(rng: random.Random) -> str:
 
 
 def _paraphrase(rng: random.Random) -> str:
-    """One scene worded twice, with its synonyms and relations turned around."""
+    """One scene worded twice, with synonyms and inverted relations."""
     say = _scene(rng)
     return f"{say()} means {say()}"
 
 
 def _reading(rng: random.Random) -> str:
-    """Two things, one beside or above the other, and where one of them is: what a reader of captions must find out."""
+    """Two things, one beside or above the other, and where one of them is: what a caption's reader must infer."""
     nouns, relation = (Noun(rng), Noun(rng)), rng.choice(RELATIONS)
     long = f"to the {relation}" if relation in ("left of", "right of") else f"placed {relation}"
     text = f"{nouns[0].one()} {rng.choice((relation, long))} {nouns[1].one()}"

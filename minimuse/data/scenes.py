@@ -1,13 +1,13 @@
 """Emoji scenes: a grammar of small pictures with exact captions, and their renderer.
 
-A scene is a background colour and a few objects on a 64 x 64 canvas; it renders to any resolution and speaks several
-captions. The grammar has the six tasks of GenEval (arXiv 2310.11513), so what a caption asks for is checked by rule:
+A scene is a background colour and a few objects on a 64 x 64 canvas; it renders to any resolution and has several
+captions. The grammar has the six tasks of GenEval (arXiv 2310.11513), so rules can check what a caption requests:
 
     one       "a cat on a blue background"       counting  "three cats"
     two       "a cat and a dog"                  position  "a cat left of a dog"
     colours   "a heart that is red"              binding   "a green heart above a red square"
 
-Objects sit on a lattice of CELL canvas units, one token of the base tokenizer, so that patches repeat.
+Objects lie on a lattice of CELL canvas units, one token of the base tokenizer, so that patches repeat.
 """
 
 import functools
@@ -15,6 +15,7 @@ import io
 import random
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,9 +23,9 @@ from PIL import Image
 
 from minimuse.config import data_dir
 
-CANVAS = 64  # units a side; one unit is one pixel at 64 px
-CELL = 8  # units a lattice cell
-SIZES = (24, 32)  # units a side of an object, multiples of CELL
+CANVAS = 64  # units per side; one unit is one pixel at 64 px
+CELL = 8  # units per side of a lattice cell
+SIZES = (24, 32)  # units per side of an object, multiples of CELL
 TASKS = ("one", "two", "counting", "colours", "position", "binding")
 SPLITS = ("train", "val", "unseen_pairs", "unseen_words")
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -40,12 +41,12 @@ BACKGROUNDS = {  # light tones, so that every sprite stands out
     "blue": (160, 205, 250),
     "purple": (210, 185, 245),
 }
-HELD_OUT = 8  # one pair of sprites in this many is kept for the split unseen_pairs
+HELD_OUT = 8  # one pair of sprites in this many is held out for the split unseen_pairs
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One row of data/sprites.parquet; the picture is RGBA, 128 x 128."""
+    """One row of data/sprites.parquet; its image is RGBA, 128 x 128."""
 
     name: str
     plural: str
@@ -68,12 +69,13 @@ class Item:
 
     @property
     def centre(self) -> tuple[float, float]:
+        """(x, y) in canvas units."""
         return self.x + self.size / 2, self.y + self.size / 2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. With a relation, items[0] is left of (right of, above, below) items[1]."""
+    """What a picture shows. If there is a relation, items[0] is left of (right of, above, below) items[1]."""
 
     task: str
     background: str
@@ -108,7 +110,7 @@ def _stamp(name: str, side: int) -> Image.Image:
 
 
 def render(scene: Scene, size: int = CANVAS) -> np.ndarray:
-    """The picture of a scene, uint8 [size, size, 3]; size in pixels."""
+    """The picture of a scene, uint8 [size, size, 3], of `size` pixels per side."""
     scale = size / CANVAS
     canvas = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
     for item in scene.items:
@@ -117,7 +119,7 @@ def render(scene: Scene, size: int = CANVAS) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def render_batch(scenes, size: int = CANVAS) -> np.ndarray:
+def render_batch(scenes: Iterable[Scene], size: int = CANVAS) -> np.ndarray:
     """The pictures of several scenes, uint8 [B, size, size, 3]."""
     return np.stack([render(scene, size) for scene in scenes])
 
@@ -126,7 +128,7 @@ def render_batch(scenes, size: int = CANVAS) -> np.ndarray:
 
 
 def held_out(a: str, b: str) -> bool:
-    """Whether these two sprites are never together in one training picture (the split unseen_pairs)."""
+    """Whether these two sprites never occur together in a training picture (the split unseen_pairs)."""
     return a != b and zlib.crc32("|".join(sorted((a, b))).encode()) % HELD_OUT == 0
 
 
@@ -137,19 +139,24 @@ def _pair(rng: random.Random, names: tuple[str, ...], split: str) -> tuple[str, 
             return a, b
 
 
-def _two_places(rng: random.Random, relation: str) -> list[tuple[int, int]]:
-    """Corners of two objects of the smaller size, on the lattice, the first in `relation` to the second."""
+def _two_corners(rng: random.Random, relation: str) -> list[tuple[int, int]]:
+    """Corners (x, y) of two objects of the smaller size, on the lattice, the first `relation` the second."""
     near, far = CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))  # 0 or 8, and 32 or 40
     across = CELL * rng.randrange(1, 5)
     other = min(max(across + CELL * rng.randrange(-1, 2), 0), CANVAS - SIZES[0])
     first, second = (near, across), (far, other)
     if relation in ("right of", "below"):
         first, second = second, first
-    return [first, second] if relation in ("left of", "right of") else [first[::-1], second[::-1]]
+    if relation in ("above", "below"):
+        first, second = (first[1], first[0]), (second[1], second[0])
+    return [first, second]
 
 
 def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice: bool = True) -> Scene:
-    """A scene of one task. Off the lattice (lattice=False) every object moves by up to half a cell each way."""
+    """A random scene of one task. With lattice=False every object moves by up to half a cell in each direction.
+
+    ValueError if there is no such task.
+    """
     background = rng.choice(tuple(BACKGROUNDS))
     relation = ""
     if task in ("one", "colours"):
@@ -160,13 +167,13 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
         name, count = rng.choice(_names(shapes=False)), rng.randrange(1, 5)
         columns = [CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))]
         rows = [CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))]
-        places = sorted(rng.sample([(x, y) for y in rows for x in columns], count))
-        items = [Item(name, x, y, SIZES[0]) for x, y in places]
+        corners = sorted(rng.sample([(x, y) for y in rows for x in columns], count))
+        items = [Item(name, x, y, SIZES[0]) for x, y in corners]
     elif task in ("two", "position", "binding"):
         names = _pair(rng, _names(shapes=task == "binding"), split)
         relation = rng.choice(RELATIONS)
-        places = _two_places(rng, relation)
-        items = [Item(name, x, y, SIZES[0]) for name, (x, y) in zip(names, places)]
+        corners = _two_corners(rng, relation)
+        items = [Item(name, x, y, SIZES[0]) for name, (x, y) in zip(names, corners)]
     else:
         raise ValueError(f"There is no task {task!r}; the tasks are {', '.join(TASKS)}.")
     if not lattice:
@@ -179,7 +186,7 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
 
 
 def a(noun: str) -> str:
-    """The noun with its article."""
+    """The noun with its indefinite article."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
@@ -191,7 +198,7 @@ def pluralise(noun: str) -> str:
 
 
 def fill_frame(frame: str, word: str) -> str:
-    """The word in the frame's place {}: with "an" where it must be, and in the plural after a number."""
+    """The frame with the word for {}: with "an" before a vowel, and in the plural after a number."""
     sprite = sprites().get(word)
     if frame.split(" {}")[0].split()[-1:] in ([number] for number in NUMBERS[2:]):
         word = sprite.plural if sprite else pluralise(word)
@@ -199,10 +206,10 @@ def fill_frame(frame: str, word: str) -> str:
 
 
 def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
-    """Ways to say the objects of a scene, each equally likely."""
+    """Phrases for the objects of a scene, each equally likely."""
     table = sprites()
 
-    def word(name):
+    def word(name: str) -> str:
         return rng.choice(table[name].synonyms) if synonyms else name
 
     names = [word(item.name) for item in scene.items]
@@ -220,17 +227,18 @@ def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
         return [one, f"a picture of {one}", f"there is {one}"]
     other = a(names[1])
     both = [f"{one} and {other}", f"{other} and {one}"]
-    places = []
+    relations = []
     for subject, thing, relation in ((one, other, scene.relation), (other, one, INVERSE[scene.relation])):
         long = f"to the {relation}" if relation in ("left of", "right of") else f"placed {relation}"
-        places += [f"{subject} {relation} {thing}", f"{subject} {long} {thing}"]
+        relations += [f"{subject} {relation} {thing}", f"{subject} {long} {thing}"]
     if scene.task == "two":
         return both + [f"a picture of {phrase}" for phrase in both]
-    return places if scene.task == "position" else both + places
+    return relations if scene.task == "position" else both + relations
 
 
 def caption(scene: Scene, rng: random.Random, *, synonyms: bool = False) -> str:
-    """One of the scene's captions. Three in four name the background; synonyms replace every name if asked."""
+    """One of the scene's captions; three in four name the background. With synonyms=True a synonym replaces every
+    name."""
     text = rng.choice(_phrasings(scene, rng, synonyms))
     colour = scene.background
     ways = [f" on {a(colour)} background", f" against {a(colour)} background", f", {colour} background"]
@@ -238,10 +246,10 @@ def caption(scene: Scene, rng: random.Random, *, synonyms: bool = False) -> str:
 
 
 def asked(scene: Scene, text: str) -> dict[str, list]:
-    """The facts that a caption of this scene asks for, by kind; a kind that it does not ask for is absent.
+    """The facts that a caption of this scene requests, by kind; kinds that it does not request are absent.
 
     object: words that must be seen · colour: (word, colour) · count: (name, number) · place: (name, relation, name)
-    · background: colour names.
+    · background: name of the colour.
     """
     table = sprites()
     things = [table[item.name] for item in scene.items]
@@ -258,7 +266,10 @@ def asked(scene: Scene, text: str) -> dict[str, list]:
 
 
 def tasks_of(split: str) -> tuple[str, ...]:
-    """The tasks that take turns in a split: all, but `unseen_pairs` has only those with two different objects."""
+    """The tasks that a split cycles through: all, or in `unseen_pairs` those with two different objects.
+
+    ValueError if there is no such split.
+    """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
     return ("two", "position", "binding") if split == "unseen_pairs" else TASKS
@@ -267,9 +278,8 @@ def tasks_of(split: str) -> tuple[str, ...]:
 def example(split: str, index: int, seed: int = 0, *, lattice: bool = True) -> tuple[Scene, str]:
     """Scene and caption number `index` of a split; the same arguments always give the same pair.
 
-    The tasks take turns. `val` is drawn from the same grammar with
-    other seeds: a picture of one object may well be in `train` too (there are only 14,800), one of two
-    objects hardly ever is (there are millions).
+    The split cycles through its tasks. `val` comes from the same grammar with different seeds: a picture of one object
+    may also be in `train` (there are only 14,800), a picture of two objects almost never is (there are millions).
     """
     tasks = tasks_of(split)
     rng = random.Random(f"{split}/{seed}/{index}")

@@ -1,42 +1,45 @@
-"""Does editing work? Rule-made edits of rendered scenes, and what is true of the edited pictures.
+"""Does editing work? Edits of rendered scenes, made by rule, and which facts hold in the edited pictures.
 
-Three kinds: an object becomes another one, a coloured shape gets another colour, or the background does. A picture is
-edited under the caption of the scene as it shall be. Then the scorer reads it:
+There are three kinds: an object becomes a different one, or a coloured shape or the background changes its colour. A
+picture is edited under the caption of the scene as it should become. Then the scorer reads it:
 
-success          share of edits whose asked fact is true: the new object, colour or background is there
-preservation     share of the caption's other facts that are true, of those that were true before: nobody asked for
-                 them to change
-outside_changed  share of the pixels outside the edited region that differ from the picture before
+success          share of edits whose requested fact holds: the new object, colour or background is there
+preservation     share of the caption's other facts that still hold, of those that held before the edit
+outside_changed  share of the pixels outside the edited region that the edit changed
 """
 
 import random
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from minimuse.data import scenes
 from minimuse.data.scenes import BACKGROUNDS, Scene, sprites
-from minimuse.editing import EDIT, checked_edit, edit_tokens
+from minimuse.editing import Resampling, check_resampling, edit_tokens
 from minimuse.evaluate.fidelity import facts_true
 from minimuse.evaluate.scorer import Reading, Scorer, shipped_scorer
+
+if TYPE_CHECKING:
+    from minimuse.muse import Muse
 
 KINDS = ("object", "colour", "background")
 TASKS = {"object": ("one", "two", "position", "counting"), "colour": ("colours", "binding"), "background": scenes.TASKS}
 
 
 class Change(NamedTuple):
-    """One edit: the scene before and after, the caption of the latter, and the fact that is asked for."""
+    """One edit: the scene before and after, the caption of the scene after, and the requested fact."""
 
     kind: str
     before: Scene
     after: Scene
     caption: str
-    fact: object  # as in scenes.asked(after, caption)[kind]
+    fact: Any  # as in scenes.asked(after, caption)[kind]
 
 
 def change(index: int, seed: int = 0) -> Change:
-    """Edit number `index`; the kinds take turns, and so do their tasks. The scenes are those of the split `val`."""
+    """Edit number `index`. The edits cycle through the kinds, and each kind through its tasks; the scenes are those of
+    the split `val`."""
     rng, kind = random.Random(f"edit/{seed}/{index}"), KINDS[index % len(KINDS)]
     task = TASKS[kind][index // len(KINDS) % len(TASKS[kind])]
     before, _ = scenes.example("val", index * len(scenes.TASKS) + scenes.TASKS.index(task), seed)
@@ -57,14 +60,15 @@ def change(index: int, seed: int = 0) -> Change:
         new = rng.choice(others)
         items = tuple(replace(item, name=new.name) if item.name == old else item for item in before.items)
         after, fact = replace(before, items=items), (new.word, new.colour) if kind == "colour" else new.word
-    # The caption names all that is to stay, the background too.
+    # The caption names everything that should stay, including the background.
     while "background" not in scenes.asked(after, text := scenes.caption(after, rng)):
         pass
     return Change(kind, before, after, text, fact)
 
 
 def region(edit: Change, size: int) -> np.ndarray:
-    """Where the picture may change, bool [size, size]: the boxes of what changes, or all that shows the background."""
+    """Where the picture may change, bool [size, size]: the boxes of the objects that change, or the pixels of the
+    background."""
     if edit.kind == "background":
         drawn = np.stack([scenes.render(replace(edit.before, background=name), size) for name in BACKGROUNDS])
         return (drawn != drawn[0]).any((0, -1))
@@ -77,44 +81,45 @@ def region(edit: Change, size: int) -> np.ndarray:
 
 
 def judged(edit: Change, reading: Reading) -> tuple[bool, list[bool]]:
-    """Whether the asked fact is true, and each of the others that were true before."""
+    """Whether the requested fact holds, and, for each of the other facts that held before, whether it still does."""
     facts, earlier = (scenes.asked(scene, edit.caption) for scene in (edit.after, edit.before))
     success, kept = False, []
-    for kind, truths in facts_true(edit.after, edit.caption, reading).items():
-        for fact, true in zip(facts[kind], truths):
+    for kind, answers in facts_true(edit.after, edit.caption, reading).items():
+        for fact, holds in zip(facts[kind], answers):
             if (kind, fact) == (edit.kind, edit.fact):
-                success = true
-            # That a shape is there at all is part of its being there in its colour.
+                success = holds
+            # That a shape is there in its colour includes that it is there.
             elif fact in earlier.get(kind, []) and not (edit.kind == "colour" and fact == edit.fact[0]):
-                kept.append(true)
+                kept.append(holds)
     return success, kept
 
 
 def tally(edits: list[Change], readings: list[Reading], outside: list[float]) -> dict:
-    """success, preservation, outside_changed over all edits, and the first two by kind."""
+    """success, preservation and outside_changed over all edits, and kinds: the first two by kind."""
     answers = [judged(*pair) for pair in zip(edits, readings)]
     share = lambda values: round(float(np.mean(values)), 4) if len(values) else None
 
-    def of(kinds):
+    def of(kinds: tuple[str, ...]) -> dict:
         chosen = [answer for edit, answer in zip(edits, answers) if edit.kind in kinds]
         return dict(
             success=share([success for success, _ in chosen]),
-            preservation=share([true for _, kept in chosen for true in kept]),
+            preservation=share([holds for _, kept in chosen for holds in kept]),
         )
 
     return of(KINDS) | dict(outside_changed=share(outside), kinds={kind: of((kind,)) for kind in KINDS})
 
 
 def changed_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray, tolerance: int = 0) -> float:
-    """Share of the pixels outside the mask that differ by more than `tolerance` in any colour."""
+    """Share of the pixels outside the mask that differ by more than `tolerance` in any channel: uint8 [H, W, 3] twice,
+    bool [H, W]."""
     far = np.abs(before.astype(int) - after.astype(int)).max(-1) > tolerance
     return float(far[~mask].mean()) if (~mask).any() else 0.0
 
 
 def evaluate_inpainting(
-    muse, n: int = 200, seed: int = 0, scorer: Scorer | None = None, edge: int | None = 2, **settings
+    muse: "Muse", n: int = 200, seed: int = 0, scorer: Scorer | None = None, edge: int | None = 2, **settings: Any
 ) -> dict:
-    """n edits by `Muse.inpaint`, the region of the change as the mask: `tally`'s numbers."""
+    """n edits by `Muse.inpaint`, with the region of the change as the mask: the numbers of `tally`."""
     from tqdm.auto import tqdm
 
     size = _size(muse, settings)
@@ -127,7 +132,7 @@ def evaluate_inpainting(
 
 
 def evaluate_mask_free(
-    muse,
+    muse: "Muse",
     n: int = 200,
     seed: int = 0,
     scorer: Scorer | None = None,
@@ -135,31 +140,34 @@ def evaluate_mask_free(
     every: int = 5,
     batch: int = 50,
     tolerance: int = 16,
-    **settings,
+    **settings: Any,
 ) -> dict:
-    """n edits by `Muse.edit`, told no region: `tally`'s numbers after every so many iterations.
+    """n edits by `Muse.edit`, without a mask: the numbers of `tally` after every `every` iterations.
 
-    Read from base pictures, since the base decides what is there. outside_changed counts pixels that differ by more
-    than `tolerance` of 255, which no tokenizer's rounding does.
+    The pictures are those of the base stage, since the base decides what is there. outside_changed counts pixels that
+    differ by more than `tolerance` of 255, more than a tokenizer's rounding.
 
     settings    iterations, fraction, guidance and so on, as for `Muse.edit`
-    -> the numbers at the best iteration, the one of greatest success + preservation, which is `iteration`; `curve`; and
-    the settings
+
+    -> the numbers at the best `iteration`, that of the greatest success + preservation · `curve`, over all iterations ·
+    `settings`
     """
     from tqdm.auto import tqdm
 
-    scorer, settings = scorer or shipped_scorer(), checked_edit(muse, EDIT | settings)
+    scorer = scorer or shipped_scorer()
+    resampling = check_resampling(replace(Resampling(), **settings), muse.configs["base"].codebook_size)
     edits, size, batch = [change(i, seed) for i in range(n)], muse.tokenizer_config("base").image_size, min(batch, n)
-    at = sorted({*range(0, settings["iterations"] + 1, every), settings["iterations"]})
+    at = sorted({*range(0, resampling.iterations + 1, every), resampling.iterations})
     states = []
     for start in tqdm(range(0, n, batch), desc="mask-free editing", unit="batch"):
-        part = [edits[min(i, n - 1)] for i in range(start, start + batch)]  # one batch size, one compilation
-        before = scenes.render_batch([edit.before for edit in part], size)
-        prompts = muse.prompts([edit.caption for edit in part], 1, seed * 10_000 + start, None)
+        some = [edits[min(i, n - 1)] for i in range(start, start + batch)]  # one batch size, one compilation
+        before = scenes.render_batch([edit.before for edit in some], size)
+        prompts = muse.prompts([edit.caption for edit in some], 1, seed * 10_000 + start, None)
         tokens = muse.tokenize(before)
-        _, taken = edit_tokens(muse, tokens, prompts, trace=True, **settings)
-        taken = np.concatenate([tokens[None], taken])[at]
-        states.append(np.stack([np.asarray(muse.detokenize(each)) for each in taken]))
+        _, steps = edit_tokens(muse, tokens, prompts, resampling, trace=True)
+        assert steps is not None  # with trace=True
+        shown = np.concatenate([tokens[None], steps])[at]
+        states.append(np.stack([np.asarray(muse.detokenize(each)) for each in shown]))
     states = np.concatenate(states, 1)[:, :n]  # [len(at), n, H, W, 3]
     masks = [region(edit, size) for edit in edits]
     curve = {}
@@ -168,20 +176,21 @@ def evaluate_mask_free(
         curve[iteration] = tally(edits, scorer.read(images), outside)
     best = max(at, key=lambda iteration: curve[iteration]["success"] + curve[iteration]["preservation"])
     columns = {key: [curve[i][key] for i in at] for key in ("success", "preservation", "outside_changed")}
-    return curve[best] | dict(iteration=best, curve=dict(iteration=at) | columns, settings=settings)
+    return curve[best] | dict(iteration=best, curve=dict(iteration=at) | columns, settings=asdict(resampling))
 
 
 def border_jump(images: np.ndarray, column: int) -> float:
-    """How much uint8 pictures [B, H, W, 3] change across the left border of a pixel column: mean difference, of 255."""
+    """How much uint8 pictures [B, H, W, 3] change across the left border of a pixel column: the mean difference, of
+    255."""
     pair = images[:, :, column - 1 : column + 1].astype(np.float32)
     return float(np.abs(pair[:, :, 1] - pair[:, :, 0]).mean())
 
 
-def evaluate_outpainting(muse, n: int = 50, seed: int = 0, **settings) -> dict:
-    """n scenes of `val` drawn on to the right, to twice their width, under their own captions.
+def evaluate_outpainting(muse: "Muse", n: int = 50, seed: int = 0, **settings: Any) -> dict:
+    """n scenes of `val`, extended to the right to twice their width, under their own captions.
 
-    -> seam: `border_jump` where old and new meet; inner: its mean over all borders of base tokens within the old half
-    and within the new one
+    -> seam, `border_jump` where old and new meet · inner, its mean over all borders of base tokens within the old half
+    and within the new half
     """
     from tqdm.auto import tqdm
 
@@ -195,6 +204,6 @@ def evaluate_outpainting(muse, n: int = 50, seed: int = 0, **settings) -> dict:
     return dict(seam=round(border_jump(images, size), 3), inner=round(float(np.mean(inner)), 3))
 
 
-def _size(muse, settings: dict) -> int:
-    stages = muse.plan(**settings).stages
+def _size(muse: "Muse", settings: dict) -> int:
+    stages = muse.plan(settings.get("superres")).stages
     return max(muse.tokenizer_config(stage).image_size for stage in stages)

@@ -1,10 +1,12 @@
-"""The paper's judges (section 3.2): FID and CLIP score, by networks in PyTorch, which is imported only for them."""
+"""FID and CLIP score (paper section 3.2), by networks in PyTorch, which is imported only when they are used."""
 
 import contextlib
 import importlib
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,20 +15,24 @@ from minimuse.evaluate.metrics import frechet
 
 CLIP = "openai/clip-vit-base-patch32"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # in [0, 1]
-BATCH = 32  # pictures at a time: JAX, too, wants its share of the GPU
+VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
+BATCH = 32  # pictures at a time: JAX needs memory of the same GPU
 
 
-def _need(name: str):
-    """The package `name`, or a sentence that says how to get it."""
+def _need(name: str) -> Any:
+    """The package `name`; ImportError that says how to get it."""
     try:
         return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was made for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision was built for a different torch
         why = f"This judge needs {name}, which cannot be imported here ({str(error).splitlines()[0]})."
-        raise ImportError(f"{why} Colab has it; elsewhere: pip install torch torchvision") from error
+        raise ImportError(f"{why} Colab has it; elsewhere run: pip install torch torchvision") from error
 
 
-def _pixels(images: np.ndarray, side: int, way: Image.Resampling, mean, std) -> np.ndarray:
-    """The middle square of uint8 images [B, H, W, 3], scaled to `side` and normalised: float32 [B, 3, side, side]."""
+def _pixels(images: np.ndarray, side: int, way: Image.Resampling, mean: Any, std: Any) -> np.ndarray:
+    """The middle square of uint8 images [B, H, W, 3], scaled to `side` and normalised: float32 [B, 3, side, side].
+
+    ValueError for images of a different type or shape.
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
     scaled = np.stack([np.asarray(ImageOps.fit(Image.fromarray(image), (side, side), way)) for image in images])
@@ -34,97 +40,113 @@ def _pixels(images: np.ndarray, side: int, way: Image.Resampling, mean, std) -> 
 
 
 class _Judge:
-    """A torch module that only judges, on the GPU if torch has one."""
+    """A torch module for inference, on the GPU if torch has one."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         self.torch = _need("torch")
         self.device = "cuda" if self.torch.cuda.is_available() else "cpu"
         self.model = model.eval().to(self.device)
 
-    def _apply(self, function, images: np.ndarray, *how) -> np.ndarray:
-        """`function(pixels, slice)` on batches of what `_pixels` makes of the images; its results as float32."""
+    def _apply(self, function: Callable, images: np.ndarray, *how: Any) -> np.ndarray:
+        """The results of function(pixels, slice) on batches of `_pixels(images, *how)`, as float32."""
         batches = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
         with self.torch.no_grad():
             found = [function(self.torch.tensor(_pixels(images[b], *how)).to(self.device), b) for b in batches]
-        return np.concatenate([part.float().cpu().numpy() for part in found])
+        return np.concatenate([each.float().cpu().numpy() for each in found])
 
 
 class Inception(_Judge):
-    """FID: the Fréchet distance of two sets of pictures, on the features of an Inception v3 trained on ImageNet.
+    """FID: the Fréchet distance of two sets of pictures on the features of an Inception v3 trained on ImageNet.
 
-    model   pixels [B, 3, 299, 299] -> [B, F], a torch module; by default torchvision's (a download of 104 MB), F = 2048
+    model   torch module, pixels [B, 3, 299, 299] -> [B, F]; None: torchvision's (a download of 104 MB), F = 2048
 
-    Neither weights nor scaling are those of the usual FID, so the numbers compare only among themselves, and only for
-    one number of pictures: the fewer, the larger. Take well above 2,048, or the covariance has not full rank.
+    Weights and scaling differ from those of the usual FID, so the numbers compare only with one another, and only for
+    the same number of pictures: fewer pictures give larger numbers. Use well over 2,048 pictures; with fewer, the
+    covariance does not have full rank. ImportError without torch.
     """
 
-    def __init__(self, model=None):
+    def __init__(self, model: Any = None):
         if model is None:
             torch, models = _need("torch"), _need("torchvision").models
             model = models.inception_v3(weights=None, init_weights=False, transform_input=True)
             file = models.Inception_V3_Weights.IMAGENET1K_V1
-            model.load_state_dict(file.get_state_dict(check_hash=True, weights_only=True))  # unpickles nothing else
-            model.fc = torch.nn.Identity()  # the features are what the classifier would read
+            model.load_state_dict(file.get_state_dict(check_hash=True, weights_only=True))  # unpickles only tensors
+            model.fc = torch.nn.Identity()  # the features are the classifier's input
         super().__init__(model)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [B, H, W, 3], of which the middle square is seen -> float32 [B, F]."""
-        return self._apply(lambda pixels, _: self.model(pixels), images, 299, Image.BILINEAR, VGG_MEAN, VGG_STD)
+        """The middle squares of uint8 [B, H, W, 3] -> float32 [B, F]."""
+        how = 299, Image.Resampling.BILINEAR, VGG_MEAN, VGG_STD
+        return self._apply(lambda pixels, _: self.model(pixels), images, *how)
 
-    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict:
-        """fid: from images to true pictures, uint8 [B, H, W, 3] both. The captions do not matter."""
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
+        """fid of images and true pictures, uint8 [B, H, W, 3] both; the captions have no effect."""
         if (n := min(len(images), len(true))) < 2:
-            raise ValueError(f"FID needs 2 pictures or more, and thousands to mean something; there were {n}.")
+            raise ValueError(f"FID needs at least 2 pictures, and thousands to be meaningful; there are {n}.")
         x, y = self.features(images), self.features(true)
         if n <= x.shape[1]:
-            warnings.warn(f"FID of {n:,} pictures on {x.shape[1]:,} features is too large; give more.", stacklevel=2)
+            message = f"FID of {n:,} pictures on {x.shape[1]:,} features is biased upwards; give more pictures."
+            warnings.warn(message, stacklevel=2)
         return dict(fid=round(frechet(x, y), 4))
 
 
 class Clip(_Judge):
-    """CLIP score: the cosine of the vectors that transformers' CLIPModel gives a picture, normalised by mean and std,
-    and its caption. The paper's 0.32 is the mean of it. Scores of different models do not compare."""
+    """CLIP score: the cosine of a picture's and its caption's vectors, by transformers' CLIPModel.
 
-    def __init__(self, model, tokenizer, mean=CLIP_MEAN, std=CLIP_STD):
+    The paper's 0.32 is a mean of such cosines. Scores of different models are not comparable.
+
+    mean, std   per channel, in [0, 1], that pictures are normalised by
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
+    ):
         super().__init__(model)
         self.tokenizer, self.mean, self.std = tokenizer, mean, std
 
     @classmethod
     def from_pretrained(cls, name: str | Path = CLIP) -> "Clip":
-        """Read a local folder or a Hub name: weights in safetensors only, and no code but transformers' own."""
+        """The model of a local folder or a Hub name, from safetensors and without running any code of the model's.
+
+        FileNotFoundError if there is no such model; ValueError if weights are missing; ImportError without torch.
+        """
         _need("torch")
         from transformers import AutoTokenizer, CLIPModel
-        from transformers.utils import cached_file
+        from transformers.utils.hub import cached_file
 
         name, about = str(name), {}
+        load: Any = CLIPModel.from_pretrained  # with output_loading_info it returns a pair
         try:
-            model, report = CLIPModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+            model, report = load(name, use_safetensors=True, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(name)
-        except OSError as error:  # no such name, offline, no safetensors; transformers says so in several lines
-            raise FileNotFoundError(f"No CLIP model {name!r}: {str(error).splitlines()[0]}") from error
-        if report["missing_keys"]:  # transformers would go on with random weights
-            raise ValueError(f"{name} is no CLIP model: it has no {min(report['missing_keys'])}.")
+        except OSError as error:  # unknown name, offline, no safetensors; transformers explains it in several lines
+            raise FileNotFoundError(f"Cannot load the CLIP model {name!r}: {str(error).splitlines()[0]}") from error
+        if report["missing_keys"]:  # transformers would continue with random weights
+            raise ValueError(f"{name} is not a CLIP model: it has no {min(report['missing_keys'])}.")
         with contextlib.suppress(OSError):  # not every model has this file
-            about = json.loads(Path(cached_file(name, "preprocessor_config.json")).read_text(encoding="utf-8"))
+            if path := cached_file(name, "preprocessor_config.json"):
+                about = json.loads(Path(path).read_text(encoding="utf-8"))
         return cls(model, tokenizer, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
 
     def score(self, images: np.ndarray, captions: list[str]) -> np.ndarray:
-        """Cosine of each picture of uint8 [B, H, W, 3], its middle square, and its caption: float32 [B]."""
+        """Cosine of the middle square of each picture of uint8 [B, H, W, 3] and its caption: float32 [B].
+
+        ValueError unless there is one caption per picture, and at least one.
+        """
         if len(images) != len(captions) or not len(images):
-            raise ValueError(f"{len(images)} images and {len(captions)} captions; give one each, at least one.")
+            counts = f"There are {len(images)} images and {len(captions)} captions"
+            raise ValueError(f"{counts}; give at least one image, and one caption per image.")
         config, longest = self.model.config, self.model.config.text_config.max_position_embeddings
         text = self.tokenizer(list(captions), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         text = text.to(self.device)
 
-        def cosines(pixels, part):
-            found = self.model(text.input_ids[part], pixels, text.attention_mask[part])
-            return (found.image_embeds * found.text_embeds).sum(-1)  # their length is 1
+        def cosines(pixels: Any, rows: slice) -> Any:
+            found = self.model(text.input_ids[rows], pixels, text.attention_mask[rows])
+            return (found.image_embeds * found.text_embeds).sum(-1)  # both have length 1
 
-        return self._apply(cosines, images, config.vision_config.image_size, Image.BICUBIC, self.mean, self.std)
+        how = config.vision_config.image_size, Image.Resampling.BICUBIC, self.mean, self.std
+        return self._apply(cosines, images, *how)
 
-    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict:
-        """clip: mean score of the images. The true pictures do not matter."""
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
+        """clip, the mean score of the images; the true pictures have no effect."""
         return dict(clip=round(float(self.score(images, captions).mean()), 4))
-
-
-VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]

@@ -1,11 +1,12 @@
-"""Does it work? Facts that a caption asks for, true or not of what the scene scorer sees; and what is measured.
+"""Does it work? Which requested facts hold in a picture, as the scene scorer sees it, and what is measured with that.
 
-Fidelity is the share of captions with every asked fact true (the idea of GenEval, arXiv 2310.11513, with a detector
-that knows its objects almost perfectly).
+Fidelity is the share of captions whose every requested fact holds (the idea of GenEval, arXiv 2310.11513, with a
+detector that recognises its objects almost perfectly).
 """
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,28 +15,40 @@ from minimuse.data import scenes
 from minimuse.data.scenes import TASKS, Scene, sprites
 from minimuse.evaluate.metrics import blur, diversity, frechet, perplexity, rebuilt
 from minimuse.evaluate.scorer import CHUNK, Reading, Scorer, Seen, shipped_scorer
+from minimuse.muse import TOKENIZERS
 from minimuse.vqgan import to_float, to_uint8
-from minimuse.weights import TOKENIZERS
+
+if TYPE_CHECKING:
+    from minimuse.evaluate.baselines import Twin
+    from minimuse.muse import Muse
 
 KINDS = ("object", "colour", "count", "place", "background")
 
 
-# --- from what is seen to what is true ------------------------------------------------------------------------------
+class Judge(Protocol):
+    """A further opinion on pictures, such as `fid_clip.Inception` or `fid_clip.Clip`."""
+
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
+        """Numbers by name, of drawn images uint8 [B, H, W, 3], their B captions and the true pictures."""
+        ...
 
 
-def _in_place(a: Seen, relation: str, b: Seen) -> bool:
-    """Whether a is `relation` to b: in that direction more than across it."""
+# --- from what is seen to what holds --------------------------------------------------------------------------------
+
+
+def _related(a: Seen, relation: str, b: Seen) -> bool:
+    """Whether a is `relation` b: further in that direction than across it."""
     dx, dy = b.x - a.x, b.y - a.y
     along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
     return (along if relation in ("left of", "above") else -along) > abs(across)
 
 
 def facts_true(scene: Scene, caption: str, reading: Reading) -> dict[str, list[bool]]:
-    """For every fact that the caption asks for (scenes.asked), whether it is true of what was read."""
+    """For every fact that the caption requests (scenes.asked), whether it holds in the scene that was read."""
     names = [thing.name for thing in reading.objects]
     seen = [sprites()[name] for name in names]
 
-    def true(kind, fact):
+    def holds(kind: str, fact: Any) -> bool:
         if kind == "object":
             return any(sprite.word == fact for sprite in seen)
         if kind == "colour":
@@ -44,16 +57,18 @@ def facts_true(scene: Scene, caption: str, reading: Reading) -> dict[str, list[b
             return names.count(fact[0]) == fact[1]
         if kind == "place":
             first, second = ([thing for thing in reading.objects if thing.name == fact[i]] for i in (0, 2))
-            return any(_in_place(a, fact[1], b) for a in first for b in second)
+            return any(_related(a, fact[1], b) for a in first for b in second)
         return reading.background == fact
 
-    return {kind: [true(kind, fact) for fact in facts] for kind, facts in scenes.asked(scene, caption).items()}
+    return {kind: [holds(kind, fact) for fact in facts] for kind, facts in scenes.asked(scene, caption).items()}
 
 
 def tally(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> dict:
-    """overall, tasks, facts: shares of captions (of facts) that hold; None where nothing was asked."""
+    """overall and tasks: shares of captions whose every fact holds; facts: shares of facts that hold, by kind. None
+    where nothing was requested. ValueError unless there is one reading per prompt, and at least one."""
     if len(prompts) != len(readings) or not prompts:
-        raise ValueError(f"{len(prompts)} prompts and {len(readings)} images; give one image each, at least one.")
+        counts = f"There are {len(prompts)} prompts and {len(readings)} images"
+        raise ValueError(f"{counts}; give at least one prompt, and one image per prompt.")
     facts = {kind: [] for kind in KINDS}
     tasks = {task: [] for task in TASKS}
     for (scene, caption), reading in zip(prompts, readings):
@@ -70,9 +85,10 @@ def tally(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> dict:
 
 
 def fidelity(prompts: list[tuple[Scene, str]], images: np.ndarray, scorer: Scorer | None = None) -> dict:
-    """How well images uint8 [B, H, W, 3] show what their prompts (scene, caption) ask for.
+    """How well images uint8 [B, H, H, 3] show what their prompts (scene, caption) request.
 
-    -> overall: share of captions with every asked fact true · tasks: the same by task · facts: share of facts by kind
+    -> overall: share of captions whose every requested fact holds · tasks: the same by task · facts: share of facts
+    that hold, by kind
     """
     return tally(prompts, (scorer or shipped_scorer()).read(images))
 
@@ -81,7 +97,7 @@ def fidelity(prompts: list[tuple[Scene, str]], images: np.ndarray, scorer: Score
 
 
 def facts_share(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> float:
-    """The share of all asked facts that are true, of whatever kind."""
+    """The share of all requested facts that hold, of every kind."""
     answers = [facts_true(*prompt, reading) for prompt, reading in zip(prompts, readings)]
     values = [value for answer in answers for kind in answer.values() for value in kind]
     return round(sum(values) / len(values), 4)
@@ -93,12 +109,12 @@ def _exact(scene: Scene, reading: Reading) -> bool:
 
 
 def evaluate_scorer(scorer: Scorer, n: int = 1200) -> dict:
-    """How well the scorer reads true pictures of n held-out scenes (split `val`): the ceiling of every fidelity.
+    """How well the scorer reads true pictures of n held-out scenes (split `val`): the upper limit of every fidelity.
 
-    By condition (sharp, blurred by a Gaussian of so many pixels, off the lattice): share of facts read right, also by
-    kind, of captions with all facts right, and of scenes read exactly (background, objects, and nothing else).
+    By condition (sharp, blurred by a Gaussian of some pixels, off the lattice), the shares that are read correctly:
+    facts, captions (all their facts), scenes (background, objects, and nothing else), and kinds, facts by kind.
     """
-    result = dict(split="val", n=n)
+    result: dict[str, Any] = dict(split="val", n=n)
     for name, sigma, lattice in (
         ("sharp", 0.0, True),
         ("blur 1 px", 1.0, True),
@@ -114,9 +130,8 @@ def evaluate_scorer(scorer: Scorer, n: int = 1200) -> dict:
         readings = scorer.read(images)
         counts = tally(prompts, readings)
         exact = sum(_exact(scene, reading) for (scene, _), reading in zip(prompts, readings)) / n
-        by_kind = counts["facts"]
-        result[name] = dict(facts=facts_share(prompts, readings), captions=counts["overall"], scenes=round(exact, 4))
-        result[name]["kinds"] = by_kind
+        shares = dict(facts=facts_share(prompts, readings), captions=counts["overall"], scenes=round(exact, 4))
+        result[name] = shares | dict(kinds=counts["facts"])
     return result
 
 
@@ -125,14 +140,17 @@ def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def evaluate_tokenizer(
-    muse, stage: str = "base", n: int = 512, scorer: Scorer | None = None, finetuned: bool = False
+    muse: "Muse", stage: str = "base", n: int = 512, scorer: Scorer | None = None, finetuned: bool = False
 ) -> dict:
-    """Reconstruction of n held-out scenes (split `val`) by a Muse, or whatever has its tokenize, detokenize, configs.
+    """Reconstruction of n held-out scenes (split `val`).
 
-    stage: base or superres, whose tokenizer · finetuned: with the stage's fine-tuned decoder
-    -> psnr: dB over all pixels · ssim · sharpness: share of the true pictures' · frechet: on the scorer's features, no
-    FID · readable: share of facts the scorer reads right from the reconstructions · usage: share of the codebook that
-    occurs · perplexity: of the codes
+    muse        a Muse, or any object with its tokenize, detokenize and configs
+    stage       base or superres: whose tokenizer
+    finetuned   with the stage's fine-tuned decoder
+
+    -> psnr, in dB over all pixels · ssim · sharpness, as a share of the true pictures' · frechet, on the scorer's
+    features, so not FID · readable, the share of facts that the scorer reads correctly in the reconstructions · usage,
+    the share of the codebook that occurs · perplexity of the codes
     """
     config, scorer = muse.configs[TOKENIZERS[stage]], scorer or shipped_scorer()
     options = dict(finetuned=True) if finetuned else {}
@@ -152,35 +170,36 @@ def evaluate_tokenizer(
 
 
 def evaluate_generation(
-    muse,
+    muse: "Muse | Twin",
     split: str = "val",
     n: int = 256,
     seed: int = 0,
     batch: int = 64,
     first: int = 0,
     scorer: Scorer | None = None,
-    judges: Sequence = (),
-    **options,
+    judges: Sequence[Judge] = (),
+    **options: Any,
 ) -> dict:
-    """Fidelity of one picture of each of n captions of a split, from number `first` on.
+    """Fidelity of one picture of each of n captions of a split, starting with caption number `first`.
 
-    muse       a Muse, or whatever has its `generate`, such as a twin of baselines.py
-    judges     further opinions, such as a `judges.Inception()`: whatever has measure(images, captions, true) -> dict
+    muse       a Muse, or any object with its `generate`, such as a twin of baselines.py
+    judges     further opinions, such as `fid_clip.Inception()`
     options    for `muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
-    -> overall, tasks, facts as `fidelity` · frechet: to the true pictures of the same captions, on the scorer's
-    features, no FID; only for n > 1 · what the judges measure · seconds: of drawing alone, the first batch's
-    compilation included · settings: with what it was drawn
+
+    -> overall, tasks, facts, as `fidelity` returns them · frechet, to the true pictures of the same captions, on the
+    scorer's features, so not FID, only if n > 1 · what the judges measure · seconds of drawing, including the first
+    batch's compilation · settings that the pictures were drawn with
     """
     from tqdm.auto import tqdm
 
-    scorer = scorer or shipped_scorer()  # before the work, so that a missing one is known at once
+    scorer = scorer or shipped_scorer()  # before the work, so that a missing one is reported at once
     prompts = [scenes.example(split, first + i) for i in range(n)]
     batch, images, begun = min(batch, n), [], time.monotonic()
     with tqdm(total=n, unit="image", desc=f"drawing {split}") as bar:
         for number, start in enumerate(range(0, n, batch)):
             captions = [caption for _, caption in prompts[start : start + batch]]
             padded = captions + captions[-1:] * (batch - len(captions))  # one batch size, one compilation
-            # A batch's images depend on its seed and their place in it, so every batch needs a seed of its own.
+            # Images depend on their batch's seed and their position in it, so every batch needs its own seed.
             drawn = muse.generate(padded, seed=seed * 10_000 + number, **options)
             images.append(np.asarray(drawn)[: len(captions)])
             bar.update(len(captions))
@@ -199,18 +218,21 @@ def evaluate_generation(
 
 
 def evaluate_diversity(
-    muse,
+    muse: "Muse | Twin",
     split: str = "val",
     n: int = 16,
     each: int = 4,
     seed: int = 0,
     first: int = 0,
     scorer: Scorer | None = None,
-    **options,
+    **options: Any,
 ) -> float:
-    """`diversity` of `each` pictures of n captions of a split; the rest as in `evaluate_generation`."""
+    """`diversity` of `each` pictures of n captions of a split; the other arguments are those of
+    `evaluate_generation`."""
     captions = [scenes.example(split, first + i)[1] for i in range(n)]
     at_once = max(1, 64 // each)  # captions
-    parts = [captions[i : i + at_once] for i in range(0, n, at_once)]
-    drawn = [np.asarray(muse.generate(part, each, seed=seed * 10_000 + i, **options)) for i, part in enumerate(parts)]
+    groups = [captions[i : i + at_once] for i in range(0, n, at_once)]
+    drawn = [
+        np.asarray(muse.generate(group, each, seed=seed * 10_000 + i, **options)) for i, group in enumerate(groups)
+    ]
     return round(diversity((scorer or shipped_scorer()).features(np.concatenate(drawn)), each), 4)

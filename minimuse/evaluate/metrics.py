@@ -1,4 +1,4 @@
-"""Measures of pictures: how near to their originals, how sharp, how different from one another."""
+"""Metrics of pictures: how close they are to their originals, how sharp, how different from one another."""
 
 import functools
 
@@ -11,7 +11,7 @@ from minimuse.vqgan import to_float
 
 
 def perplexity(counts: jax.Array) -> jax.Array:
-    """exp of the entropy of the code counts [K]: how many codes are in use as if all were used alike."""
+    """exp of the entropy of the code counts [K]: the number of equally frequent codes with the same entropy."""
     p = counts / jnp.maximum(counts.sum(), 1)
     return jnp.exp(-jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.maximum(p, 1e-12)), 0)))
 
@@ -21,10 +21,11 @@ def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
     return 10 * jnp.log10(4 / jnp.maximum(jnp.mean((x - y) ** 2), 1e-12))
 
 
+@jax.jit  # operation by operation, every size of a picture would compile dozens of programs
 def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Structural similarity of images [B, H, W, C] in [-1, 1], 1 for equal ones, by its authors' settings: a Gaussian
-    window of 1.5 pixels, k = 0.01 and 0.03, each channel by itself (Wang et al., 2004)."""
-    x, y = (x + 1) / 2, (y + 1) / 2  # brightness from 0, which its ratio of means is about
+    """Structural similarity of images [B, H, W, C] in [-1, 1]; 1 for equal images. As in Wang et al. (2004): a Gaussian
+    window of 1.5 pixels, k = 0.01 and 0.03, each channel separately."""
+    x, y = (x + 1) / 2, (y + 1) / 2  # the ratio of means needs brightness from 0
     k1, k2 = 0.01**2, 0.03**2
     local = functools.partial(blur, sigma=jnp.full(len(x), 1.5))
     mean_x, mean_y = local(x), local(y)
@@ -38,27 +39,30 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     """Fréchet distance of two sets of feature vectors [M, F] as if each were Gaussian (Heusel et al., 2017):
     |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)).
 
-    FID is this on an Inception network's features, as in `judges.Inception`. On other features the numbers are no FID
-    and compare only among themselves. The estimate is too large for few vectors: compare sets of one size, of many
-    more vectors than features.
+    FID is this distance on the features of an Inception network, as in `fid_clip.Inception`. On different features the
+    numbers are not FID and compare only with one another. The estimate is too large for few vectors: compare sets of
+    the same size, with many more vectors than features.
     """
     cov_x, cov_y = (np.atleast_2d(np.cov(np.asarray(v, np.float64), rowvar=False)) for v in (x, y))
     values, vectors = np.linalg.eigh(cov_x)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     # The eigenvalues of cov_x cov_y are those of root cov_y root, which is symmetric.
     shared = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_y @ root), 0)).sum()
-    apart = np.sum((np.mean(x, 0, dtype=np.float64) - np.mean(y, 0, dtype=np.float64)) ** 2)
-    return float(apart + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
+    means = np.sum((np.mean(x, 0, dtype=np.float64) - np.mean(y, 0, dtype=np.float64)) ** 2)
+    return float(means + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
 
 
 def diversity(features: np.ndarray, each: int) -> float:
-    """How unlike the pictures of one caption are: features [B, F], `each` pictures of every caption side by side.
+    """How different the pictures of one caption are: features [B, F], `each` pictures of a caption next to each other.
 
-    Their mean distance, as a share of the mean distance of pictures of different captions. 0: a caption has one
-    picture; 1: its pictures are as unlike as those of other captions.
+    Their mean distance, as a share of the mean distance of pictures of different captions. 0: all pictures of a caption
+    are the same; 1: they differ as much as pictures of different captions. ValueError unless there are at least 2
+    captions with at least 2 pictures each.
     """
     if each < 2 or len(features) % each or len(features) <= each:
-        raise ValueError(f"{len(features)} pictures, {each} a caption; give 2 or more of each of 2 or more captions.")
+        raise ValueError(
+            f"{len(features)} pictures with {each} per caption; give at least 2 captions with at least 2 pictures each."
+        )
     squares = np.sum(features**2, -1)
     far = np.sqrt(np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0))
     owner = np.arange(len(features)) // each
@@ -67,28 +71,31 @@ def diversity(features: np.ndarray, each: int) -> float:
 
 
 def sharpness(images: np.ndarray) -> float:
-    """Mean difference of neighbouring pixels of uint8 images [B, H, W, 3]. Blur lowers it; but noise raises it."""
+    """Mean difference of neighbouring pixels of uint8 images [B, H, W, 3]. Blur lowers it, noise raises it."""
     images = images.astype(np.float32)
     return float(sum(np.abs(np.diff(images, axis=axis)).mean() for axis in (1, 2)))
 
 
 def rebuilt(images: np.ndarray, decoded: np.ndarray, scorer: Scorer | None = None) -> dict:
-    """How near uint8 pictures [B, H, W, 3] come to their originals: psnr, ssim, sharpness as a share of theirs, frechet
-    (None for a single one)."""
-    scorer, pairs = scorer or shipped_scorer(), [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
-    alike = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in pairs) / len(images)
-    far = frechet(scorer.features(decoded), scorer.features(images)) if len(images) > 1 else None
+    """How close decoded pictures are to their originals, uint8 [B, H, W, 3] both.
+
+    -> psnr in dB · ssim · sharpness, as a share of the originals' · frechet on the scorer's features, None for one
+    picture
+    """
+    scorer, chunks = scorer or shipped_scorer(), [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
+    similarity = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in chunks)
+    distance = frechet(scorer.features(decoded), scorer.features(images)) if len(images) > 1 else None
     return dict(
         psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
-        ssim=round(alike, 4),
+        ssim=round(similarity / len(images), 4),
         sharpness=round(sharpness(decoded) / max(sharpness(images), 1e-9), 3),
-        frechet=None if far is None else float(f"{far:.3g}"),
+        frechet=None if distance is None else float(f"{distance:.3g}"),
     )
 
 
 def blur(pixels: jax.Array, sigma: jax.Array) -> jax.Array:
-    """Gaussian blur of [B, H, H, C], sigma [B] in pixels; two matrix products, so every image can have its own."""
-    place = jnp.arange(pixels.shape[1])
-    weights = jnp.exp(-((place[:, None] - place) ** 2) / (2 * jnp.maximum(sigma, 1e-2)[:, None, None] ** 2))
+    """Gaussian blur of [B, H, H, C] with sigma [B] in pixels; two matrix products, so every image can have its own."""
+    x = jnp.arange(pixels.shape[1])
+    weights = jnp.exp(-((x[:, None] - x) ** 2) / (2 * jnp.maximum(sigma, 1e-2)[:, None, None] ** 2))
     weights /= weights.sum(-1, keepdims=True)
     return jnp.einsum("bhi,bwj,bijc->bhwc", weights, weights, pixels, optimize=[(0, 2), (0, 1)])

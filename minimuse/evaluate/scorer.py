@@ -1,10 +1,10 @@
 """The scene scorer: a small network, trained on rendered scenes, that reads a picture back into a scene.
 
-It tells which sprites a picture shows, where, and on which background. What that says about a caption is for
-`fidelity.py` to decide.
+It finds which sprites a picture shows, where, and on which background. `fidelity.py` compares that with a caption.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +13,19 @@ import jax
 import numpy as np
 from flax import nnx
 
-from minimuse import layers
 from minimuse.config import from_dict
 from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, sprites
+from minimuse.layers import abstract
 from minimuse.vqgan import Halve, ResBlock, Swish, space_to_depth, to_float
 from minimuse.weights import find_checkpoint, load_weights, read_config
 
 THRESHOLD = 0.5  # an object is seen where p(nothing) is below one minus this
 CHUNK = 64  # images the scorer reads at a time; fixed, so that it compiles once
-GRID = CANVAS // CELL
+GRID = CANVAS // CELL  # cells per side
 
 
 class Seen(NamedTuple):
-    """An object that the scorer sees: sprite's name, centre in canvas units, confidence in [0, 1]."""
+    """An object that the scorer sees: its sprite's name, its centre in canvas units, the confidence in [0, 1]."""
 
     name: str
     x: float
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A picture read back: the name of the background and the objects, the surest first."""
+    """A picture read back: the name of the background, and the objects, the most confident first."""
 
     background: str
     objects: list[Seen]
@@ -45,15 +45,16 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """Sizes of the scorer. Its classes are the sprites and backgrounds, in the order of their tables."""
+    """Sizes of the scorer. Its classes are the sprites and the backgrounds, in the order of their tables."""
 
     sprites: int = 74
-    channels: tuple[int, int] = (48, 128)  # at 4 and at 8 pixels a place
+    channels: tuple[int, int] = (48, 128)  # at strides of 4 and 8 pixels
     blocks: tuple[int, int] = (1, 2)
 
 
 class ScorerNet(nnx.Module):
-    """Pixels [B, 64, 64, 3] -> for every 8 x 8 cell: which sprite has its centre here, or none; and where exactly."""
+    """Pixels [B, 64, 64, 3] -> for each of 8 x 8 cells, which sprite has its centre there, if any, and where exactly;
+    and the background."""
 
     def __init__(self, config: ScorerConfig, *, rngs: nnx.Rngs):
         fine, coarse = config.channels
@@ -71,7 +72,7 @@ class ScorerNet(nnx.Module):
         return self.trunk(space_to_depth(pixels, 4))
 
     def maps(self, pixels: jax.Array) -> list[jax.Array]:
-        """Features after every residual block, for `perceptual_loss`: pixels [B, H, W, 3] -> [B, h, w, C] each."""
+        """Features after every residual block, for the perceptual loss: pixels [B, H, W, 3] -> [B, h, w, C] each."""
         x, found = space_to_depth(pixels, 4), []
         for stage in self.trunk.layers:
             x = stage(x)
@@ -79,53 +80,58 @@ class ScorerNet(nnx.Module):
                 found.append(x)
         return found
 
-    def __call__(self, pixels):
-        """-> logits [B, 8, 8, sprites + 1], centres in the cell [B, 8, 8, 2] (x, y, in cells), background [B, 8]."""
+    def __call__(self, pixels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """pixels [B, 64, 64, 3] in [-1, 1] -> logits [B, 8, 8, sprites + 1], centres [B, 8, 8, 2] (x, y in the cell,
+        in cells), logits of the background [B, 8]."""
         out = self.head(self.features(pixels))
-        # Every cell votes for the background; one under an object learns to abstain.
+        # Every cell votes for the background; a cell under an object learns to abstain.
         return out[..., : self.classes], out[..., self.classes :][..., :2], out[..., self.classes + 2 :].mean((1, 2))
 
 
 def _pixels(images: jax.Array) -> jax.Array:
-    """uint8 [B, H, H, 3] -> [B, 64, 64, 3] in [-1, 1], scaled if need be."""
+    """uint8 [B, H, H, 3] -> [B, 64, 64, 3] in [-1, 1], resized if H is not 64."""
     pixels = to_float(images)
     if images.shape[1] == CANVAS:
         return pixels
     return jax.image.resize(pixels, (len(images), CANVAS, CANVAS, 3), "linear", antialias=True)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _read(graphdef, params: dict, images: jax.Array):
-    """uint8 [B, H, H, 3] -> class probabilities, centres, background index."""
-    logits, centres, background = nnx.merge(graphdef, params)(_pixels(images))
+@jax.jit
+def _answers(model: ScorerNet, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """uint8 [B, H, H, 3] -> class probabilities, centres, index of the background."""
+    logits, centres, background = model(_pixels(images))
     return jax.nn.softmax(logits), centres, background.argmax(-1)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _features(graphdef, params: dict, images: jax.Array):
-    return nnx.merge(graphdef, params).features(to_float(images)).mean((1, 2))
+@jax.jit
+def _features(model: ScorerNet, images: jax.Array) -> jax.Array:
+    return model.features(to_float(images)).mean((1, 2))
 
 
 class Scorer:
-    """The trained network, ready to read pictures of any square size."""
+    """The trained network, ready to read square pictures of any size. ValueError if it was trained on a different
+    number of sprites."""
 
-    def __init__(self, config: ScorerConfig, params: dict):
+    def __init__(self, config: ScorerConfig, model: ScorerNet):
         if config.sprites != len(sprites()):
             raise ValueError(f"This scorer knows {config.sprites} sprites; there are {len(sprites())}. Train it again.")
-        self.graphdef, self.params = layers.abstract(ScorerNet, config)[0], params
+        self.config, self.model = config, model
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "scorer") -> "Scorer":
-        """The shipped scorer (data/checkpoints/scorer), or that of any folder of the same form."""
+        """The shipped scorer (data/checkpoints/scorer), or the scorer of any folder of the same form.
+
+        FileNotFoundError if there is no such folder; ValueError if it has no scorer.
+        """
         folder = find_checkpoint(name)
         values = read_config(folder)
         if "scorer" not in values:
-            raise ValueError(f"{folder} holds no scorer.")
+            raise ValueError(f"{folder} has no scorer. Train one: python -m minimuse train scorer")
         config = from_dict(ScorerConfig, values["scorer"])
-        return cls(config, load_weights(folder / "scorer.safetensors", layers.abstract(ScorerNet, config)[1]))
+        return cls(config, load_weights(folder / "scorer.safetensors", abstract(ScorerNet, config)))
 
-    def _apply(self, function, images: np.ndarray) -> list:
-        """`function` on chunks of one size; the last is padded, so that nothing compiles twice."""
+    def _apply(self, function: Callable, images: np.ndarray) -> list:
+        """The results of function(model, images) on chunks of one size, for one compilation; the last is padded."""
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
             raise ValueError(f"Images must be uint8 [B, H, H, 3]; these are {images.dtype} {list(images.shape)}.")
@@ -133,16 +139,16 @@ class Scorer:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             padded = np.pad(chunk, [(0, CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)])
-            leaves, treedef = jax.tree.flatten(function(self.graphdef, self.params, padded))
+            leaves, treedef = jax.tree.flatten(function(self.model, padded))
             chunks.append(jax.tree.unflatten(treedef, [np.asarray(leaf)[: len(chunk)] for leaf in leaves]))
         return chunks
 
     def read(self, images: np.ndarray) -> list[Reading]:
-        """What each picture of uint8 [B, H, H, 3] shows."""
+        """What each picture of uint8 [B, H, H, 3] shows. ValueError for images of a different type or shape."""
         readings = []
-        for probabilities, centres, background in self._apply(_read, images):
+        for probabilities, centres, background in self._apply(_answers, images):
             there = 1 - probabilities[..., -1]
-            # Non-maximum suppression: an object is a cell more likely than its eight neighbours.
+            # Non-maximum suppression: an object is a cell that is more likely than its eight neighbours.
             around = np.pad(there, [(0, 0), (1, 1), (1, 1)])
             windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (1, 2))
             peaks = (there == windows.max((-1, -2))) & (there > THRESHOLD)
@@ -150,7 +156,9 @@ class Scorer:
                 readings.append(self._reading(probabilities[i], centres[i], there[i], peaks[i], int(background[i])))
         return readings
 
-    def _reading(self, probabilities, centres, there, peaks, background: int) -> Reading:
+    def _reading(
+        self, probabilities: np.ndarray, centres: np.ndarray, there: np.ndarray, peaks: np.ndarray, background: int
+    ) -> Reading:
         names, objects = tuple(sprites()), []
         for row, column in sorted(np.argwhere(peaks).tolist(), key=lambda cell: -there[tuple(cell)]):
             x, y = (np.array([column, row]) + centres[row, column]) * CELL
@@ -159,15 +167,16 @@ class Scorer:
         return Reading(tuple(BACKGROUNDS)[background], objects)
 
     def maps(self, pixels: jax.Array) -> list[jax.Array]:
-        """The network's features of float pixels [B, H, W, 3] in [-1, 1], of any size that is a multiple of 8."""
-        return nnx.merge(self.graphdef, self.params).maps(pixels)
+        """The network's features of float pixels [B, H, W, 3] in [-1, 1], H and W multiples of 8."""
+        return self.model.maps(pixels)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """Mean of the last features over the picture, float32 [B, F]; not scaled, so that fine detail counts."""
+        """Mean of the last features over each picture of uint8 [B, H, H, 3], float32 [B, F]. Pictures are not resized:
+        fine detail counts."""
         return np.concatenate(self._apply(_features, images))
 
 
 @functools.cache
 def shipped_scorer() -> Scorer:
-    """The shipped scorer, loaded once."""
+    """The shipped scorer; loaded once."""
     return Scorer.from_pretrained()

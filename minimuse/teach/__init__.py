@@ -1,13 +1,21 @@
-"""What teaches rather than draws: exercises that check themselves (checking.py, checks/), marks for whole notebooks
-(grading.py), and the environment doctor (doctor.py).
+"""The course's tools: figures and explorers for notebooks (figures.py, charts.py, display.py, views.py, explorers.py),
+exercises that check themselves (checking.py, checks/), marks for whole notebooks (grading.py), and the environment
+doctor (doctor.py).
 
     from minimuse.teach import check
     check("ex06.cosine_rate", cosine_rate)
 """
 
+from typing import TYPE_CHECKING, Any
 
-def __getattr__(name: str):
-    if name in ("check", "grade"):  # when first used: the doctor needs nothing but Python's own library
+if TYPE_CHECKING:
+    from minimuse.teach.checking import check, grade
+
+__all__ = ["check", "grade"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:  # imported when first used: the doctor needs only the standard library
         from minimuse.teach import checking
 
         return getattr(checking, name)

@@ -1,9 +1,10 @@
-"""Pictures with alt text, as a notebook shows them."""
+"""Images with alt text, as a notebook shows them."""
 
 import base64
 import html
 import io
 import re
+from collections.abc import Container
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -11,23 +12,35 @@ from PIL import Image
 
 
 class Picture:
-    """A picture with its alt text, as a notebook shows it: HTML, because JupyterLab and nbconvert drop the alt text of
-    a bare PNG. `data` holds its bytes, `alt` its text."""
+    """An image with alt text, as a notebook shows it: HTML, because JupyterLab and nbconvert drop the alt text of a
+    bare PNG.
+
+    data   the bytes of the file
+    kind   its media type, such as image/png
+    alt    the alt text; an empty one is a ValueError
+    """
 
     def __init__(self, data: bytes, kind: str, alt: str):
         if not alt.strip():
-            raise ValueError("The alt text is empty; say in a sentence what the figure shows.")
+            raise ValueError("The alt text is empty; describe in one sentence what the figure shows.")
         self.data, self.kind, self.alt = data, kind, alt
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> dict[str, str]:
         source = f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
         tag = f'<img src="{source}" alt="{html.escape(self.alt)}" style="max-width: 100%; height: auto">'
         return {"text/html": tag, "text/plain": f"Figure: {self.alt}"}
 
 
 def with_alt(figure: Figure, text: str, dpi: int = 100, colours: int | None = None) -> None:
-    """Show a figure in a notebook; `text` says what is seen, for those who cannot see it. With a number of `colours` it
-    is reduced to so many: a third of the bytes where pictures, hatches and marks overlap."""
+    """Show a figure in a notebook.
+
+    text      alt text: what the figure shows, for readers who cannot see it
+    dpi       pixels per inch
+    colours   reduce the image to this many colours, which saves two thirds of the bytes where images, hatches and
+              markers overlap; None keeps all
+    """
     from IPython.display import display
 
     buffer = io.BytesIO()
@@ -40,14 +53,18 @@ def with_alt(figure: Figure, text: str, dpi: int = 100, colours: int | None = No
 
 
 def pipeline(highlight: str | None = None) -> Picture:
-    """The drawing of the whole of Muse, with one box lit (a thick frame and "you are here"): base, decoder, ..."""
+    """The diagram of Muse, from caption to pixels.
+
+    highlight   the box, such as base or decoder, that gets a thick frame and "You are here"
+    """
     here = Path(__file__).resolve().parents[1]
     paths = here.parent / "notebooks" / "figures" / "pipeline.svg", here / "_data" / "pipeline.svg"
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise FileNotFoundError(f"There is no {paths[0]}; clone the whole repository.")
+        raise FileNotFoundError(f"There is no {paths[0]}; clone the whole repository again.")
     svg = found[0].read_text(encoding="utf-8")
-    alt = " ".join(re.search("<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)[1].split())
+    described = re.search("<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)
+    alt = " ".join(described[1].split()) if described else ""
     if highlight is not None:
         boxes = dict(re.findall(r'<g id="(\w+)" class="box[^"]*"><title>(.*?)</title>', svg))
         if highlight not in boxes:

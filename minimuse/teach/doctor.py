@@ -1,7 +1,7 @@
-"""Looks at the machine and says what is wrong and what to do: `python -m minimuse doctor`.
+"""Check this machine and report what is wrong and what to do: `python -m minimuse doctor`.
 
-Needs nothing but Python's own library, and never raises: it is for the days when the rest does not work. JAX is asked
-in a process of its own, since a JAX whose parts do not match can end the whole process.
+It needs only the standard library and never raises, because it is used when the rest does not work. JAX runs in a
+process of its own, because a JAX with mismatched parts can end the whole process.
 """
 
 import importlib.metadata as metadata
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 GIB = 2**30
 ON_COLAB = "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
@@ -22,7 +23,7 @@ ON_COLAB = "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at, what was seen, how good it is, and what to do."""
+    """One entry of the report: what was checked, the value found, its level, and what to do."""
 
     name: str
     value: str
@@ -31,7 +32,7 @@ class Finding:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with: "0.10.2rc1" is (0, 10, 2)."""
+    """The numbers at the beginning of a version: "0.10.2rc1" is (0, 10, 2)."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
@@ -40,7 +41,7 @@ def installed(name: str) -> str | None:
     """The version of an installed distribution, or None; nothing is imported."""
     try:
         return metadata.version(name)
-    except Exception:  # missing, or its metadata is broken
+    except Exception:  # not installed, or with broken metadata
         return None
 
 
@@ -52,7 +53,7 @@ def bounds() -> dict[str, str]:
         lines = []
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
     if not lines and pyproject.is_file():
-        import tomllib  # not before Python 3.11, and the doctor also speaks of older ones
+        import tomllib  # new in Python 3.11, and the doctor must also report on older versions
 
         lines = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     found = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", line) for line in lines)
@@ -64,7 +65,7 @@ def _python() -> Iterable[Finding]:
     if release(version) >= (3, 11):
         yield Finding("Python", version)
     else:
-        yield Finding("Python", version, "fail", "Use Python 3.11 or newer; `make lab PYTHON=python3.12` names one.")
+        yield Finding("Python", version, "fail", "Use Python 3.11 or newer; `make lab PYTHON=python3.12` chooses one.")
 
 
 def _packages() -> Iterable[Finding]:
@@ -82,28 +83,28 @@ def _packages() -> Iterable[Finding]:
 
 
 def _pairs() -> Iterable[Finding]:
-    """Parts of JAX that are released together and must not be mixed."""
+    """Packages of JAX that are released together and must have the same version."""
     jax = installed("jax")
     again = (
         "Runtime > Disconnect and delete runtime, and start again without upgrading jax."
         if ON_COLAB
-        else "Install all parts anew and together: `make clean`, `make lab`; for a GPU `pip install -e '.[gpu]'`."
+        else "Reinstall all parts together: `make clean`, `make lab`; for a GPU `pip install -e '.[gpu]'`."
     )
     plugins = ["jaxlib"] + [f"jax-cuda{n}-{part}" for n in (12, 13) for part in ("plugin", "pjrt")]
     for name in plugins if jax else []:
         version = installed(name)
-        if version and release(version)[:3] != release(jax)[:3]:
-            advice = f"{name} and jax must have the same version, or JAX may crash or only use the CPU. {again}"
+        if jax and version and release(version)[:3] != release(jax)[:3]:
+            advice = f"{name} and jax must have the same version, or JAX may crash or use only the CPU. {again}"
             yield Finding(f"jax and {name}", f"{jax} and {version}", "fail", advice)
 
 
-def probe() -> dict:
-    """What JAX sees, asked in another process: {"backend", "devices"}, or {"error"}."""
+def probe() -> dict[str, Any]:
+    """What JAX sees, in another process: {"backend", "devices"}, or {"error"}."""
     code = (
         "import json, jax; print(json.dumps(dict(backend=jax.default_backend(), "
         "devices=[f'{d.platform}: {d.device_kind}' for d in jax.devices()])))"
     )
-    if "jax" in sys.modules:  # this process may hold the TPU, which only one process can
+    if "jax" in sys.modules:  # this process may hold the TPU, and only one process can
         try:
             import jax
 
@@ -116,13 +117,13 @@ def probe() -> dict:
         if result.returncode == 0:
             return json.loads(result.stdout.splitlines()[-1])
         words = result.stderr.strip().splitlines()
-        return dict(error=words[-1] if words else f"it ended with code {result.returncode}")
+        return dict(error=words[-1] if words else f"it ended with exit code {result.returncode}")
     except Exception as error:
         return dict(error=f"{type(error).__name__}: {error}")
 
 
 def nvidia_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU, whatever JAX thinks."""
+    """Whether this machine has an NVIDIA GPU, independent of JAX."""
     if Path("/dev/nvidia0").exists():
         return True
     if shutil.which("nvidia-smi") is None:
@@ -134,23 +135,24 @@ def nvidia_gpu() -> bool:
 
 
 def tpu() -> bool:
-    """Whether this machine has a TPU, whatever JAX thinks."""
+    """Whether this machine has a TPU, independent of JAX."""
     return any(os.environ.get(name) for name in ("TPU_NAME", "COLAB_TPU_ADDR")) or Path("/dev/accel0").exists()
 
 
 def tpu_library(jax_requires: Iterable[str] | None = None) -> str:
-    """Which libtpu jax asks for, if another one is here. Told only where JAX sees no TPU: Colab's differ."""
+    """A sentence if libtpu is missing or not the version that jax requires. Used only if JAX sees no TPU, because
+    Colab's versions differ."""
     if jax_requires is None:
         try:
             jax_requires = metadata.requires("jax") or []
         except metadata.PackageNotFoundError:
             jax_requires = []
     version = installed("libtpu")
-    asked = [found[1] for line in jax_requires if (found := re.match(r"libtpu==([\d.]+)", line))]
+    required = [found[1].rstrip(".") for line in jax_requires if (found := re.match(r"libtpu==([\d.]+)", line))]
     if version is None:
         return " libtpu is missing."
-    if asked and release(version)[: len(release(asked[0].rstrip(".")))] != release(asked[0].rstrip(".")):
-        return f" libtpu is {version}, and this jax asks for {asked[0].rstrip('.')}."
+    if required and release(version)[: len(release(required[0]))] != release(required[0]):
+        return f" libtpu is {version}, but this jax requires {required[0]}."
     return ""
 
 
@@ -159,7 +161,7 @@ def _devices() -> Iterable[Finding]:
         return
     seen = probe()
     if "error" in seen:
-        advice = "JAX does not start. If its parts differ, see below; else make it anew: `make clean`, `make lab`."
+        advice = "JAX does not start. If its parts differ, see below; otherwise reinstall it: `make clean`, `make lab`."
         yield Finding("devices", seen["error"], "fail", advice)
         return
     devices = seen["devices"]
@@ -169,65 +171,65 @@ def _devices() -> Iterable[Finding]:
         return
     forced = os.environ.get("JAX_PLATFORMS")
     if forced:
-        change = f"JAX_PLATFORMS is {forced}, which hides it: unset that."
+        change = f"JAX_PLATFORMS is {forced}, which hides it: unset this variable."
     elif ON_COLAB:
         change = "Runtime > Disconnect and delete runtime; then do not upgrade jax."
     else:
         change = ""
     if nvidia_gpu():
         own = "`pip install -e '.[gpu]'` (driver 580 or newer) or '.[gpu12]' (driver 525 or newer)."
-        yield Finding("GPU", "an NVIDIA GPU is here, but JAX only shows a CPU", "warn", change or own)
+        yield Finding("GPU", "this machine has an NVIDIA GPU, but JAX shows only a CPU", "warn", change or own)
     if tpu():
-        own = "`pip install -e '.[tpu]'`, and end other programs that hold the TPU."
-        value = "a TPU is here, but JAX only shows a CPU." + tpu_library()
+        own = "`pip install -e '.[tpu]'`, and stop other programs that use the TPU."
+        value = "this machine has a TPU, but JAX shows only a CPU." + tpu_library()
         yield Finding("TPU", value, "warn", change or own)
 
 
 def _memory() -> Iterable[Finding]:
+    what = "free"
     try:
         free = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
         size = int(free[1]) * 1024 if free else None
-        what = "free"
     except OSError:
         size = None
     if size is None:
         try:
-            size, what = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "in all"
+            size, what = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "in total"
         except (ValueError, OSError, AttributeError):
             yield Finding("memory", "unknown")
             return
     little = size < 2 * GIB
-    advice = "Chapters need about 2 GB: close other programs, or other notebooks' kernels." if little else ""
+    advice = "Chapters need about 2 GB: close other programs, or the kernels of other notebooks." if little else ""
     yield Finding("memory", f"{size / GIB:.1f} GB {what}", "warn" if little else "ok", advice)
 
 
 def _disk() -> Iterable[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     little = free < GIB
-    advice = "Training writes checkpoints: make room, or give --out on another disk." if little else ""
+    advice = "Training writes checkpoints: free some space, or choose another disk with --out." if little else ""
     yield Finding("disk", f"{free / GIB:.1f} GB free", "warn" if little else "ok", advice)
 
 
 def _cores() -> Iterable[Finding]:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    advice = "The chapters' times are for two cores; expect twice as long." if count < 2 else ""
+    advice = "The times in the chapters are for two cores; expect twice as long." if count < 2 else ""
     yield Finding("cores", str(count), "ok" if count > 1 else "warn", advice)
 
 
 def _cache() -> Iterable[Finding]:
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "minimuse" / "jax")
     if not folder.exists():
-        yield Finding("compilation cache", "empty yet; the first run fills it")
+        yield Finding("compilation cache", "still empty; the first run fills it")
         return
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     value = f"{size / 2**20:.0f} MB in {folder}"
     if not os.access(folder, os.W_OK):
         advice = (
-            "Set JAX_COMPILATION_CACHE_DIR to a folder that you can write to; every start compiles anew until then."
+            "Set JAX_COMPILATION_CACHE_DIR to a folder that you can write to; until then every start compiles again."
         )
         yield Finding("compilation cache", value, "warn", advice)
     elif os.name == "posix" and folder.stat().st_mode & 0o002:
-        advice = f"Others can write programs there that you would run: chmod o-w {folder}"
+        advice = f"Other users can write programs there that you would run: chmod o-w {folder}"
         yield Finding("compilation cache", value, "warn", advice)
     else:
         yield Finding("compilation cache", value)
@@ -242,12 +244,12 @@ def _data() -> Iterable[Finding]:
         yield Finding("data", "missing", "fail", str(error))
         return
     yield Finding("data", str(folder))
-    parts = {
+    needed = {
         "text encoder": ("t5-scenes", ["config.json", "model.safetensors", "tokenizer.json"], "text"),
         "weights": ("checkpoints/tiny", ["config.json", "tokenizer.safetensors", "base.safetensors"], "all"),
         "scene scorer": ("checkpoints/scorer", ["config.json", "scorer.safetensors"], "scorer"),
     }
-    for name, (part, files, stage) in parts.items():
+    for name, (part, files, stage) in needed.items():
         missing = [file for file in files if not (folder / part / file).is_file()]
         if missing:
             advice = f"Clone the whole repository again, or train: `python -m minimuse train {stage}`."
@@ -264,19 +266,19 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
 
 
 def diagnose() -> list[Finding]:
-    """Look at everything. A check that fails itself becomes a finding; nothing is raised."""
+    """Run all checks. A check that raises becomes a finding; nothing is raised."""
     findings = []
     for check in CHECKS:
         try:
             findings += check()
         except Exception as error:
-            name, value = check.__name__.strip("_"), f"could not be looked at: {type(error).__name__}: {error}"
+            name, value = check.__name__.strip("_"), f"could not be checked: {type(error).__name__}: {error}"
             findings.append(Finding(name, value, "warn", "Please report this."))
     return findings
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as text, one a line with its level in words, advice beneath, and a sentence at the end."""
+    """The findings as text: one line per finding with its level in words, advice below it, and a summary at the end."""
     width = max((len(finding.name) for finding in findings), default=0)
     lines = []
     for finding in findings:
@@ -286,14 +288,14 @@ def report(findings: list[Finding]) -> str:
     levels = [finding.level for finding in findings]
     fails, warns = levels.count("fail"), levels.count("warn")
     if fails or warns:
-        lines.append(f"\n{fails} to mend (fail), {warns} to know of (warn).")
+        lines.append(f"\n{fails} to fix (fail), {warns} to know about (warn).")
     else:
-        lines.append("\nEverything is as it should be.")
+        lines.append("\nEverything is in order.")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Print the report; exit code 1 if something must be mended."""
+    """Print the report; the exit code is 1 if something must be fixed."""
     findings = diagnose()
     print(report(findings))
     sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)

@@ -1,36 +1,35 @@
-"""Explorers for the notebooks, of sliders and text boxes. Each has a plain function that does the same by itself.
+"""Explorers for the notebooks: sliders, menus and text boxes. For each there is a plain function in views.py that does
+the same without widgets.
 
-They work with ipywidgets 7.7 and 8. Every control has a label and is reached by Tab; sliders move by the arrow keys and
-take a typed number.
+They work with ipywidgets 7.7 and 8. Every control has a label and can be reached with Tab; sliders move with the arrow
+keys and accept typed numbers.
 """
 
+from __future__ import annotations
+
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from minimuse import canvas, decoding, editing, masking
 from minimuse.data import scenes
-from minimuse.teach import charts, figures
-from minimuse.teach.views import (
-    browse_scene,
-    caption_pieces,
-    code_pictures,
-    compare_laws,
-    decode_frame,
-    first_picture,
-    iteration_frame,
-    near_words,
-    redraw_cells,
-    swap_token,
-    where_it_looks,
-)
-from minimuse.weights import TOKENIZERS
+from minimuse.muse import TOKENIZERS
+from minimuse.teach import charts, display, figures, views
+
+if TYPE_CHECKING:
+    import ipywidgets
+    from PIL import Image
+
+    from minimuse.muse import Muse
+    from minimuse.t5 import TextEncoder
 
 _WIDE = {"description_width": "7em"}
-# What ipywidgets leaves out, in the page. The handles of its sliders have no name for a screen reader: each gets its
-# label, as soon as it is there. And JupyterLab takes plain keys on menus, sliders and buttons for its own: an arrow
-# would go to the next cell, an x would cut this one. It does not where it finds the attribute.
+# This script adds to the page what ipywidgets leaves out. Slider handles have no name for screen readers: each gets its
+# label as soon as it exists. JupyterLab also takes plain keys on menus, sliders and buttons as its shortcuts: an arrow
+# would move to the next cell, an x would cut this one. The attribute turns that off.
 _ACCESSIBLE = """
 {
   const nameSliders = (times) => {
@@ -49,8 +48,8 @@ _ACCESSIBLE = """
 """
 
 
-def _control(kind, description: str, value, **options):
-    """A control of one look. What it sets is acted on when it is let go, not at every pixel it passes."""
+def _control(kind: type, description: str, value: Any, **options: Any) -> Any:
+    """A control in the common style. A slider acts when it is released, not at every value it passes."""
     import ipywidgets
 
     if kind not in (ipywidgets.Dropdown, ipywidgets.Checkbox):
@@ -59,20 +58,33 @@ def _control(kind, description: str, value, **options):
     return kind(value=value, description=description, style=_WIDE, layout=layout, **options)
 
 
-def _show(output, images, words: str, titles=None) -> None:
-    """Put pictures [B, H, W, 3] (or a Figure, or None) and a sentence in place of what an Output shows."""
-    from IPython.display import Javascript, clear_output, display
+def _show(
+    output: ipywidgets.Output,
+    images: Figure | np.ndarray | Sequence[np.ndarray] | None,
+    words: str,
+    titles: Sequence[str] | None = None,
+) -> None:
+    """Replace what an Output shows by images [B, H, W, 3] (or a Figure, or None) and a sentence."""
+    from IPython.core.display import Javascript
+    from IPython.display import clear_output
+    from IPython.display import display as show
 
     with output:
         clear_output(wait=True)
         if images is not None:
             figure = images if isinstance(images, Figure) else figures.image_grid(images, titles)
             display.with_alt(figure, f"What is shown: {words}", dpi=120)
-        print(textwrap.fill(words, 96))  # JupyterLab would break the line within a word
-        display(Javascript(_ACCESSIBLE))
+        print(textwrap.fill(words, 96))  # JupyterLab would break lines inside words
+        show(Javascript(_ACCESSIBLE))
 
 
-def _explorer(controls: list, draw, picture):
+def _base_tokens(muse: Muse) -> int:
+    """The number of the base's image tokens."""
+    h, w = muse.configs["base"].grid
+    return h * w
+
+
+def _explorer(controls: list, draw: Callable[..., None], picture: ipywidgets.Widget) -> ipywidgets.VBox:
     """Controls above an Output that `draw` fills, now and after every change."""
     import ipywidgets
 
@@ -82,28 +94,27 @@ def _explorer(controls: list, draw, picture):
     return ipywidgets.VBox([*controls, picture])
 
 
-def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background"):
-    """A caption box and sliders for guidance, steps and seed; the picture below follows. Returns the widget to show.
+def first_pictures(muse: Muse, prompt: str = "a cat left of a dog on a blue background") -> ipywidgets.VBox:
+    """A caption box, sliders for guidance, steps and seed, and the image that they give. Returns the widget to show.
 
-    The defaults are the checkpoint's own. A change is drawn when the slider is let go or Enter is pressed.
+    The defaults are the checkpoint's own. The image changes when a slider is released or Enter is pressed.
     """
     import ipywidgets
 
-    tokens = muse.configs["base"].grid[0] * muse.configs["base"].grid[1]
-
+    tokens, sampling = _base_tokens(muse), muse.sampling["base"]
     caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", muse.sampling.guidance[0], min=0.0, max=10.0, step=0.5)
-    steps = _control(ipywidgets.IntSlider, "Steps", muse.sampling.steps[0], min=1, max=min(32, tokens))
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", sampling.guidance, min=0.0, max=10.0, step=0.5)
+    steps = _control(ipywidgets.IntSlider, "Steps", sampling.steps, min=1, max=min(32, tokens))
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
-    again = ipywidgets.Button(description="Next seed", tooltip="Draw the same caption with the next seed")
+    again = ipywidgets.Button(description="Next seed", tooltip="Generate the same caption with the next seed")
     picture = ipywidgets.Output()
     controls = (caption, guidance, steps, seed)
 
-    def draw(_change=None):
-        image, words = first_picture(muse, *(one.value for one in controls))
+    def draw(_change: Any = None) -> None:
+        image, words = views.first_picture(muse, caption.value, guidance.value, steps.value, seed.value)
         _show(picture, None if image is None else [image], words)
 
-    def next_seed(_button):
+    def next_seed(_button: Any) -> None:
         seed.value = (seed.value + 1) % (seed.max + 1)
 
     for one in controls:
@@ -113,8 +124,8 @@ def first_pictures(muse, prompt: str = "a cat left of a dog on a blue background
     return ipywidgets.VBox([caption, guidance, steps, ipywidgets.HBox([seed, again]), picture])
 
 
-def scene_browser():
-    """Menus for split and task, a slider for the number of the scene: the picture, its caption and what it asks for."""
+def scene_browser() -> ipywidgets.VBox:
+    """Menus for split and task and a slider for the scene's number: its image, its caption and what this asks for."""
     import ipywidgets
 
     split = _control(ipywidgets.Dropdown, "Split", "train", options=scenes.SPLITS)
@@ -125,15 +136,18 @@ def scene_browser():
     picture = ipywidgets.Output()
     controls = [split, task, number, size, lattice]
 
-    def draw(_change=None):
-        image, words = browse_scene(*(one.value for one in controls))
+    def draw(_change: Any = None) -> None:
+        image, words = views.browse_scene(*(one.value for one in controls))
         _show(picture, None if image is None else [image], words)
 
     return _explorer(controls, draw, picture)
 
 
-def code_explorer(muse, images, tokens, stage: str = "base"):
-    """A slider over the codes, the most frequent first: what the decoder paints, and which patches have the code."""
+def code_explorer(muse: Muse, images: np.ndarray, tokens: np.ndarray, stage: str = "base") -> ipywidgets.VBox:
+    """A slider over the codes, most frequent first: what the decoder makes of a code, and which patches have it.
+
+    images, tokens, stage   as in `views.code_pictures`
+    """
     import ipywidgets
 
     counts = np.bincount(tokens.ravel(), minlength=muse.configs[TOKENIZERS[stage]].codebook_size)
@@ -141,15 +155,15 @@ def code_explorer(muse, images, tokens, stage: str = "base"):
     rank = _control(ipywidgets.IntSlider, "Rank", 20, min=1, max=len(order))
     picture = ipywidgets.Output()
 
-    def draw(_change=None):
-        shown, titles, words = code_pictures(muse, int(order[rank.value - 1]), images, tokens, stage=stage)
+    def draw(_change: Any = None) -> None:
+        shown, titles, words = views.code_pictures(muse, int(order[rank.value - 1]), images, tokens, stage=stage)
         _show(picture, shown, words, titles)
 
     return _explorer([rank], draw, picture)
 
 
-def token_editor(muse, tokens):
-    """Sliders for the place and the new code of one token of int [h, w]: the picture before and after."""
+def token_editor(muse: Muse, tokens: np.ndarray) -> ipywidgets.VBox:
+    """Sliders for the position and the new code of one token of int [h, w]: the image before and after."""
     import ipywidgets
 
     h, w = tokens.shape
@@ -158,15 +172,15 @@ def token_editor(muse, tokens):
     code = _control(ipywidgets.IntSlider, "New code", 0, min=0, max=muse.configs["tokenizer"].codebook_size - 1)
     picture = ipywidgets.Output()
 
-    def draw(_change=None):
-        pair, words = swap_token(muse, tokens, row.value, column.value, code.value)
+    def draw(_change: Any = None) -> None:
+        pair, words = views.swap_token(muse, tokens, row.value, column.value, code.value)
         _show(picture, pair, words, ["before", "after"])
 
     return _explorer([row, column, code], draw, picture)
 
 
-def nearest_words(encoder, word: str = "kitty"):
-    """A box for a word and one for its frame: the nearest names, with their cosines as numbers and bars."""
+def nearest_words(encoder: TextEncoder, word: str = "kitty") -> ipywidgets.VBox:
+    """A box for a word and one for its frame: the nearest sprite names, with their cosines as numbers and bars."""
     import ipywidgets
 
     known = [synonym for sprite in scenes.sprites().values() for synonym in sprite.synonyms]
@@ -175,24 +189,24 @@ def nearest_words(encoder, word: str = "kitty"):
     frame = _control(ipywidgets.Combobox, "Frame", frames[0], options=frames)
     picture = ipywidgets.Output()
 
-    def draw(_change=None):
-        near, words = near_words(encoder, typed.value, frame.value)
+    def draw(_change: Any = None) -> None:
+        near, words = views.near_words(encoder, typed.value, frame.value)
         _show(picture, None if near is None else charts.ranking(near), words)
 
     return _explorer([typed, frame], draw, picture)
 
 
-def attention_explorer(muse, captions: list[str], tokens):
-    """Menus for a caption, one of its pieces, a layer and the share of hidden tokens: where it is looked at.
+def attention_explorer(muse: Muse, captions: list[str], tokens: np.ndarray) -> ipywidgets.VBox:
+    """Menus for a caption, one of its pieces, a layer and the share of hidden tokens: which positions attend to it.
 
-    captions, tokens   M captions, and their pictures' tokens int [M, h, w]
+    captions, tokens   M captions, and the tokens of their images, int [M, h, w]
     """
     import ipywidgets
 
     depth, rank = muse.configs["base"].depth, np.random.default_rng(0).permutation(tokens[0].size)
 
-    def pieces(number):
-        return [(f"{i + 1}: {piece}", i) for i, piece in enumerate(caption_pieces(muse, captions[number]))]
+    def pieces(number: int) -> list[tuple[str, int]]:
+        return [(f"{i + 1}: {piece}", i) for i, piece in enumerate(views.caption_pieces(muse, captions[number]))]
 
     numbered = list(zip(captions, range(len(captions))))
     caption = _control(ipywidgets.Dropdown, "Caption", 0, options=numbered)
@@ -202,161 +216,173 @@ def attention_explorer(muse, captions: list[str], tokens):
     share = _control(ipywidgets.Dropdown, "Hidden", 0.5, options=[("none", 0.0), ("half", 0.5), ("all", 1.0)])
     picture = ipywidgets.Output()
 
-    def draw(_change=None):
+    def draw(_change: Any = None) -> None:
         number = caption.value
         hidden = (rank < share.value * rank.size).reshape(tokens[number].shape)
-        figure, words = where_it_looks(muse, tokens[number], captions[number], word.value, layer.value or None, hidden)
+        figure, words = views.where_it_looks(
+            muse, tokens[number], captions[number], word.value, layer.value or None, hidden
+        )
         _show(picture, figure, words)
 
-    def other_caption(_change):
+    def new_caption(_change: Any) -> None:
         word.unobserve(draw, names="value")
         word.options = pieces(caption.value)  # sets the value to the first
         word.value = min(1, len(word.options) - 1)
         word.observe(draw, names="value")
 
-    caption.observe(other_caption, names="value")  # before `draw`, which then finds the new pieces
+    caption.observe(new_caption, names="value")  # registered before `draw`, which needs the new pieces
     return _explorer([caption, word, layer, share], draw, picture)
 
 
-def schedule_explorer():
-    """Menus for two laws and N, a slider for T: densities, mask rates, tokens a step, and what is hidden."""
+def schedule_explorer() -> ipywidgets.VBox:
+    """Menus for two mask schedules and N, a slider for T: densities, mask rates, tokens per step, and example masks."""
     import ipywidgets
 
-    first = _control(ipywidgets.Dropdown, "First law", "cosine", options=list(masking.LAWS))
-    second = _control(ipywidgets.Dropdown, "Second law", "arccos", options=list(masking.LAWS))
+    first = _control(ipywidgets.Dropdown, "First schedule", "cosine", options=list(masking.LAWS))
+    second = _control(ipywidgets.Dropdown, "Second schedule", "arccos", options=list(masking.LAWS))
     tokens = _control(ipywidgets.Dropdown, "Tokens N", 64, options=(64, 256, 1024))
     steps = _control(ipywidgets.IntSlider, "Steps T", 12, min=1, max=64)
     picture = ipywidgets.Output()
     controls = [first, second, tokens, steps]
 
-    def draw(_change=None):
-        figure, words = compare_laws(*(one.value for one in controls))
+    def draw(_change: Any = None) -> None:
+        figure, words = views.compare_laws(*(one.value for one in controls))
         _show(picture, figure, words)
 
     return _explorer(controls, draw, picture)
 
 
-def decode_theatre(muse, prompt: str = "a cat left of a dog on a blue background"):
-    """A caption, a seed, an order and a number of steps; and a slider that goes through the steps of that picture."""
+def decode_theatre(muse: Muse, prompt: str = "a cat left of a dog on a blue background") -> ipywidgets.VBox:
+    """A caption, a seed, an order and a number of steps, and a slider over the decoding steps of that image."""
     import ipywidgets
 
-    tokens = muse.configs["base"].grid[0] * muse.configs["base"].grid[1]
+    sampling = muse.sampling["base"]
     caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
-    order = _control(ipywidgets.Dropdown, "Order", muse.sampling.order, options=decoding.ORDERS)
-    temperature = _control(ipywidgets.FloatSlider, "Temperature", muse.sampling.temperature[0], min=0.0, max=16.0)
-    total = _control(ipywidgets.IntSlider, "Steps T", muse.sampling.steps[0], min=1, max=tokens)
+    order = _control(ipywidgets.Dropdown, "Order", sampling.order, options=decoding.ORDERS)
+    temperature = _control(ipywidgets.FloatSlider, "Temperature", sampling.temperature, min=0.0, max=16.0)
+    total = _control(ipywidgets.IntSlider, "Steps T", sampling.steps, min=1, max=_base_tokens(muse))
     step = _control(ipywidgets.IntSlider, "Step", 1, min=1, max=total.value)
     picture, drawn = ipywidgets.Output(), {}
 
-    def draw_again(_change=None):
-        options = dict(steps=total.value, order=order.value, temperature=temperature.value)
+    def draw_again(_change: Any = None) -> None:
+        options: dict[str, Any] = dict(steps=total.value, order=order.value, temperature=temperature.value)
         drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, superres=False, **options)
-        stood = step.value
-        step.max = total.value  # a slider that stood further right moves there, which shows it
-        if step.value == stood:
+        before = step.value
+        step.max = total.value  # if the slider was further right, it moves, and moving it calls `show`
+        if step.value == before:
             show()
 
-    def show(_change=None):
-        _show(picture, *decode_frame(muse, drawn["last"], step.value))
+    def show(_change: Any = None) -> None:
+        _show(picture, *views.decode_frame(muse, drawn["last"], step.value))
 
     step.observe(show, names="value")
     return _explorer([caption, seed, order, temperature, total], draw_again, ipywidgets.VBox([step, picture]))
 
 
-def editing_desk(muse, image, caption: str = "a cat on a blue background"):
-    """A picture's grid to choose places from, one by one or a box at a time; a caption; draw, and undo.
+def editing_desk(
+    muse: Muse, image: Image.Image | np.ndarray, caption: str = "a cat on a blue background"
+) -> ipywidgets.VBox:
+    """The grid of an image, from which positions are chosen one by one or a box at a time; a caption; draw and undo.
 
     image    a PIL image or uint8 [H, W, 3], square
-    Every place is a button, reached by Tab and pressed by Space: chosen ones say x. Their colours are the picture's.
+    Every position is a button, reached with Tab and pressed with Space. Chosen ones show an x; their colours are those
+    of the image.
     """
     import ipywidgets
 
     (h, w), pixels = muse.configs["base"].grid, canvas.square(image, "The desk takes")
-    drawn, chosen = [canvas.read(muse, muse.plan().stages, pixels).pixels], set()  # this and earlier pictures; places
-    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the whole picture as it shall be")
+    drawn = [canvas.to_canvas(muse, muse.plan().stages, pixels).pixels]  # this image and the earlier ones
+    chosen: set[tuple[int, int]] = set()
+    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the whole image as it should be")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     rows = _control(ipywidgets.IntRangeSlider, "Rows", (2, h - 2), min=1, max=h)
     columns = _control(ipywidgets.IntRangeSlider, "Columns", (2, w - 2), min=1, max=w)
     names = ("Choose box", "Choose all", "Clear", "Draw", "Undo")
     buttons = {name: ipywidgets.Button(description=name) for name in names}
     size = ipywidgets.Layout(width="2.4em", height="2.4em", padding="0", margin="0")
-    places = {
+    cells = {
         (row, column): ipywidgets.Button(tooltip=f"row {row + 1}, column {column + 1}", layout=size)
         for row in range(h)
         for column in range(w)
     }
     grid = ipywidgets.GridBox(
-        list(places.values()), layout=ipywidgets.Layout(grid_template_columns=f"repeat({w}, 2.5em)")
+        list(cells.values()), layout=ipywidgets.Layout(grid_template_columns=f"repeat({w}, 2.5em)")
     )
-    picture = ipywidgets.Output(layout=ipywidgets.Layout(flex="1 1 16em"))  # beside the grid, or below if it is narrow
+    picture = ipywidgets.Output(layout=ipywidgets.Layout(flex="1 1 16em"))  # beside the grid, or below it if narrow
 
-    def choose(cells) -> None:
+    def choose(positions: Iterable[tuple[int, int]]) -> None:
+        now = set(positions)
         chosen.clear()
-        chosen.update(cells)
-        for cell, button in places.items():
-            # Without any text a button keeps the old one, and for a screen reader it has no name.
+        chosen.update(now)
+        for cell, button in cells.items():
+            # A button with an empty text keeps its old text, and has no name for screen readers.
             button.description = "x" if cell in chosen else "\N{NO-BREAK SPACE}"
 
     def show(words: str) -> None:
         now = drawn[-1]
         f = now.shape[0] // h
-        for (row, column), button in places.items():
+        for (row, column), button in cells.items():
             colour = now[row * f : (row + 1) * f, column * f : (column + 1) * f].reshape(-1, 3).mean(0).astype(int)
             button.style.button_color = "#{:02x}{:02x}{:02x}".format(*colour)
-            button.style.text_color = "black" if colour @ (0.3, 0.6, 0.1) > 128 else "white"  # in dark themes, too
+            button.style.text_color = "black" if colour @ (0.3, 0.6, 0.1) > 128 else "white"  # in dark themes as well
         _show(picture, [now], words)
 
-    def draw(_button):
-        new, words = redraw_cells(muse, drawn[-1], chosen, text.value, seed.value)
+    def draw(_button: Any) -> None:
+        new, words = views.redraw_cells(muse, drawn[-1], chosen, text.value, seed.value)
         if new is not None:
             drawn.append(new)
             choose(())
         show(words)
 
-    def undo(_button):
+    def undo(_button: Any) -> None:
         if len(drawn) > 1:
             drawn.pop()
         show(f"{len(drawn) - 1} edit{'s' * (len(drawn) != 2)} left to undo")
 
-    def box(_button):
+    def box(_button: Any) -> None:
         choose({(row - 1, column - 1) for row in _span(rows) for column in _span(columns)})
 
-    for cell, button in places.items():
+    for cell, button in cells.items():
         button.on_click(lambda _button, cell=cell: choose(chosen ^ {cell}))
-    actions = dict(zip(names, (box, lambda _button: choose(places), lambda _button: choose(()), draw, undo)))
+    actions = dict(zip(names, (box, lambda _button: choose(cells), lambda _button: choose(()), draw, undo)))
     for name, action in actions.items():
         buttons[name].on_click(action)
     choose(())
-    show("Choose places, say what the whole picture shall show, and draw.")
+    show("Choose positions, describe the whole image as it should be, and draw.")
     beside = ipywidgets.HBox([grid, picture], layout=ipywidgets.Layout(flex_flow="row wrap"))
     return ipywidgets.VBox([text, seed, rows, columns, ipywidgets.HBox(list(buttons.values())), beside])
 
 
-def _span(slider) -> range:
+def _span(slider: ipywidgets.IntRangeSlider) -> range:
     low, high = slider.value
     return range(low, high + 1)
 
 
-def mask_free_editor(muse, image, caption: str = "a dog on a blue background", iterations: int = 100):
-    """A caption, guidance and a seed; and a slider that goes through the iterations of the edit."""
+def mask_free_editor(
+    muse: Muse, image: Image.Image | np.ndarray, caption: str = "a dog on a blue background", iterations: int = 100
+) -> ipywidgets.VBox:
+    """A caption, guidance and a seed, and a slider over the iterations of the edit.
+
+    image    a PIL image or uint8 [H, W, 3], square
+    """
     import ipywidgets
 
     pixels = canvas.square(image, "The editor takes")
-    before = canvas.read(muse, ("base",), pixels).tokens["base"]
-    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the picture as it shall be")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.EDIT["guidance"], min=0.0, max=10.0, step=0.5)
+    before = canvas.to_canvas(muse, ("base",), pixels).tokens["base"]
+    text = _control(ipywidgets.Text, "Caption", caption, placeholder="the image as it should be")
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.Resampling.guidance, min=0.0, max=10.0, step=0.5)
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
     picture, made = ipywidgets.Output(), {}
 
-    def edit_again(_change=None):
-        options = dict(seed=seed.value, guidance=guidance.value, iterations=iterations, superres=False, trace=True)
-        made["edited"] = muse.edit(pixels, text.value, **options)
+    def edit_again(_change: Any = None) -> None:
+        options: dict[str, Any] = dict(guidance=guidance.value, iterations=iterations, superres=False, trace=True)
+        made["edited"] = muse.edit(pixels, text.value, seed=seed.value, **options)
         show()
 
-    def show(_change=None):
-        images, words = iteration_frame(muse, made["edited"], iteration.value, before)
+    def show(_change: Any = None) -> None:
+        images, words = views.iteration_frame(muse, made["edited"], iteration.value, before)
         _show(picture, images, words, ["before", f"iteration {iteration.value}"])
 
     iteration.observe(show, names="value")

@@ -1,21 +1,37 @@
 """Figures for the notebooks. Every function takes plain arrays and returns a matplotlib Figure; `with_alt` shows it.
 
-Nothing is told by colour alone: tokens carry their numbers, hidden places are hatched, curves differ in dash and mark.
+Colour never carries information without a second sign: tokens show their numbers, hidden positions are hatched, and
+curves differ in dash and marker.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
+from numpy.typing import ArrayLike
 
-MAP = "cividis"  # even in lightness, and the same to colour-blind eyes
+if TYPE_CHECKING:
+    from minimuse.muse import Generation
+
+MAP = "cividis"  # evenly spaced in lightness, and the same to colour-blind eyes
 
 
-def _axes(count: int, columns: int | None, side: float, rows: int = 1, top: float = 0.3):
-    """A Figure of square axes without ticks, `rows` groups of `count` panels: (figure, axes [count])."""
+def square_axes(
+    count: int, columns: int | None, side: float, rows: int = 1, top: float = 0.3
+) -> tuple[Figure, np.ndarray]:
+    """A Figure of square axes without ticks, `rows` groups of `count` panels: (figure, Axes [rows * count]).
+
+    columns   panels per line; None puts up to six on a line
+    side      side of a panel in inches
+    top       room above each panel in inches, for its title
+    """
     columns = min(count, 6) if columns is None else columns
     lines = rows * -(-count // columns)
     figure = Figure(figsize=(side * columns, (side + top) * lines), layout="constrained")
@@ -28,17 +44,27 @@ def _axes(count: int, columns: int | None, side: float, rows: int = 1, top: floa
     return figure, axes[: rows * count]
 
 
-def _hide(ax, hidden: np.ndarray, scale: float = 1.0, fill: str = "0.85") -> None:
-    """Hatch the True cells of hidden bool [h, w]; scale is the pixels of the axes' picture in a cell, fill the colour
-    between the lines."""
+def hatch(ax: Axes, hidden: np.ndarray, scale: float = 1.0, fill: str = "0.85") -> None:
+    """Hatch the True cells of hidden bool [h, w].
+
+    scale   pixels of the image on these axes per cell
+    fill    the colour between the lines
+    """
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
     if squares := [Outline((corners + (x, y)) * scale - 0.5) for y, x in np.argwhere(hidden)]:
         outline = Outline.make_compound_path(*squares)
         ax.add_patch(PathPatch(outline, facecolor=fill, edgecolor="0.45", hatch="////", linewidth=0.0))
 
 
-def _draw_mask(ax, mask: np.ndarray, title: str) -> None:
-    """Mask bool [h, w] on square axes; in a fine one hidden places are dark, since a hatch would not show."""
+def frame(ax: Axes, row: int, column: int, cell: float, linewidth: float) -> None:
+    """A black frame around one cell, `cell` pixels wide."""
+    corner = cell * column - 0.5, cell * row - 0.5
+    ax.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=linewidth))
+
+
+def draw_mask(ax: Axes, mask: np.ndarray, title: str) -> None:
+    """Mask bool [h, w] on square axes. Hidden positions are hatched; in a fine mask, where a hatch would not show,
+    they are dark."""
     (h, w), fine = mask.shape, max(mask.shape) > 16
     ax.imshow(np.where(mask & fine, 0.35, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_title(title, fontsize=9)
@@ -46,72 +72,79 @@ def _draw_mask(ax, mask: np.ndarray, title: str) -> None:
         ax.set(xticks=np.arange(1, w) - 0.5, yticks=np.arange(1, h) - 0.5, xticklabels=[], yticklabels=[])
         ax.grid(color="0.8", linewidth=0.5)
         ax.tick_params(length=0)
-        _hide(ax, mask)
+        hatch(ax, mask)
 
 
-def _check(name: str, array, ndim: int) -> np.ndarray:
+def filled(name: str, array: ArrayLike, ndim: int) -> np.ndarray:
+    """The array, or a ValueError if it has another number of dimensions or is empty."""
     array = np.asarray(array)
     if array.ndim != ndim or 0 in array.shape:
-        raise ValueError(f"{name} must be a filled array of {ndim} dimensions; its shape was {array.shape}.")
+        raise ValueError(f"{name} must be a non-empty array with {ndim} dimensions; its shape was {array.shape}.")
     return array
 
 
-def image_grid(images, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
-    """Pictures uint8 [B, H, W, 3] side by side, every pixel a sharp square, each with its title above it."""
-    images = _check("images", images, 4)
+def image_grid(images: ArrayLike, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
+    """Images uint8 [B, H, W, 3] side by side, every pixel a sharp square, each with its title above it."""
+    images = filled("images", images, 4)
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"{len(titles)} titles for {len(images)} images; give one each.")
-    figure, axes = _axes(len(images), columns, 1.7, top=0.3 if titles else 0.0)
+        raise ValueError(f"{len(titles)} titles for {len(images)} images; give one per image.")
+    figure, axes = square_axes(len(images), columns, 1.7, top=0.3 if titles else 0.0)
     for ax, image, title in zip(axes, images, titles or [""] * len(images)):
         ax.imshow(image, interpolation="nearest")
         ax.set_title(title, fontsize=9)
     return figure
 
 
-def token_grid(tokens, mask_id: int | None = None) -> Figure:
-    """Token ids int [h, w] as a grid of numbers on colours; places that hold mask_id are hatched and say M."""
-    tokens = _check("tokens", tokens, 2)
-    figure, (ax,) = _axes(1, 1, 0.5 * max(tokens.shape), top=0.0)
+def token_grid(tokens: ArrayLike, mask_id: int | None = None) -> Figure:
+    """Token ids int [h, w] as a grid of numbers on colours. Positions that hold mask_id are hatched and show M."""
+    tokens = filled("tokens", tokens, 2)
+    figure, (ax,) = square_axes(1, 1, 0.5 * max(tokens.shape), top=0.0)
     hidden = tokens == (-1 if mask_id is None else mask_id)
     top = np.max(tokens, where=~hidden, initial=1)
     ax.imshow(tokens, cmap=MAP, vmin=0, vmax=top)
-    _hide(ax, hidden)
+    hatch(ax, hidden)
     for (y, x), token in np.ndenumerate(tokens):
         ink = "black" if hidden[y, x] or token > 0.475 * top else "white"
         ax.text(x, y, "M" if hidden[y, x] else token, ha="center", va="center", fontsize=9, color=ink)
     return figure
 
 
-def mask_grid(masks, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
-    """Masks bool [B, h, w]: hidden places hatched grey, known places white; without titles, the share hidden."""
-    masks = _check("masks", masks, 3).astype(bool)
+def mask_grid(masks: ArrayLike, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
+    """Masks bool [B, h, w]: hidden positions hatched grey, known positions white. The default title is the count of
+    hidden positions."""
+    masks = filled("masks", masks, 3).astype(bool)
     titles = [f"{mask.sum()} of {mask.size} hidden" for mask in masks] if titles is None else titles
-    figure, axes = _axes(len(masks), columns, 1.5)
+    figure, axes = square_axes(len(masks), columns, 1.5)
     for ax, mask, title in zip(axes, masks, titles):
-        _draw_mask(ax, mask, title)
+        draw_mask(ax, mask, title)
     return figure
 
 
-def _decoding(generation, image_index: int, steps: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Of one picture of a Generation: tokens int, probability float, hidden before and hidden after a step bool, each
+def _decoding(generation: Generation, image_index: int, steps: ArrayLike) -> tuple[np.ndarray, ...]:
+    """One image of a Generation: tokens int, probability float, hidden before and hidden after each step bool, each
     [steps, h, w]. `steps`, counted from 1, are only checked."""
     trace, (h, w) = generation.trace, generation.tokens.shape[1:]
     total, batch = trace.tokens.shape[:2]
+    numbers = np.asarray(steps)
     if not 0 <= image_index < batch:
         raise ValueError(f"There is no image {image_index}; this generation has {batch}, counted from 0.")
-    if not len(steps) or min(steps) < 1 or max(steps) > total:
-        raise ValueError(f"steps must be numbers from 1 to {total}; they were {list(steps)}.")
+    if not numbers.size or numbers.min() < 1 or numbers.max() > total:
+        raise ValueError(f"steps must be numbers from 1 to {total}; they were {numbers.tolist()}.")
     tokens, confidence, hidden = (np.asarray(x)[:, image_index].reshape(total, h, w) for x in trace)
     return tokens, confidence, np.concatenate([np.ones((1, h, w), bool), hidden[:-1]]), hidden
 
 
-def decode_frame(generation, image_index: int, step: int, detokenize: Callable) -> Figure:
-    """One step of parallel decoding, counted from 1, in four panels: what is hidden when it begins; the probability of
-    every token that it draws, a dot on those it keeps; the whole guess; the tokens kept so far, framed if just now."""
+def decode_frame(generation: Generation, image_index: int, step: int, detokenize: Callable[[Any], ArrayLike]) -> Figure:
+    """One step of parallel decoding, counted from 1, in four panels: what is hidden before the step; the probability
+    of every sampled token, with a dot on those that are kept; all sampled tokens as pixels; the tokens kept so far,
+    framed if they were kept at this step.
+
+    generation, detokenize   as in `decode_steps`
+    """
     tokens, confidence, before, after = (x[step - 1] for x in _decoding(generation, image_index, [step]))
     image, now = np.asarray(detokenize(tokens[None]))[0], before & ~after
-    figure, axes = _axes(4, 4, 2.5)
-    _draw_mask(axes[0], before, f"1 hidden: {before.sum()} of {before.size}")
+    figure, axes = square_axes(4, 4, 2.5)
+    draw_mask(axes[0], before, f"1 hidden: {before.sum()} of {before.size}")
     axes[1].imshow(confidence, cmap=MAP, vmin=0, vmax=1)
     y, x = np.nonzero(now)
     axes[1].plot(x, y, "o", color="white", markeredgecolor="black", markersize=7)
@@ -120,37 +153,43 @@ def decode_frame(generation, image_index: int, step: int, detokenize: Callable) 
     axes[2].set_title("3 whole guess", fontsize=9)
     axes[3].imshow(image, interpolation="nearest", alpha=0.6)
     cell = len(image) / len(tokens)
-    _hide(axes[3], after, cell)
+    hatch(axes[3], after, cell)
     for row, column in np.argwhere(~after):
         at = cell * (column + 0.5) - 0.5, cell * (row + 0.5) - 0.5
         axes[3].text(*at, tokens[row, column], ha="center", va="center", fontsize=6)
         if now[row, column]:
-            corner = cell * column - 0.5, cell * row - 0.5
-            axes[3].add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=2))
+            frame(axes[3], row, column, cell, linewidth=2)
     axes[3].set_title(f"4 kept so far: {(~after).sum()} of {after.size}", fontsize=9)
     return figure
 
 
-def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequence[int] | None = None) -> Figure:
-    """Parallel decoding of one picture, a column a step. Above: the whole guess. Middle: the tokens kept so far as
-    pixels, places hidden again hatched. Below: the model's probability of each token, a dot on those kept just now.
+def decode_steps(
+    generation: Generation,
+    image_index: int,
+    detokenize: Callable[[Any], ArrayLike],
+    steps: Sequence[int] | None = None,
+) -> Figure:
+    """Parallel decoding of one image, one column per step. Top: all sampled tokens as pixels. Middle: the tokens kept
+    so far as pixels, with the positions that are still hidden hatched. Bottom: the model's probability of each sampled
+    token, with a dot on those kept at this step.
 
     generation  what `Muse.generate(..., trace=True)` returned
-    detokenize  tokens int [B, h, w] -> uint8 [B, H, W, 3], `muse.detokenize`
-    steps       which steps to show, from 1; None takes six, from the first to the last
+    detokenize  tokens int [B, h, w] -> uint8 [B, H, W, 3]: `muse.detokenize`
+    steps       which steps to show, counted from 1; None shows up to six, from the first to the last
     """
     total, (h, w) = len(generation.trace.tokens), generation.tokens.shape[1:]
-    steps = np.unique(np.round(np.linspace(1, total, min(6, total))).astype(int)) if steps is None else steps
-    tokens, confidence, before, hidden = _decoding(generation, image_index, steps)
-    rows = np.asarray(steps) - 1
-    guesses = np.asarray(detokenize(tokens[rows]))
-    figure, axes = _axes(len(rows), len(rows), 1.45, rows=3, top=0.1)
+    shown = np.round(np.linspace(1, total, min(6, total))) if steps is None else steps
+    shown = np.unique(np.asarray(shown, int)) if steps is None else np.asarray(shown, int)
+    tokens, confidence, before, hidden = _decoding(generation, image_index, shown)
+    rows = shown - 1
+    samples = np.asarray(detokenize(tokens[rows]))
+    figure, axes = square_axes(len(rows), len(rows), 1.45, rows=3, top=0.1)
     axes = axes.reshape(3, -1)
     for column, s in enumerate(rows):
         for ax in axes[:2, column]:
-            ax.imshow(guesses[column], interpolation="nearest")
-        _hide(axes[1, column], hidden[s], guesses.shape[1] / h)
-        heat = axes[2, column].imshow(confidence[s], cmap=MAP, vmin=0, vmax=1)
+            ax.imshow(samples[column], interpolation="nearest")
+        hatch(axes[1, column], hidden[s], samples.shape[1] / h)
+        axes[2, column].imshow(confidence[s], cmap=MAP, vmin=0, vmax=1)
         y, x = np.nonzero(before[s] & ~hidden[s])
         axes[2, column].plot(x, y, "o", color="white", markeredgecolor="black", markersize=5)
         axes[0, column].set_title(f"step {s + 1}", fontsize=9)
@@ -158,28 +197,33 @@ def decode_steps(generation, image_index: int, detokenize: Callable, steps: Sequ
         axes[2, column].set_xlabel(f"{len(y)} kept just now", fontsize=8)
     for ax, name in zip(axes[:, 0], ("whole guess", "kept so far", "probability")):
         ax.set_ylabel(name, fontsize=9)
-    figure.colorbar(heat, ax=list(axes[2]), shrink=0.9)
+    figure.colorbar(axes[2, -1].images[0], ax=list(axes[2]), shrink=0.9)
     return figure
 
 
 def attention_over(
-    image, maps, titles: Sequence[str], columns: int | None = None, hidden=None, at: tuple[int, int] | None = None
+    image: ArrayLike,
+    maps: ArrayLike,
+    titles: Sequence[str],
+    columns: int | None = None,
+    hidden: ArrayLike | None = None,
+    at: tuple[int, int] | None = None,
 ) -> Figure:
-    """Weights of attention float [n, h, w] over a picture uint8 [H, W, 3], a panel each: a disc a place, its area the
-    weight, the greatest of its panel as wide as a cell. The titles say how much that is, in percent.
+    """Attention weights float [n, h, w] over an image uint8 [H, W, 3], one panel per map. Each position has a disc
+    whose area is the weight; the largest disc of a panel is as wide as a cell, and the title gives its weight.
 
-    hidden   bool [h, w], places that are hatched; the picture shows through
-    at       row and column of a place that gets a thick frame
+    hidden   bool [h, w], positions that are hatched; the image shows through
+    at       row and column of a position that gets a thick frame
     """
-    maps, image = _check("maps", maps, 3), _check("image", image, 3)
+    maps, image = filled("maps", maps, 3), filled("image", image, 3)
     if len(titles) != len(maps):
-        raise ValueError(f"{len(titles)} titles for {len(maps)} maps; give one each.")
+        raise ValueError(f"{len(titles)} titles for {len(maps)} maps; give one per map.")
     cell = image.shape[0] / maps.shape[1]
-    figure, axes = _axes(len(maps), columns, 1.7, top=0.35)
+    figure, axes = square_axes(len(maps), columns, 1.7, top=0.35)
     for ax, weights, title in zip(axes, maps, titles):
         ax.imshow(image, interpolation="nearest", alpha=0.55)
         if hidden is not None:
-            _hide(ax, np.asarray(hidden, bool), cell, fill="none")
+            hatch(ax, np.asarray(hidden, bool), cell, fill="none")
         top = max(weights.max(), 1e-9)
         discs = [
             Circle((cell * (x + 0.5) - 0.5, cell * (y + 0.5) - 0.5), 0.46 * cell * np.sqrt(weight / top))
@@ -187,7 +231,6 @@ def attention_over(
         ]
         ax.add_collection(PatchCollection(discs, facecolor=(1, 1, 1, 0.6), edgecolor="black", linewidth=0.8))
         if at is not None:
-            corner = cell * at[1] - 0.5, cell * at[0] - 0.5
-            ax.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=2.5))
+            frame(ax, *at, cell, linewidth=2.5)
         ax.set_title(f"{title}\nup to {top:.0%}", fontsize=9)
     return figure

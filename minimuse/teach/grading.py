@@ -1,8 +1,8 @@
 """Marks for whole notebooks, without nbgrader: `python -m minimuse grade submissions/*.ipynb --csv grades.csv`.
 
 A notebook is not run. Its imports, functions, classes and plain constants are found in the syntax tree and defined, so
-lost metadata, cells in another order and long trainings do no harm. That still runs what students wrote: each notebook
-is read in a process of its own, with a limit of time; if you do not trust it, use a machine that you can lose.
+lost metadata, reordered cells and long training runs do no harm. This still runs code that students wrote: each
+notebook gets a process of its own with a time limit. If you do not trust the code, use a machine that you can lose.
 """
 
 import ast
@@ -13,7 +13,7 @@ import linecache
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minimuse.files import write_text
 from minimuse.teach import checking
@@ -26,21 +26,21 @@ class Mark(NamedTuple):
     exercise: str
     marks: float
     of: int
-    said: str  # what `check` would say
+    message: str  # what `check` would print
 
 
-def read(path: Path) -> dict:
-    """A notebook file, or a ValueError that says why it is none."""
+def read(path: Path) -> dict[str, list[str]]:
+    """The code cells of a notebook file, {"cells": [source]}, or a ValueError if it is not a notebook."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
         return dict(cells=["".join(cell["source"]) for cell in cells])
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is no notebook of Jupyter's format 4.") from None
+        raise ValueError(f"{path} is not a Jupyter notebook in format 4.") from None
 
 
 def statements(path: Path) -> list[tuple[ast.stmt, str]]:
-    """Of all code cells what can be defined without running anything else, each with the name of its cell."""
+    """The statements of all code cells that can run without the rest, each with the name of its cell."""
     found = []
     for number, source in enumerate(read(path)["cells"]):
         if source.lstrip().startswith("%%"):
@@ -50,7 +50,7 @@ def statements(path: Path) -> list[tuple[ast.stmt, str]]:
         try:
             tree = ast.parse("\n".join(lines), name)
         except SyntaxError:
-            continue  # one broken cell costs what it defines, and nothing else
+            continue  # a broken cell costs only what it defines
         linecache.cache[name] = (len(source), None, [f"{line}\n" for line in lines], name)  # for messages
         found += [(statement, name) for statement in tree.body if _defines(statement)]
     return found
@@ -68,42 +68,42 @@ def _calls(node: ast.AST) -> bool:
     return isinstance(node, (ast.Call, ast.Await, ast.NamedExpr))
 
 
-def functions(path: Path) -> dict:
-    """What a notebook defines, by name; of a name that is defined twice the last one."""
-    namespace = dict(__name__="__notebook__")
+def functions(path: Path) -> dict[str, Any]:
+    """What a notebook defines, by name; if a name is defined twice, the last definition."""
+    namespace: dict[str, Any] = dict(__name__="__notebook__")
     for statement, name in statements(path):
         try:
             exec(compile(ast.Module([statement], []), name, "exec"), namespace)
-        except (Exception, SystemExit):  # an import that is not there, a default that needs what was not run
+        except (Exception, SystemExit):  # a missing import, a default value that needs another cell
             continue
     return namespace
 
 
 def exercises_of(path: Path) -> str:
-    """Which exercise notebook this is, such as ex06: the one that most of its functions belong to."""
+    """Which exercise notebook this is, such as ex06: the one to which most of its functions belong."""
     names = {statement.name for statement, _ in statements(path) if isinstance(statement, ast.FunctionDef)}
     found = {notebook: len(names & set(checking.exercises(notebook))) for notebook in checking.notebooks()}
-    best = max(found, key=found.get)
+    best = max(found, key=lambda notebook: found[notebook])
     if not found[best]:
-        raise ValueError(f"{path} has none of the functions that the exercises ask for.")
+        raise ValueError(f"{path} has none of the functions that the exercises ask for; grade a released notebook.")
     return best
 
 
 def _ask(path: Path, names: list[str]) -> None:
-    """In the child process: one line of JSON an exercise, as soon as it is known."""
+    """In the child process: print one line of JSON per exercise, as soon as its marks are known."""
     out = sys.stdout
     with checking.quiet(io.StringIO()):
         answers = functions(path)
         for name in names:
             answer, found = answers.get(name.partition(".")[2]), checking.find(name)
-            said = "There is no function of that name." if answer is None else checking.judge(found.ask, answer)
-            if said is None and any(checking.judge(ask, answer) for ask in checking.hidden(name)):
-                said = "The further checks, which students do not have, found something."
-            print(json.dumps([name, 0 if said else found.points, said or ""]), file=out, flush=True)
+            wrong = "There is no function of that name." if answer is None else checking.judge(found.ask, answer)
+            if wrong is None and any(checking.judge(ask, answer) for ask in checking.hidden(name)):
+                wrong = "The further checks, which students do not have, found a mistake."
+            print(json.dumps([name, 0 if wrong else found.points, wrong or ""]), file=out, flush=True)
 
 
 def grade_notebook(path: Path, seconds: float = 300.0) -> list[Mark]:
-    """The marks of all exercises of a notebook. An answer that takes longer than `seconds` gets none."""
+    """The marks of all exercises of a notebook. An answer that takes longer than `seconds` gets no marks."""
     notebook = exercises_of(path)
     there = {exercise.name: exercise for exercise in checking.exercises(notebook).values()}
     marks, left = {}, list(there)
@@ -113,22 +113,22 @@ def grade_notebook(path: Path, seconds: float = 300.0) -> list[Mark]:
             done = subprocess.run(command, capture_output=True, timeout=seconds)
             printed, ended = done.stdout, "It ended the whole program."
         except subprocess.TimeoutExpired as late:
-            printed, ended = late.stdout or b"", f"It was not done after {seconds:g} seconds."
+            printed, ended = late.stdout or b"", f"It had not finished after {seconds:g} seconds."
         for line in printed.decode("utf-8", "replace").splitlines():
             try:
-                name, points, said = json.loads(line)
-                marks[name] = Mark(str(path), name, float(points), there[name].points, said)
+                name, points, message = json.loads(line)
+                marks[name] = Mark(str(path), name, float(points), there[name].points, message)
             except (ValueError, TypeError, KeyError):
-                continue  # something that the answer printed
+                continue  # the answer printed this
         left = [name for name in left if name not in marks]
-        if left:  # the first of them is what it stopped at
+        if left:  # it stopped at the first of them
             name = left.pop(0)
             marks[name] = Mark(str(path), name, 0.0, there[name].points, ended)
     return [marks[name] for name in there]
 
 
 def grade_all(paths: list[Path], table: Path | None = None, seconds: float = 300.0) -> list[Mark]:
-    """The marks of many notebooks; `table` is a CSV file of them, a row an exercise."""
+    """The marks of many notebooks; `table` is a CSV file to write, one row per exercise."""
     rows = []
     for path in paths:
         try:
@@ -137,7 +137,7 @@ def grade_all(paths: list[Path], table: Path | None = None, seconds: float = 300
             marks = [Mark(str(path), "", 0.0, 0, str(error))]
         rows += marks
         total, of = sum(mark.marks for mark in marks), sum(mark.of for mark in marks)
-        print(f"{path}: {total:g} of {of}" if of else f"{path}: {marks[0].said}", flush=True)
+        print(f"{path}: {total:g} of {of}" if of else f"{path}: {marks[0].message}", flush=True)
     if table is not None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -1,60 +1,80 @@
-"""What the explorers show, as plain functions: each returns a picture or a figure, and a sentence."""
+"""What the explorers show, as plain functions: each returns an image or a figure, and a sentence about it."""
 
-import functools
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from matplotlib.figure import Figure
 
 from minimuse import masking
 from minimuse.data import scenes
-from minimuse.layers import _heads, attend
-from minimuse.teach import charts, figures, views
-from minimuse.transformer import from_windows, to_windows
+from minimuse.layers import attend, split_heads
+from minimuse.teach import charts, figures
+from minimuse.transformer import BaseTransformer, from_windows, to_windows
+
+if TYPE_CHECKING:
+    from minimuse.editing import Edited
+    from minimuse.muse import Generation, Muse
+    from minimuse.t5 import TextEncoder
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
+@jax.jit
 def attention_to_text(
-    graphdef, params: dict, tokens: jax.Array, text: jax.Array, text_mask: jax.Array, low: jax.Array | None = None
+    model: BaseTransformer, tokens: jax.Array, text: jax.Array, text_mask: jax.Array, low: jax.Array | None = None
 ) -> jax.Array:
-    """The weights of every layer's cross-attention, float [depth, B, heads, N, S]: how image tokens look at text.
+    """The cross-attention weights of every layer, float [depth, B, heads, N, S]: how image tokens attend to the text.
 
-    With low-resolution tokens int [B, n] it is [depth, B, heads, N, n + S]: they stand before the text.
+    model             a base or a super-resolution transformer
+    tokens            int [B, N]
+    text, text_mask   float [B, S, text_width] and bool [B, S], of `TextEncoder.encode`
+    low               low-resolution tokens int [B, n], for super-resolution: they stand before the text, so the weights
+                      are [depth, B, heads, N, n + S]
     """
-    model = nnx.merge(graphdef, params)
     keys_values, mask = model.condition((text, text_mask), low)
     batch, length = mask.shape
-    x = model.place(tokens)
+    x = model.embed_tokens(tokens)
     if model.window:
         x = to_windows(x, model.grid, model.window)
 
-    def layer(x, inputs):
+    def layer(x: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
         block, (keys, values) = inputs
-        q = _heads(block.cross_q(block.norm2(block.look_around(x))), block.heads)
-        # With a 1 of its own as each text token's value, what is seen are the weights.
-        ones = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
-        seen = attend(q, keys, ones, mask)
+        q = split_heads(block.cross_q(block.norm2(block.self_attention(x))), block.heads)
+        # With one-hot vectors as the text tokens' values, what attention returns is its weights.
+        one_hot = jnp.broadcast_to(jnp.eye(length)[:, None], (batch, length, block.heads, length))
+        weights = attend(q, keys, one_hot, mask)
         if model.window:
-            seen = from_windows(seen, model.grid, model.window)
-        return block(x, keys, values, mask), _heads(seen, block.heads).swapaxes(1, 2)
+            weights = from_windows(weights, model.grid, model.window)
+        return block(x, keys, values, mask), split_heads(weights, block.heads).swapaxes(1, 2)
 
     return jax.lax.scan(layer, x, (model.blocks, keys_values))[1]
 
 
-def first_picture(muse, prompt: str, guidance: float = 0.5, steps: int = 12, seed: int = 0):
-    """Draw one picture: (uint8 [H, W, 3] or None, a sentence that says what was drawn or what to change)."""
+def _pixels(muse: Muse, tokens: np.ndarray, stage: str = "base") -> np.ndarray:
+    """Tokens int [B, h, w] -> uint8 [B, H, W, 3]."""
+    return np.asarray(muse.detokenize(tokens, stage))
+
+
+def first_picture(
+    muse: Muse, prompt: str, guidance: float = 0.5, steps: int = 12, seed: int = 0
+) -> tuple[np.ndarray | None, str]:
+    """Generate one image: (uint8 [H, W, 3], a sentence with its settings), or (None, what to change)."""
     if not isinstance(prompt, str) or not prompt.strip():
         return None, "Type a caption first, for instance: a cat left of a dog on a blue background."
     try:
         image = muse.generate(prompt, n=1, seed=seed, steps=steps, guidance=guidance)[0]
-    except ValueError as error:  # minimuse says in words what was wrong
+    except ValueError as error:  # its message says what to change
         return None, str(error)
     return image, f"“{prompt.strip()}”, guidance {guidance:g}, {steps} step{'s' * (steps != 1)}, seed {seed}"
 
 
-def browse_scene(split: str = "train", task: str = "position", number: int = 0, size: int = 128, lattice: bool = True):
-    """Scene `number` of a task: (uint8 [size, size, 3], its caption and facts), or (None, what is wrong)."""
+def browse_scene(
+    split: str = "train", task: str = "position", number: int = 0, size: int = 128, lattice: bool = True
+) -> tuple[np.ndarray | None, str]:
+    """Scene `number` of a task: (uint8 [size, size, 3], its caption and facts), or (None, what to change)."""
     tasks = scenes.tasks_of(split)
     if task not in tasks:
         return None, f"The split {split} has no scenes of the task {task}; it has {', '.join(tasks)}."
@@ -67,15 +87,19 @@ def browse_scene(split: str = "train", task: str = "position", number: int = 0, 
     return scenes.render(scene, size), f"“{caption}” asks for: {'; '.join(facts)}"
 
 
-def code_pictures(muse, code: int, images, tokens, most: int = 7, stage: str = "base"):
+def code_pictures(
+    muse: Muse, code: int, images: np.ndarray, tokens: np.ndarray, most: int = 7, stage: str = "base"
+) -> tuple[np.ndarray, list[str], str]:
     """What a code stands for: (uint8 [B, 3 f, 3 f, 3], their titles, a sentence).
 
-    images, tokens   pictures uint8 [M, H, W, 3] and their tokens int [M, h, w], in which the code is looked for
-    stage            whose tokens they are, base or superres
-    The first picture is what the decoder paints for 3 x 3 of the code; then come patches that have it, enlarged.
+    images, tokens   images uint8 [M, H, W, 3] and their tokens int [M, h, w], which are searched for the code
+    most             the number of patches to show at most
+    stage            whose tokens they are: base or superres
+    The first image is the decoder's output for 3 x 3 copies of the code. The others are patches that have this code,
+    enlarged three times.
     """
     f = images.shape[1] // tokens.shape[1]
-    shown, titles = [np.asarray(muse.detokenize(np.full((1, 3, 3), code), stage))[0]], ["painted 3 x 3"]
+    shown, titles = [_pixels(muse, np.full((1, 3, 3), code), stage)[0]], ["painted 3 x 3"]
     found = np.argwhere(tokens == code)
     for i, row, column in found[:: max(1, len(found) // most)][:most]:
         patch = images[i, row * f : (row + 1) * f, column * f : (column + 1) * f]
@@ -85,11 +109,11 @@ def code_pictures(muse, code: int, images, tokens, most: int = 7, stage: str = "
     return np.stack(shown), titles, f"Code {code}: {len(found)} of {tokens.size} tokens ({share:.2%})"
 
 
-def swap_token(muse, tokens, row: int, column: int, code: int):
-    """Pictures of tokens int [h, w] before and after one token is replaced: (uint8 [2, H, W, 3], a sentence)."""
+def swap_token(muse: Muse, tokens: np.ndarray, row: int, column: int, code: int) -> tuple[np.ndarray, str]:
+    """The images of tokens int [h, w] before and after one token is replaced: (uint8 [2, H, W, 3], a sentence)."""
     changed = np.array(tokens)
     changed[row, column] = code
-    pair = np.asarray(muse.detokenize(np.stack([tokens, changed])))
+    pair = _pixels(muse, np.stack([tokens, changed]))
     pixels = (np.abs(pair[0].astype(int) - pair[1]) > 25).any(-1).mean()
     words = f"Row {row}, column {column}: code {tokens[row, column]} -> {code}"
     words += (
@@ -98,45 +122,53 @@ def swap_token(muse, tokens, row: int, column: int, code: int):
     return pair, words
 
 
-def near_words(encoder, word: str, frame: str = "a {}", n: int = 8):
-    """The n sprites' names whose vectors in a frame are nearest to a word's: ({name: cosine}, a sentence), or (None,
-    what is wrong). A caption's vector is the mean of its tokens'."""
+def near_words(encoder: TextEncoder, word: str, frame: str = "a {}", n: int = 8) -> tuple[dict[str, float] | None, str]:
+    """The n sprite names whose vectors are nearest to that of a word: ({name: cosine}, a sentence), or (None, what to
+    change). Each word is put into `frame`; the vector of a caption is the mean of its tokens' vectors."""
     if not word.strip() or "{}" not in frame:
-        return None, "Type a word, and a frame with {} where the word shall stand, for instance: a {}"
+        return None, "Type a word, and a frame with {} where the word should stand, for instance: a {}"
     names = list(scenes.sprites())
     captions = [scenes.fill_frame(frame, one) for one in (word.strip(), *names)]
     wanted, *named = encoder.directions(captions)
     cosines = np.stack(named) @ wanted
     best = np.argsort(-cosines, kind="stable")[:n]
     near = {names[i]: float(cosines[i]) for i in best}
-    told = ", ".join(f"{name} {cosine:.3f}" for name, cosine in near.items())
-    return near, f"nearest to “{captions[0]}”: {told}"
+    listed = ", ".join(f"{name} {cosine:.3f}" for name, cosine in near.items())
+    return near, f"nearest to “{captions[0]}”: {listed}"
 
 
-def caption_pieces(muse, caption: str) -> list[str]:
-    """The pieces of a caption, without the sign for a space; "▁" is a space alone."""
-    ids, mask = muse.text.tokenize([caption], length=muse.sampling.text_length)
-    return [muse.text.tokenizer.id_to_token(int(i)).replace("▁", "") or "▁" for i in ids[mask]]
+def caption_pieces(muse: Muse, caption: str) -> list[str]:
+    """The pieces of a caption, without the mark for a space; "▁" is a piece that is only a space."""
+    ids, mask = muse.text.tokenize([caption], length=muse.configs["base"].text_length)
+    pieces = (muse.text.tokenizer.id_to_token(int(i)) or "" for i in ids[mask])
+    return [piece.replace("▁", "") or "▁" for piece in pieces]
 
 
-def word_attention(muse, tokens, caption: str) -> tuple[list[str], np.ndarray]:
-    """The pieces of a caption, and the weights with which tokens int [h, w] look at each, float [depth, heads, pieces,
-    h, w]. A place's weights sum to 1 over the pieces."""
+def word_attention(muse: Muse, tokens: np.ndarray, caption: str) -> tuple[list[str], np.ndarray]:
+    """The pieces of a caption, and the attention of tokens int [h, w] to each of them, float [depth, heads, pieces, h,
+    w]. The weights of a position sum to 1 over the pieces."""
     pieces = caption_pieces(muse, caption)
-    text, text_mask = muse.text.encode([caption], length=muse.sampling.text_length)
-    base, flat = (muse.graphdefs["base"], muse.params["base"]), np.asarray(tokens).reshape(1, -1)
-    weights = np.asarray(views.attention_to_text(*base, flat, text, text_mask))
+    text, text_mask = muse.text.encode([caption], length=muse.configs["base"].text_length)
+    flat = np.asarray(tokens).reshape(1, -1)
+    weights = np.asarray(attention_to_text(muse.models["base"], flat, text, text_mask))
     weights = weights[:, 0, :, :, : len(pieces)].swapaxes(2, 3)  # [depth, heads, pieces, N]
     return pieces, weights.reshape(*weights.shape[:3], *np.shape(tokens))
 
 
-def where_it_looks(muse, tokens, caption: str, piece: int, layer: int | None = None, hidden=None):
-    """A piece of a caption, and the places of tokens int [h, w] that look at it: (Figure, a sentence). A panel a head,
-    and their mean first.
+def where_it_looks(
+    muse: Muse,
+    tokens: np.ndarray,
+    caption: str,
+    piece: int,
+    layer: int | None = None,
+    hidden: np.ndarray | None = None,
+) -> tuple[Figure, str]:
+    """How much each of the tokens int [h, w] attends to a piece of a caption: (Figure, a sentence). The first panel is
+    the mean of the heads; then comes one panel per head.
 
-    piece    which piece, from 0
-    layer    which layer, from 1; None is the mean of all
-    hidden   bool [h, w], places that the transformer gets as [MASK]; None hides nothing
+    piece    which piece, counted from 0
+    layer    which layer, counted from 1; None is the mean of all
+    hidden   bool [h, w], positions that the transformer gets as [MASK]; None hides nothing
     """
     tokens = np.asarray(tokens)
     hidden = np.zeros(tokens.shape, bool) if hidden is None else np.asarray(hidden, bool)
@@ -145,19 +177,22 @@ def where_it_looks(muse, tokens, caption: str, piece: int, layer: int | None = N
     maps = (weights.mean(0) if layer is None else weights[layer - 1])[:, piece]  # [heads, h, w]
     maps = np.concatenate([maps.mean(0, keepdims=True), maps])
     titles = ["mean of heads", *(f"head {i + 1}" for i in range(len(maps) - 1))]
-    image = np.asarray(muse.detokenize(tokens[None]))[0]
+    image = _pixels(muse, tokens[None])[0]
     row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
     where = "the mean of all layers" if layer is None else f"layer {layer} of {len(weights)}"
     words = (
-        f"“{pieces[piece]}” in “{caption}”, {where}, {hidden.sum()} of {hidden.size} tokens hidden: a place gives it "
-        f"{maps[0].mean():.0%} of its attention on average, at most {maps[0].max():.0%}, in row {row}, column {column}"
+        f"“{pieces[piece]}” in “{caption}”, {where}, {hidden.sum()} of {hidden.size} tokens hidden: a position gives "
+        f"it {maps[0].mean():.0%} of its attention on average, at most {maps[0].max():.0%}, in row {row}, "
+        f"column {column}"
     )
     return figures.attention_over(image, maps, titles, columns=len(maps), hidden=hidden), words
 
 
-def compare_laws(first: str = "cosine", second: str = "arccos", tokens: int = 64, steps: int = 12):
-    """Two laws of the mask rate, in training and in decoding: (Figure, a sentence), or (None, what is wrong)."""
-    laws, said = list(dict.fromkeys((first, second))), []
+def compare_laws(
+    first: str = "cosine", second: str = "arccos", tokens: int = 64, steps: int = 12
+) -> tuple[Figure | None, str]:
+    """Two mask schedules, in training and in decoding: (Figure, a sentence), or (None, what to change)."""
+    laws, described = list(dict.fromkeys((first, second))), []
     try:
         figure = charts.mask_laws(laws, steps, tokens, masks=True)
     except ValueError as error:
@@ -165,55 +200,60 @@ def compare_laws(first: str = "cosine", second: str = "arccos", tokens: int = 64
     for law in laws:
         r = masking.mask_rate((np.arange(1000) + 0.5) / 1000, law, tokens)
         revealed = -np.diff(masking.decode_schedule(steps, tokens, law), prepend=tokens)
-        said.append(
+        described.append(
             f"{law}: mean rate {masking.mean_rate(law, tokens):.2f}, {(r > 0.9).mean():.0%} of the rates above 0.9, "
             f"{revealed[0]} of {tokens} tokens revealed at the first step and {revealed[-1]} at the last"
         )
-    return figure, "; ".join(said)
+    return figure, "; ".join(described)
 
 
-def decode_frame(muse, generation, step: int, image_index: int = 0):
+def decode_frame(muse: Muse, generation: Generation, step: int, image_index: int = 0) -> tuple[Figure, str]:
     """One step of a Generation, counted from 1: (Figure, a sentence)."""
     figure = figures.decode_frame(generation, image_index, step, muse.detokenize)
     after = generation.trace.hidden[step - 1, image_index]
     before = generation.trace.hidden[step - 2, image_index] if step > 1 else np.ones_like(after)
     sure = generation.trace.confidence[step - 1, image_index]
     words = (
-        f"step {step} of {len(generation.trace.tokens)}: {before.sum()} hidden, {(before & ~after).sum()} kept, drawn "
-        f"with a probability of {sure[before & ~after].mean():.2f} on average; the {after.sum()} hidden again: "
+        f"step {step} of {len(generation.trace.tokens)}: {before.sum()} hidden, {(before & ~after).sum()} kept, with "
+        f"a probability of {sure[before & ~after].mean():.2f} on average; the {after.sum()} hidden again: "
     )
     return figure, words + (f"{sure[after].mean():.2f}" if after.any() else "none are left")
 
 
-def cells_mask(cells, grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """Base tokens (row, column) as a mask in pixels, bool [H, W]."""
+def cells_mask(cells: Collection[tuple[int, int]], grid: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+    """Positions of base tokens, each (row, column), as a mask in pixels, bool [H, W]."""
     mask = np.zeros(grid, bool)
     for row, column in cells:
         mask[row, column] = True
     return mask.repeat(shape[0] // grid[0], 0).repeat(shape[1] // grid[1], 1)
 
 
-def redraw_cells(muse, image, cells, caption: str, seed: int = 0):
-    """Draw the chosen base tokens of a picture anew: (uint8 [H, W, 3] or None, a sentence)."""
+def redraw_cells(
+    muse: Muse, image: np.ndarray, cells: Collection[tuple[int, int]], caption: str, seed: int = 0
+) -> tuple[np.ndarray | None, str]:
+    """Sample the chosen base tokens of an image again: (uint8 [H, W, 3], a sentence), or (None, what to change)."""
     if not cells:
-        return None, "Choose some places of the picture first."
+        return None, "Choose some positions in the image first."
     if not caption.strip():
-        return None, "Type a caption of the whole picture as it shall be."
+        return None, "Type a caption of the whole image as it should be."
     mask = cells_mask(cells, muse.configs["base"].grid, image.shape[:2])
-    count = f"{len(cells)} place{'s' * (len(cells) != 1)}"
+    count = f"{len(cells)} position{'s' * (len(cells) != 1)}"
     try:
         new = muse.inpaint(image, mask, caption, seed=seed)[0]
-    except ValueError as error:  # minimuse says in words what was wrong
+    except ValueError as error:  # its message says what to change
         return None, str(error)
-    return new, f"{count} drawn anew for “{caption.strip()}”, seed {seed}"
+    return new, f"{count} sampled again for “{caption.strip()}”, seed {seed}"
 
 
-def iteration_frame(muse, edited, iteration: int, before: np.ndarray):
-    """Mask-free editing after so many iterations: (uint8 [2, H, W, 3], the picture before and then; a sentence).
+def iteration_frame(muse: Muse, edited: Edited, iteration: int, before: np.ndarray) -> tuple[np.ndarray, str]:
+    """The first image of a mask-free edit before it and after `iteration` iterations: (uint8 [2, H, W, 3], a sentence).
 
-    edited    an Edited with its states, of `Muse.edit(..., trace=True)`, first picture · before    base tokens [h, w]
+    edited   what `Muse.edit(..., trace=True)` returned
+    before   base tokens int [h, w] before the edit
     """
+    if edited.states is None:
+        raise ValueError("This edit has no trace; call `muse.edit(..., trace=True)`.")
     tokens = edited.states[iteration - 1, 0] if iteration else before
-    pictures = np.asarray(muse.detokenize(np.stack([before, tokens])))
+    pictures = _pixels(muse, np.stack([before, tokens]))
     share = (tokens != before).mean()
-    return pictures, f"before, and after {iteration} iterations: {share:.0%} of the base tokens are others"
+    return pictures, f"before, and after {iteration} iterations: {share:.0%} of the base tokens have changed"

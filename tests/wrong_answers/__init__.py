@@ -1,4 +1,5 @@
-"""Wrong answers to the exercises, a file a notebook: WRONG = {function: {mistake: (answer, words of its hint)}}.
+"""Wrong answers to the exercises, one file per notebook: WRONG = {function: {mistake: (answer, key words)}}.
 
-Each is a mistake that somebody could make in good faith, and the check has to name it.
+Each is a mistake that somebody could make in good faith, and the check must name it: its hint contains the key words,
+which are few, so that the rest of the hint can be reworded.
 """

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def boxed(boxes, ends=np.less, both=np.logical_and, own=False):
-    """Overlaps, diagonal and all; own: of two sides only the first one's is looked at."""
+    """Overlaps, including the diagonal. own: use only the first box's side, not both."""
     corner, side = boxes[:, :2], boxes[:, 2:]
     starts, reach = corner[:, None], (corner[None] + (side[:, None] if own else side[None]))
     before = ends(starts, reach)
@@ -83,17 +83,17 @@ def leaked(train, test):
 WRONG = {
     "overlap_pairs": {
         "an object overlaps itself": (boxed, "overlaps itself"),
-        "touching counts": (lambda b: apart(b, ends=np.less_equal), "only touch"),
-        "along x or along y": (lambda b: apart(b, both=np.logical_or), "both at once"),
+        "touching counts": (lambda b: apart(b, ends=np.less_equal), "touch"),
+        "along x or along y": (lambda b: apart(b, both=np.logical_or), "along x and along y"),
         "one side for both": (lambda b: apart(b, own=True), "sides may differ"),
         "a corner inside the other": (a_corner_inside, "sides may differ"),
         "round objects": (round_ones, "values differ"),
         "each pair once": (lambda b: np.triu(apart(b)), "both halves"),
-        "those that do not": (lambda b: ~boxed(b) & ~np.eye(len(b), dtype=bool), "wrong way round"),
+        "those that do not": (lambda b: ~boxed(b) & ~np.eye(len(b), dtype=bool), "swapped"),
     },
     "relation_holds": {
-        "first and second exchanged": (lambda a, r, b: related(b, r, a), "Every relation is the wrong way"),
-        "y upwards": (lambda a, r, b: related(a, r, b, up=-1), "y counts downwards"),
+        "first and second exchanged": (lambda a, r, b: related(b, r, a), "reversed"),
+        "y upwards": (lambda a, r, b: related(a, r, b, up=-1), "downwards"),
         "corners": (lambda a, r, b: related(a, r, b, half=0), "The sides differ"),
         "one direction alone": (lambda a, r, b: related(a, r, b, across=False), "Only one relation"),
         "at least": (lambda a, r, b: related(a, r, b, least=True), "exact diagonal"),
@@ -102,29 +102,29 @@ WRONG = {
     "fidelity_by_task": {
         "share of facts": (facts_pooled, "share of facts"),
         "part of a mark": (lambda t, a: shares(t, a, lambda facts: sum(facts) / len(facts)), "part of a mark"),
-        "objects alone": (lambda t, a: shares(t, a, only="object"), "objects alone"),
+        "objects alone": (lambda t, a: shares(t, a, only="object"), "only the objects"),
         "any fact": (lambda t, a: shares(t, a, any), "any fact"),
-        "numbers": (lambda t, a: shares(t, a, share=sum), "numbers of right pictures"),
-        "of all pictures": (of_all, "number of all pictures"),
+        "numbers": (lambda t, a: shares(t, a, share=sum), "counts"),
+        "of all pictures": (of_all, "number of all"),
         "percentages": (lambda t, a: {k: 100 * v for k, v in shares(t, a).items()}, "percentages"),
-        "shares of wrong ones": (lambda t, a: {k: 1 - v for k, v in shares(t, a).items()}, "that are wrong"),
+        "shares of wrong ones": (lambda t, a: {k: 1 - v for k, v in shares(t, a).items()}, "share of wrong"),
         "all six tasks": (all_six, "Leave such tasks out"),
         "only where some are right": (where_right, "fidelity of 0"),
         "one number": (lambda t, a: 0.5, "a dict from task"),
     },
     "unseen_pictures": {
-        "captions, too": (compared(lambda s: (s["caption"], s["background"], *s["items"])), "misled by captions"),
-        "captions alone": (compared(lambda s: s["caption"]), "misled by captions"),
+        "captions, too": (compared(lambda s: (s["caption"], s["background"], *s["items"])), "captions"),
+        "captions alone": (compared(lambda s: s["caption"]), "captions"),
         "the order of items": (compared(lambda s: (s["background"], *s["items"])), "order of items"),
-        "no background": (compared(lambda s: frozenset(s["items"])), "another background"),
-        "names alone": (compared(lambda s: (s["background"], *sorted(i[0] for i in s["items"]))), "at other places"),
-        "no sides": (compared(lambda s: (s["background"], frozenset(i[:3] for i in s["items"]))), "another size"),
-        "each item by itself": (items_of_all, "beside another one"),
-        "those that leaked": (leaked, "wrong way round"),
+        "no background": (compared(lambda s: frozenset(s["items"])), "background"),
+        "names alone": (compared(lambda s: (s["background"], *sorted(i[0] for i in s["items"]))), "x and y"),
+        "no sides": (compared(lambda s: (s["background"], frozenset(i[:3] for i in s["items"]))), "size"),
+        "each item by itself": (items_of_all, "beside another"),
+        "those that leaked": (leaked, "swapped"),
     },
     "failed_task": {
         "a": (lambda: "a", "more facts than objects"),
-        "b": (lambda: "b", "a single object"),
-        "c": (lambda: "c", "No place was asked for"),
+        "b": (lambda: "b", "single object"),
+        "c": (lambda: "c", "“and”"),
     },
 }

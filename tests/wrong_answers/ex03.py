@@ -56,7 +56,7 @@ def weight(a, b, most, size=length, small=1e-4):
 
 
 def players(fool_picture, fool_judge, hinge_picture, hinge_judge, fool_logit, hinge_logit, *, sign=-1, swap=False):
-    """A loss for both players; each of the first six is the identity or stop_gradient."""
+    """A loss for both players; each of the first six arguments is the identity or stop_gradient."""
 
     def loss(decoder, judge, codes, true):
         rebuilt = codes @ decoder
@@ -95,25 +95,25 @@ right = players(same, stop, stop, same, same, same)
 
 WRONG = {
     "fold_pixels": {
-        "reshape alone": (only_reshaped, "one `reshape` alone"),
+        "reshape alone": (only_reshaped, "single `reshape`"),
         "down the columns": (lambda x, size: folded(x, size, (0, 1, 3, 4, 2, 5)), "down the columns"),
         "channel after channel": (lambda x, size: folded(x, size, (0, 1, 3, 5, 2, 4)), "pixel_unshuffle"),
-        "strides": (lambda x, size: folded(x, size, inner_last=False), "all over the picture"),
-        "height and width swapped": (columns_first, "the shape"),
+        "strides": (lambda x, size: folded(x, size, inner_last=False), "steps of H/size"),
+        "height and width swapped": (columns_first, "return shape"),
         "every second pixel": (lambda x, size: x[:, ::size, ::size].repeat(size**2, -1), "values differ"),
     },
     "hinge_losses": {
-        "fake and true swapped": (lambda t, r: (hinges(r, t)[0], -r.mean()), "Fake and true are swapped"),
+        "fake and true swapped": (lambda t, r: (hinges(r, t)[0], -r.mean()), "Fake and true"),
         "without the half": (lambda t, r: (2 * hinges(t, r)[0], -r.mean()), "factor 1/2"),
         "no hinge": (no_hinge, "no hinge in the discriminator"),
-        "the hinge of the mean": (hinge_of_means, "max(0, ...) of the means"),
+        "the hinge of the mean": (hinge_of_means, "of the means"),
         "one mean of all": (one_mean, "one mean over all"),
         "sums": (sums, "hinges of all patches"),
         "the wrong sign": (lambda t, r: (hinges(t, r)[0], r.mean()), "sign of the fooling loss"),
         "a hinge for both": (lambda t, r: (hinges(t, r)[0], np.maximum(0, 1 - r).mean()), "hinge in the fooling loss"),
-        "fooled by true ones": (lambda t, r: (hinges(t, r)[0], -t.mean()), "looks at the true pictures"),
-        "the wrong way round": (lambda t, r: hinges(t, r)[::-1], "discriminator's comes first"),
-        "one loss": (lambda t, r: hinges(t, r)[0], "the shape"),
+        "fooled by true ones": (lambda t, r: (hinges(t, r)[0], -t.mean()), "uses the true"),
+        "the wrong way round": (lambda t, r: hinges(t, r)[::-1], "comes first"),
+        "one loss": (lambda t, r: hinges(t, r)[0], "shape"),
     },
     "fooling_weight": {
         "upside down": (lambda a, b, most: weight(b, a, most), "upside down"),
@@ -122,25 +122,25 @@ WRONG = {
         "means": (lambda a, b, most: weight(a, b, most, lambda g: np.sqrt((g**2).mean())), "means of the squares"),
         "no cap": (lambda a, b, most: weight(a, b, np.inf), "cap is missing"),
         "the larger one": (lambda a, b, most: max(weight(a, b, np.inf), most), "never less"),
-        "no small number": (lambda a, b, most: weight(a, b, most, small=1e-30), "below the line is missing"),
-        "nothing to divide by": (lambda a, b, most: weight(a, b, most, small=0.0), "below the line is missing"),
+        "no small number": (lambda a, b, most: weight(a, b, most, small=1e-30), "denominator is missing"),
+        "nothing to divide by": (lambda a, b, most: weight(a, b, most, small=0.0), "denominator is missing"),
         "under the root": (
             lambda a, b, most: min(length(a) / np.sqrt((b**2).sum() + 1e-4), most),
-            "went under the root",
+            "under the root",
         ),
     },
     "why_grey_wins": {
         "a": (lambda: "a", "Nothing is smoothed"),
-        "c": (lambda: "c", "knows nothing of eyes"),
-        "d": (lambda: "D ", "for both alike"),
+        "c": (lambda: "c", "eyes"),
+        "d": (lambda: "D ", "same for both"),
     },
     "untangled_loss": {
         "as it was": (players(same, same, same, same, same, same), "still reaches the discriminator"),
         "the judge not stopped": (players(same, same, stop, same, same, same), "still reaches the discriminator"),
         "the picture not stopped": (players(same, stop, same, same, same, same), "still reaches the decoder"),
-        "the whole logit in the hinge": (players(same, stop, same, same, same, stop), "true pictures alone"),
+        "the whole logit in the hinge": (players(same, stop, same, same, same, stop), "only from the true"),
         "the whole logit in fooling": (players(same, same, stop, same, stop, same), "does not reach the decoder"),
-        "the stops swapped": (players(stop, same, same, stop, same, same), "instead. It is the other way"),
+        "the stops swapped": (players(stop, same, same, stop, same, same), "judge is stopped in the hinges"),
         "fake and true swapped": (players(same, stop, stop, same, same, same, swap=True), "Fake and true"),
         "the wrong sign": (players(same, stop, stop, same, same, same, sign=1), "sign of the fooling loss"),
         "stopped for all": (stopped_for_all, "Nothing reaches the decoder"),

@@ -71,7 +71,7 @@ def no_ends(ids, spans, last_id):
 WRONG = {
     "distance_bucket": {
         "left and right swapped": (lambda d, b, f: inside(d, b, f) + b // 2 * (d < 0), "Left and right are swapped"),
-        "0 on the right": (lambda d, b, f: inside(d, b, f) + b // 2 * (d >= 0), "own place"),
+        "0 on the right": (lambda d, b, f: inside(d, b, f) + b // 2 * (d >= 0), "own position"),
         "one half for both": (inside, "the same buckets"),
         "no cap": (lambda d, b, f: inside(d, b, f, cap=False) + b // 2 * (d > 0), "leave their half"),
         "no logarithm": (
@@ -83,7 +83,7 @@ WRONG = {
             lambda d, b, f: np.minimum(inside(d, b, f, cap=False, exact=b // 2), b - 1) + b // 2 * (d > 0),
             "quarter",
         ),
-        "floats": (lambda d, b, f: (inside(d, b, f) + b // 2 * (d > 0)).astype(float), "ints are asked for"),
+        "floats": (lambda d, b, f: (inside(d, b, f) + b // 2 * (d > 0)).astype(float), "return ints"),
         "the table turned": (lambda d, b, f: (inside(d, b, f) + b // 2 * (d > 0)).T, "rows and columns"),
     },
     "t5_norm": {
@@ -94,7 +94,7 @@ WRONG = {
         ),
         "length 1": (
             lambda x, g, e: norm(x, g, e, size=lambda x, e: np.sqrt((x**2).sum(-1, keepdims=True) + e)),
-            "have the length 1",
+            "length 1",
         ),
         "no scale": (lambda x, g, e: norm(x, 1, e), "scale is missing"),
         "one and scale": (lambda x, g, e: norm(x, 1 + g, e), "1 + g"),
@@ -121,20 +121,20 @@ WRONG = {
         "times the mask": (lambda scores, mask: softmax(scores * keys(mask)), "A score of 0 is not nothing"),
         "upside down": (lambda scores, mask: masked(scores, ~keys(mask)), "upside down"),
         "over the queries": (lambda scores, mask: masked(scores, keys(mask), axis=1), "goes over the queries"),
-        "the largest of all": (largest_of_all, "no numbers"),
-        "no largest": (no_largest, "no numbers"),
+        "the largest of all": (largest_of_all, "nan"),
+        "no largest": (no_largest, "nan"),
     },
     "gap_exercise": {
-        "swapped": (lambda *a: gaps(*a)[::-1], "wrong way round"),
+        "swapped": (lambda *a: gaps(*a)[::-1], "swapped"),
         "not closed": (lambda *a: gaps(*a, close=False), "not closed"),
         "no ends": (no_ends, "Both lists end"),
-        "no end of the input": (lambda *a: (gaps(*a)[0][:-1], gaps(*a)[1]), "The input ends with"),
-        "no end of the target": (lambda *a: (gaps(*a)[0], gaps(*a)[1][:-1]), "The target ends with"),
+        "no end of the input": (lambda *a: (gaps(*a)[0][:-1], gaps(*a)[1]), "The input also ends"),
+        "no end of the target": (lambda *a: (gaps(*a)[0], gaps(*a)[1][:-1]), "The target also ends"),
         "the same sentinel": (lambda *a: gaps(*a, step=0), "the same sentinel"),
         "counting up": (lambda *a: gaps(*a, step=1), "count up"),
         "no sentinels": (no_sentinels, "has no sentinels"),
         "one for each token": (one_each, "sentinel of its own"),
-        "end included": (lambda *a: gaps(*a, behind=1), "counted into the span"),
+        "end included": (lambda *a: gaps(*a, behind=1), "`end`"),
         "the input alone": (lambda *a: gaps(*a)[0], "two lists"),
     },
     "why_frozen": {

@@ -12,7 +12,7 @@ def passed(p, u):
 
 
 def drawn_by(tokens_of, clip=True):
-    """An answer that draws the tokens that tokens_of(p, u) says."""
+    """An answer that returns the tokens of tokens_of(p, u)."""
 
     def answer(p, u):
         tokens = tokens_of(p, u)
@@ -65,27 +65,27 @@ def since_the_start(states, mask_id):
 
 WRONG = {
     "draw_by_cdf": {
-        "the likeliest": (drawn_by(lambda p, u: p.argmax(-1)), "likeliest code"),
+        "the likeliest": (drawn_by(lambda p, u: p.argmax(-1)), "most likely"),
         "one too far": (drawn_by(lambda p, u: passed(p, u) + 1), "one code too far"),
         "one too few": (drawn_by(lambda p, u: passed(p, u) - 1), "one code too few"),
         "the sums above u": (drawn_by(lambda p, u: (np.cumsum(p, -1) > u[..., None]).sum(-1)), "sums above u"),
         "no sums": (drawn_by(lambda p, u: (p <= u[..., None]).sum(-1)), "probabilities themselves"),
-        "the greatest as confidence": (lambda p, u: (passed(p, u), p.max(-1)), "greatest probability"),
+        "the greatest as confidence": (lambda p, u: (passed(p, u), p.max(-1)), "largest probability"),
         "the sum as confidence": (lambda p, u: (passed(p, u), picked(np.cumsum(p, -1), passed(p, u))), "running sum;"),
-        "as great as u": (drawn_by(not_below), "not only as great"),
-        "past the end": (drawn_by(unclipped), "it drew 10"),
+        "as great as u": (drawn_by(not_below), "not equal"),
+        "past the end": (drawn_by(unclipped), "it returned 10"),
         "an index past the end": (drawn_by(unclipped, clip=False), "IndexError"),
-        "tokens alone": (passed, "two things are asked for"),
+        "tokens alone": (passed, "two values"),
     },
     "hide_again": {
-        "known ones hidden": (lambda *args: step(*args, known_score=None), "hidden again. They must"),
-        "known ones overwritten": (overwritten, "replaced by what was drawn"),
-        "the most confident": (lambda *args: step(*args, sign=-1), "most confident were hidden"),
-        "argsort once": (lambda *args: step(*args, ranks=1), "which place comes at which rank"),
-        "kept, not hidden": (lambda *args: step(*args, keep=True), "keeps `left` places"),
+        "known ones hidden": (lambda *args: step(*args, known_score=None), "Known tokens were hidden"),
+        "known ones overwritten": (overwritten, "replaced"),
+        "the most confident": (lambda *args: step(*args, sign=-1), "most confident"),
+        "argsort once": (lambda *args: step(*args, ranks=1), "`argsort`"),
+        "kept, not hidden": (lambda *args: step(*args, keep=True), "keeps `left`"),
         "the first row's number": (alike, "as many as the first one"),
         "nothing revealed": (lambda tokens, *rest: tokens, "Nothing was revealed"),
-        "all revealed": (lambda x, drawn, c, left, m: np.where(x == m, drawn, x), "All hidden places were revealed"),
+        "all revealed": (lambda x, drawn, c, left, m: np.where(x == m, drawn, x), "All hidden"),
     },
     "noise_strengths": {
         "still compounding": (compounding, "still compounds"),
@@ -93,21 +93,21 @@ WRONG = {
         "always the same": (lambda steps, temperature: np.full(steps, temperature), "same at every step"),
         "rising": (lambda steps, temperature: temperature - fading(steps, temperature), "rises"),
         "no temperature": (lambda steps, temperature: fading(steps, 1.0), "Multiply it by the temperature"),
-        "from end to end": (lambda steps, temperature: np.linspace(temperature, 0, steps), "begins with all of"),
+        "from end to end": (lambda steps, temperature: np.linspace(temperature, 0, steps), "begins with the full"),
         "one step early": (lambda steps, tau: np.maximum(fading(steps, tau, 2), 0), "one step early"),
         "both ends": (lambda steps, temperature: np.linspace(temperature, 0, steps + 1), "shape"),
     },
     "touched_tokens": {
-        "revealed ones, too": (lambda x, m: (x[1:] != x[:-1]).sum((1, 2)), "are counted, too"),
+        "revealed ones, too": (lambda x, m: (x[1:] != x[:-1]).sum((1, 2)), "revealed at a step"),
         "hidden again alone": (lambda x, m: (touched(x, m) & (x[1:] == m)).sum((1, 2)), "Only tokens that were hidden"),
-        "replaced alone": (lambda x, m: (touched(x, m) & (x[1:] != m)).sum((1, 2)), "Only tokens that became another"),
+        "replaced alone": (lambda x, m: (touched(x, m) & (x[1:] != m)).sum((1, 2)), "Only tokens whose code"),
         "against the start": (since_the_start, "compares with the start"),
         "sums so far": (lambda x, m: touched(x, m).sum((1, 2)).cumsum(), "all steps so far"),
-        "a number a picture": (lambda x, m: touched(x, m).sum(2), "each picture on its own"),
+        "a number a picture": (lambda x, m: touched(x, m).sum(2), "each image"),
         "one number": (lambda x, m: touched(x, m).sum(), "single number"),
         "those that stayed": (
             lambda x, m: ((x[:-1] != m) & (x[1:] == x[:-1])).sum((1, 2)),
-            "tokens that stayed",
+            "did not change",
         ),
         "those revealed": (
             lambda x, m: ((x[:-1] == m) & (x[1:] != m)).sum((1, 2)),
@@ -116,7 +116,7 @@ WRONG = {
     },
     "waits_and_work": {
         "a": (lambda: "a", "does not wait longer"),
-        "b": (lambda: "b", "saves waits"),
-        "c": (lambda: "c", "the new place alone"),
+        "b": (lambda: "b", "waiting"),
+        "c": (lambda: "c", "only the new position"),
     },
 }

@@ -27,7 +27,7 @@ def opinions(model, tokens, text, text_mask):
 
 
 def by_t(t, names, empty=np.zeros_like):
-    """The name of the nearest of what l_c and l_u should give at t; names: {name: how far from l_u to l_c}."""
+    """The name whose expected result at t is nearest; names: {name: how far from l_u to l_c}."""
 
     def answer(program, model, tokens, text, text_mask):
         c, u = model(tokens, text, text_mask), model(tokens, text, empty(text_mask))
@@ -46,10 +46,10 @@ def exactly(program, model, tokens, text, text_mask):
 
 WRONG = {
     "guided_logits": {
-        "halves exchanged": (lambda x, t: (1 + t) * halves(x)[1] - t * halves(x)[0], "halves are exchanged"),
-        "t taken for s": (lambda x, t: (1 - t) * halves(x)[1] + t * halves(x)[0], "t = 1 would be no guidance"),
-        "both added": (lambda x, t: (1 + t) * halves(x)[0] + t * halves(x)[1], "both halves are added"),
-        "the difference alone": (lambda x, t: t * (halves(x)[0] - halves(x)[1]), "the difference alone"),
+        "halves exchanged": (lambda x, t: (1 + t) * halves(x)[1] - t * halves(x)[0], "halves are swapped"),
+        "t taken for s": (lambda x, t: (1 - t) * halves(x)[1] + t * halves(x)[0], "l_u + t (l_c - l_u)"),
+        "both added": (lambda x, t: (1 + t) * halves(x)[0] + t * halves(x)[1], "added"),
+        "the difference alone": (lambda x, t: t * (halves(x)[0] - halves(x)[1]), "only the difference"),
         "neighbours as a pair": (lambda x, t: (1 + t) * x[::2] - t * x[1::2], "one after the other"),
         "no guidance": (lambda x, t: halves(x)[0], "Where is t"),
         "both halves back": (lambda x, t: (1 + t) * x, "shape"),
@@ -58,23 +58,23 @@ WRONG = {
         "the end mark seen": (lambda x, m, y, n, has: batch(x, m, y, n), "end mark"),
         "negatives never seen": (lambda x, m, y, n, has: batch(x, m, y, n & False), "never sees anything"),
         "the captions' mask twice": (lambda x, m, y, n, has: batch(x, m, y, m), "t has no effect"),
-        "halves exchanged": (lambda x, m, y, n, has: batch(y, n & has[:, None], x, m), "captions go first"),
-        "rows in turns": (interleaved, "take turns"),
+        "halves exchanged": (lambda x, m, y, n, has: batch(y, n & has[:, None], x, m), "go first"),
+        "rows in turns": (interleaved, "alternate"),
         "all or none": (lambda x, m, y, n, has: batch(x, m, y, n & has.any()), "end mark"),
         "the first decides": (lambda x, m, y, n, has: batch(x, m, y, n & has[0]), "never sees anything"),
-        "the wrong rows": (lambda x, m, y, n, has: batch(x, m, y, n & ~has[:, None]), "wrong way round"),
-        "the captions' text twice": (lambda x, m, y, n, has: batch(x, m, x, n & has[:, None]), "captions' own"),
+        "the wrong rows": (lambda x, m, y, n, has: batch(x, m, y, n & ~has[:, None]), "inverted"),
+        "the captions' text twice": (lambda x, m, y, n, has: batch(x, m, x, n & has[:, None]), "that of the captions"),
         "texts exchanged": (
             lambda x, m, y, n, has: (batch(y, m, x, n)[0], batch(x, m, y, n & has[:, None])[1]),
             "texts of",
         ),
-        "the text alone": (lambda x, m, y, n, has: np.concatenate([x, y]), "two things are asked for"),
+        "the text alone": (lambda x, m, y, n, has: np.concatenate([x, y]), "two values"),
     },
     "ramp_end": {
         "the mean": (lambda t, left, n: t * t / ramp(t, left, n), "mean of a ramp that ends at t"),
         "steps alike": (
             lambda t, left, n: t / np.mean((np.arange(len(left)) + 1) / len(left)),
-            "every step counts alike",
+            "every step counts the same",
         ),
         "weighed by what is hidden": (
             lambda t, left, n: ramp(t, left, n, weights=lambda left, n: left),
@@ -92,7 +92,7 @@ WRONG = {
     "first_step_of_s": {
         "a": (lambda: "a", "second step"),
         "c": (lambda: "C", "below 0"),
-        "d": (lambda: "d", "taken away: s = 1 + t"),
+        "d": (lambda: "d", "s = 1 + t"),
         "no letter": (lambda: "half", "one of the letters"),
     },
     "guidance_fault": {
@@ -102,12 +102,12 @@ WRONG = {
             by_t(2.0, {"swapped": 3, "sound": -2, "caption seen": 1, "off by one": 2}),
             "beyond l_c",
         ),
-        "always the same": (lambda *given: "sound", "of every program"),
+        "always the same": (lambda *given: "sound", "for every program"),
         "without tolerance": (exactly, "with a tolerance"),
         "a name of one's own": (lambda *given: "ok", "return one of"),
         "l_u with the caption": (
             by_t(2.0, {"sound": 3, "swapped": -2, "caption seen": 1, "off by one": 2}, empty=np.copy),
-            "of every program",
+            "for every program",
         ),
         "s = t + 2": (by_t(2.0, {"sound": 4, "swapped": -2, "caption seen": 1, "off by one": 3}), "gives at t = 2"),
     },

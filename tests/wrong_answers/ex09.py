@@ -8,7 +8,7 @@ def places(grid):
 
 
 def covering(number):
-    """number(row, column, H / h, W / w, h, w) for each fine place."""
+    """number(row, column, H / h, W / w, h, w) for each fine position."""
     return lambda fine, coarse: number(*places(fine), fine[0] // coarse[0], fine[1] // coarse[1], *coarse)
 
 
@@ -60,7 +60,7 @@ def shuffled(low, most, k, rng):
 
 
 def tester(change, moved, threshold=1e-3):
-    """One picture after the other is changed; `moved` says of differences [B] and b whether it is as it should be."""
+    """Change one image after the other; `moved` decides, from the differences [B] and b, whether this one passes."""
 
     def answer(model_fn, tokens, low, codebook_size):
         before = model_fn(tokens, low)
@@ -121,17 +121,17 @@ WRONG = {
         ),
         "by a remainder": (covering(lambda r, c, high, wide, h, w: r % h * w + c % w), "by a remainder"),
         "column by column": (covering(lambda r, c, high, wide, h, w: c // wide * h + r // high), "column by column"),
-        "h for w": (covering(lambda r, c, high, wide, h, w: r // high * h + c // wide), "counts h places"),
+        "h for w": (covering(lambda r, c, high, wide, h, w: r // high * h + c // wide), "counts h"),
         "one factor for both": (covering(lambda r, c, high, wide, h, w: r // high * w + c // high), "may differ"),
         "from 1": (covering(lambda r, c, high, wide, h, w: r // high * w + c // wide + 1), "not from 1"),
-        "by true division": (covering(lambda r, c, high, wide, h, w: r / high * w + c / wide), "ints are asked for"),
+        "by true division": (covering(lambda r, c, high, wide, h, w: r / high * w + c / wide), "return ints"),
         "as a picture": (
             lambda fine, coarse: covering(lambda r, c, a, b, h, w: r // a * w + c // b)(fine, coarse).reshape(fine),
             "shape",
         ),
     },
     "multi_axis_masks": {
-        "exchanged": (lambda grid, window: masks(grid, window)[::-1], "masks are exchanged"),
+        "exchanged": (lambda grid, window: masks(grid, window)[::-1], "swapped"),
         "stretches": (stretches, "stretches of the list"),
         "axial": (lambda grid, window: tuple(map(alike, places(grid))), "axial attention"),
         "without itself": (without_itself, "does not see itself"),
@@ -140,14 +140,14 @@ WRONG = {
             "Some windows",
         ),
         "positions with one number": (lambda grid, window: masks(grid, window, wide=window[0]), "Some positions"),
-        "True where hidden": (lambda grid, window: tuple(~mask for mask in masks(grid, window)), "a place is seen"),
-        "b rows of a places": (turned, "a rows of b places"),
-        "one mask": (lambda grid, window: np.logical_or(*masks(grid, window)), "two things are asked for"),
+        "True where hidden": (lambda grid, window: tuple(~mask for mask in masks(grid, window)), "inverted"),
+        "b rows of a places": (turned, "a rows of b"),
+        "one mask": (lambda grid, window: np.logical_or(*masks(grid, window)), "two values"),
         "rows of windows only": (
             lambda grid, window: (alike(places(grid)[0] // window[0]), masks(grid, window)[1]),
-            "as many as a window has",
+            "as many as a window",
         ),
-        "as numbers": (lambda grid, window: tuple(mask * 1.0 for mask in masks(grid, window)), "bools are asked for"),
+        "as numbers": (lambda grid, window: tuple(mask * 1.0 for mask in masks(grid, window)), "return bools"),
     },
     "best_window": {
         "the larger of two": (lambda grid: best(grid, -1), "Take the smaller"),
@@ -180,7 +180,7 @@ WRONG = {
         ),
         "K - 1 never": (
             lambda *given: spoilt(*given, codes=given[3].integers(0, given[2] - 1, given[0].shape)),
-            "is never drawn",
+            "never sampled",
         ),
         "one code a picture": (
             lambda *given: spoilt(*given, codes=given[3].integers(0, given[2], (len(given[0]), 1))),
@@ -202,22 +202,22 @@ WRONG = {
         "the old ones": (lambda low, most, k, rng: low, "Nothing was replaced"),
     },
     "uses_condition": {
-        "all pictures at once": (tester(all_at_once, lambda moved, b: moved.any()), "one picture at a time"),
-        "all at once, each looked at": (tester(all_at_once, own), "one picture at a time"),
-        "never restored": (never_restored, "one picture at a time"),
+        "all pictures at once": (tester(all_at_once, lambda moved, b: moved.any()), "one image at a time"),
+        "all at once, each looked at": (tester(all_at_once, own), "one image at a time"),
+        "never restored": (never_restored, "one image at a time"),
         "any picture's logits": (tester(next_code, lambda moved, b: moved.any()), "neighbour in the batch"),
-        "the first picture alone": (tester(next_code, lambda moved, b: moved[b] or b > 0), "Every picture has to pass"),
+        "the first picture alone": (tester(next_code, lambda moved, b: moved[b] or b > 0), "some images"),
         "without tolerance": (tester(next_code, own, threshold=0.0), "by rounding in each call"),
         "replaced by zeros": (tester(zeros, own), "some are 0 already"),
-        "one coarse token": (tester(one_place, own), "reads only the coarse token over it"),
-        "one fine place": (first_place, "the logits of all its places"),
-        "the likeliest code": (likeliest, "not the likeliest codes"),
+        "one coarse token": (tester(one_place, own), "the coarse token over it"),
+        "one fine place": (first_place, "all its positions"),
+        "the likeliest code": (likeliest, "some hundredths"),
         "too tolerant": (tester(next_code, own, threshold=0.5), "some hundredths"),
-        "always True": (lambda *given: True, "of every program"),
-        "always False": (lambda *given: False, "of every program"),
+        "always True": (lambda *given: True, "for every program"),
+        "always False": (lambda *given: False, "for every program"),
         "the difference": (
             lambda fn, x, low, k: np.abs(fn(x, low) - fn(x, (low + 1) % k)).max(),
-            "bools are asked for",
+            "return bools",
         ),
     },
 }

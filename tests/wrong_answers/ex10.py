@@ -4,7 +4,7 @@ import numpy as np
 
 
 def shares(first, second, outputs=lambda w: np.concatenate([w, w], 1), half=2):
-    """A mistaken way to widen: the two rows of shares from the weights of doubled outputs, and `apart`."""
+    """A wrong way to widen: the two shares, made from the weights with doubled outputs and `apart`."""
     return lambda weight, apart: np.concatenate(
         [first(outputs(weight) / half, apart), second(outputs(weight) / half, apart)]
     )
@@ -24,7 +24,7 @@ def side_by_side(weight, apart):
 
 
 def zeros(*ways):
-    """A block with these arrays at zero, such as conv2/kernel."""
+    """A block in which these arrays are zero, such as conv2/kernel."""
 
     def answer(block):
         return {
@@ -54,7 +54,7 @@ def to_one_side(layers, patch):
 
 
 def differing(differs, whole=True):
-    """Ways to what differs(a, b), with all names or with the last ones alone."""
+    """Paths of the arrays that differ, with all names or with only the last ones."""
 
     def answer(before, after):
         found = []
@@ -81,13 +81,13 @@ WRONG = {
     "widened_weights": {
         "not halved": (shares(more, less, half=1), "gives 2 y"),
         "apart added to both": (shares(more, more), "is added to both copies"),
-        "equal shares": (shares(lambda w, a: w, lambda w, a: w), "stay equal for ever"),
-        "copies of inputs side by side": (side_by_side, "stand side by side"),
+        "equal shares": (shares(lambda w, a: w, lambda w, a: w), "stay equal"),
+        "copies of inputs side by side": (side_by_side, "side by side"),
         "outputs side by side": (shares(more, less, lambda w: w.repeat(2, 1)), "y1, y1, y2, y2"),
         "inputs not doubled": (lambda w, apart: np.concatenate([w, w], 1) + apart, "the inputs are not"),
         "outputs not doubled": (lambda w, apart: np.concatenate([w / 2, w / 2]), "the outputs are not"),
-        "half as far apart": (shares(lambda w, a: w + a / 2, lambda w, a: w - a / 2), "twice as far"),
-        "the wrong way round": (shares(less, more), "wrong way round"),
+        "half as far apart": (shares(lambda w, a: w + a / 2, lambda w, a: w - a / 2), "2 times"),
+        "the wrong way round": (shares(less, more), "swapped"),
     },
     "silent_block": {
         "the kernel alone": (zeros("conv2/kernel"), "its bias still adds"),
@@ -97,41 +97,41 @@ WRONG = {
             "it cannot learn",
         ),
         "the second norm, too": (zeros("norm2/scale", "conv2/kernel", "conv2/bias"), "it cannot learn"),
-        "the first convolution": (zeros("conv1/kernel", "conv1/bias"), "what conv2 gives"),
-        "as it was": (lambda block: block, "what conv2 gives"),
+        "the first convolution": (zeros("conv1/kernel", "conv1/bias"), "output of conv2"),
+        "as it was": (lambda block: block, "output of conv2"),
         "a norm that need not change": (zeros("norm1/scale", "conv2/kernel", "conv2/bias"), "“norm1” has changed"),
-        "conv2 alone": (lambda block: zeros("conv2/kernel", "conv2/bias")(block)["conv2"], "as the one it was given"),
+        "conv2 alone": (lambda block: zeros("conv2/kernel", "conv2/bias")(block)["conv2"], "like the given"),
     },
     "pixels_reached": {
-        "places for pixels": (counted(patch=False), "places, not pixels"),
-        "k a convolution": (counted(a_layer=lambda k: k), "k more places"),
-        "to one side": (to_one_side, "to one side."),
+        "places for pixels": (counted(patch=False), "not pixels"),
+        "k a convolution": (counted(a_layer=lambda k: k), "k more"),
+        "to one side": (to_one_side, "on one side"),
         "one side and the token": (counted(a_layer=lambda k: k // 2), "one side only"),
         "without the token": (counted(start=0), "token itself is missing"),
-        "doubled at the end": (doubled_at_the_end, "where “double” stands"),
-        "never doubled": (counted(double=1), "counts for nothing"),
+        "doubled at the end": (doubled_at_the_end, "position of “double”"),
+        "never doubled": (counted(double=1), "no effect"),
     },
     "changed_parts": {
         "with a tolerance": (differing(lambda a, b: a.shape != b.shape or not np.allclose(a, b)), "last bits"),
         "compares sums": (
             differing(lambda a, b: not np.isclose(a.sum(dtype=float), b.sum(dtype=float))),
-            "in another order",
+            "different order",
         ),
-        "compares absolute values": (differing(lambda a, b: unequal(abs(a), abs(b))), "changed their sign"),
+        "compares absolute values": (differing(lambda a, b: unequal(abs(a), abs(b))), "sign"),
         "only where all values differ": (
             differing(lambda a, b: a.shape != b.shape or (a != b).all()),
             "a single one is enough",
         ),
-        "equal shapes alone": (differing(lambda a, b: a.shape == b.shape and (a != b).any()), "another shape"),
-        "other objects": (differing(lambda a, b: a is not b), "other objects"),
-        "the last names": (differing(unequal, whole=False), "a piece of the way"),
-        "the first names": (one_level, "an array right at the top"),
-        "yes or no": (lambda before, after: bool(differing(unequal)(before, after)), "a list of ways"),
+        "equal shapes alone": (differing(lambda a, b: a.shape == b.shape and (a != b).any()), "shape"),
+        "other objects": (differing(lambda a, b: a is not b), "contents"),
+        "the last names": (differing(unequal, whole=False), "piece"),
+        "the first names": (one_level, "top level"),
+        "yes or no": (lambda before, after: bool(differing(unequal)(before, after)), "a list of paths"),
     },
     "whose_stay_valid": {
-        "a few other tokens": (lambda: "a", "3 % of the words"),
+        "a few other tokens": (lambda: "a", "3%"),
         "a shuffled codebook": (lambda: "b", "shuffled table"),
-        "codes that moved": (lambda: "D", "When codes move"),
+        "codes that moved": (lambda: "D", "codes move"),
         "another letter": (lambda: "e", "one of the letters"),
     },
 }

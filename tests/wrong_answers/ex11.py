@@ -111,7 +111,7 @@ def other_places(tokens, fraction, draw, mask_id, rng):
 
 
 def scored(keep, together=True):
-    """Preservation over what keep(asked, caption, before) names, of all edits together or the mean of their means."""
+    """Preservation over what keep(asked, caption, before) returns, of all edits together or the mean of their means."""
 
     def answer(edits):
         kept = [[fact in after for fact in keep(asked, caption, before)] for asked, caption, before, after in edits]
@@ -134,10 +134,10 @@ WRONG = {
             lambda mask, grid: over(mask, grid, down, lambda y, h, tall: (y + 1) * h // tall + 1),
             "does not touch the second",
         ),
-        "turned round": (lambda mask, grid: ~right_mask(mask, grid), "turned round"),
+        "turned round": (lambda mask, grid: ~right_mask(mask, grid), "inverted"),
         "multiples alone": (evenly, "raised ValueError"),
         "a box around it": (box, "several pieces"),
-        "ints": (lambda mask, grid: right_mask(mask, grid).astype(int), "bools are asked for"),
+        "ints": (lambda mask, grid: right_mask(mask, grid).astype(int), "return bools"),
     },
     "inpainting_start": {
         "copies side by side": (starting(tiled), "whole copies"),
@@ -148,17 +148,20 @@ WRONG = {
             starting(lambda hidden, *grids: ~larger(hidden, *grids), np.logical_not),
             "hidden tokens stay",
         ),
-        "the fine mask turned round": (starting(lambda hidden, *grids: ~larger(hidden, *grids)), "fine mask is turned"),
+        "the fine mask turned round": (
+            starting(lambda hidden, *grids: ~larger(hidden, *grids)),
+            "fine mask is inverted",
+        ),
         "the base's id twice": (starting(larger, ids=lambda a, b: (a, a)), "got the base's"),
         "ids mixed up": (starting(larger, ids=lambda a, b: (b, a)), "mixed up"),
-        "fine alone": (lambda base, fine, *_: fine, "two things are asked for"),
+        "fine alone": (lambda base, fine, *_: fine, "two values"),
     },
     "resampled_once": {
         "a coin for every place": (
             resampling(lambda tokens, fraction, rng: rng.random(tokens.shape) < fraction + 0.01),
-            "scatters",
+            "varies",
         ),
-        "with repetition": (resampling(repeated), "scatters"),
+        "with repetition": (resampling(repeated), "varies"),
         "rounded down": (resampling(lambda *a: ranked(*a, number=int)), "nearest number"),
         "turned round": (resampling(lambda *a: ~ranked(*a)), "hide what should stay"),
         "unmasked": (resampling(ranked, shown=lambda chosen, mask_id, tokens: tokens), "without seeing"),
@@ -166,22 +169,22 @@ WRONG = {
         "all drawn": (resampling(ranked, taken=lambda chosen, drawn, tokens: drawn), "All tokens are those"),
         "none drawn": (resampling(ranked, taken=lambda chosen, drawn, tokens: tokens), "is not used"),
         "mask left": (mask_left, "still [MASK]"),
-        "other places": (other_places, "same choice of places"),
+        "other places": (other_places, "same choice"),
         "once a row": (one_row_a_time, "Call it once"),
-        "the same places": (resampling(lambda *a: ranked(*a, rows=1)), "Every row has the same"),
+        "the same places": (resampling(lambda *a: ranked(*a, rows=1)), "Every row"),
         "a seed of its own": (resampling(lambda t, f, rng: ranked(t, f, np.random.default_rng(0))), "fixed seed"),
         "chance from elsewhere": (resampling(lambda t, f, rng: ranked(t, f, np.random.default_rng())), "from `rng`."),
     },
     "most_seen": {
         "rounded down": (lambda new, grid, windows: grid - new // windows, "round down"),
-        "what is drawn": (lambda new, grid, windows: -(-new // windows), "how many columns a window draws"),
+        "what is drawn": (lambda new, grid, windows: -(-new // windows), "how many columns"),
         "the first draws all": (
             lambda new, grid, windows: grid - -(-(new - grid) // max(1, windows - 1)),
             "as if the first window",
         ),
         "half the grid": (lambda new, grid, windows: grid // 2, "could see more"),
         "all but one": (lambda new, grid, windows: grid - 1, "is too much"),
-        "a float": (lambda new, grid, windows: grid - np.ceil(new / windows), "ints are asked for"),
+        "a float": (lambda new, grid, windows: grid - np.ceil(new / windows), "return ints"),
     },
     "edit_scores": {
         "the mean of means": (scored(others, together=False), "mean of those"),
@@ -190,6 +193,6 @@ WRONG = {
         "the asked fact, too": (scored(lambda asked, caption, before: caption), "its own measure"),
         "the wrong way round": (lambda edits: scored(others)(edits)[::-1], "success first"),
         "per cent": (lambda edits: 100 * np.array(scored(others)(edits)), "per cent"),
-        "success alone": (lambda edits: scored(others)(edits)[0], "[2] is asked for"),
+        "success alone": (lambda edits: scored(others)(edits)[0], "return shape [2]"),
     },
 }

@@ -1,6 +1,7 @@
 """Exercises 04: a frozen T5."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +17,7 @@ BEGINS = {
 
 
 @exercise(points=3)
-def distance_bucket(answer) -> None:
+def distance_bucket(answer: Callable) -> None:
     """distance int [Q, K], buckets int, furthest int -> int [Q, K]."""
     for (buckets, furthest), begins in BEGINS.items():
         half, e = buckets // 2, buckets // 4
@@ -31,23 +32,23 @@ def distance_bucket(answer) -> None:
             unless(
                 got,
                 {
-                    "Left and right are swapped: d = j - i is positive where the key stands on the right, and these "
+                    "Left and right are swapped: d = j - i is positive where the key is on the right, and these "
                     "keys have the second half.": inside + half * (d < 0),
-                    "A token's own place, d = 0, belongs to the first half, to bucket 0.": inside + half * (d >= 0),
-                    "Left and right have the same buckets. With them T5 would not know on which side a word stands: "
-                    "keys on the right are half a table higher.": inside,
+                    "A token's own position, d = 0, belongs to the first half, to bucket 0.": inside + half * (d >= 0),
+                    "Left and right have the same buckets, so T5 could not know on which side a word is: keys on "
+                    "the right are half a table higher.": inside,
                     "Far distances leave their half. The bucket inside a half is at most 2 E - 1.": np.searchsorted(
                         endless, n + 1e-9, side="right"
                     )
                     + half * right,
-                    "Distances are cut off at 2 E - 1, without the logarithm: far ones share buckets too soon.": (
+                    "Distances are clipped at 2 E - 1, without the logarithm: far ones share buckets too soon.": (
                         np.minimum(n, half - 1) + half * right
                     ),
                     "You round the logarithm to the nearest number. Take its floor.": np.searchsorted(
                         [*range(1, e + 1), *(e * (furthest / e) ** ((np.arange(1, e) - 0.5) / e))], n, side="right"
                     )
                     + half * right,
-                    "Half of the buckets have a distance each. In both directions it is a quarter: E = buckets / "
+                    "Half of the buckets have one distance each. In both directions it is a quarter: E = buckets / "
                     "4.": np.minimum(np.searchsorted(whole, n + 1e-9, side="right"), buckets - 1) + half * right,
                 },
                 right=expected,
@@ -56,7 +57,7 @@ def distance_bucket(answer) -> None:
 
 
 @exercise(points=2)
-def t5_norm(answer) -> None:
+def t5_norm(answer: Callable) -> None:
     """x float16 or float32 [..., D], scale float32 [D], epsilon float -> float32, the shape of x."""
     for shape, epsilon, size in (((2, 3, 8), 1e-6, 1), ((1, 5), 0.5, 1), ((2,), 1e-6, 4), ((4, 1, 2, 6), 1e-6, 0.1)):
         rng = np.random.default_rng(len(shape))
@@ -71,70 +72,70 @@ def t5_norm(answer) -> None:
         unless(
             got,
             {
-                "That is LayerNorm: the mean is taken off first. T5 leaves the mean where it is, and divides by the "
-                "root of the mean of x².": centred / spread * scale,
-                "You divide by the standard deviation, which takes the mean off. T5 has the root of the mean of x² "
-                "itself.": x / spread * scale,
-                "The vectors have the length 1. Divide by the root of the mean of the squares, not of their sum.": x
+                "That is LayerNorm: it subtracts the mean first. T5 keeps the mean, and divides by the root of the "
+                "mean of x².": centred / spread * scale,
+                "You divide by the standard deviation, which subtracts the mean. T5 uses the root of the mean of "
+                "x² itself.": x / spread * scale,
+                "The vectors have length 1. Divide by the root of the mean of the squares, not of their sum.": x
                 / np.sqrt(shape[-1] * squares + epsilon)
                 * scale,
-                "The scale is missing. Multiply by g in the end.": x / roots,
-                "You multiply by 1 + g. Some other networks store their scale so; T5 does not.": x
+                "The scale is missing. Multiply by g at the end.": x / roots,
+                "You multiply by 1 + g. Some networks store their scale like this; T5 does not.": x
                 / roots
                 * (1 + scale),
                 "You divide by the mean square. Take its root.": x / (squares + epsilon) * scale,
                 "Epsilon is missing, or so small that it does nothing.": x / np.sqrt(squares) * scale,
-                "Epsilon stands outside the root. Add it to the mean square, then take the root.": x
+                "Epsilon is outside the root. Add it to the mean square, then take the root.": x
                 / (np.sqrt(squares) + epsilon)
                 * scale,
-                "All vectors are divided by one number. The mean goes along the last axis alone, with "
+                "All vectors are divided by one number. The mean goes only along the last axis, with "
                 "`keepdims=True`.": x / np.sqrt((x**2).mean() + epsilon) * scale,
             },
             right=right,
         )
-        same(got, right, f"x of the shape {list(shape)} and epsilon = {epsilon:g}")
+        same(got, right, f"x of shape {list(shape)} and epsilon = {epsilon:g}")
     x = np.array([[300, -400, 500, 600], [0, 0, 0, 0]], np.float16)
     with np.errstate(all="ignore"):
         got = call(answer, x, np.ones(4, np.float32), 1e-6)
         if np.size(got) != 8 or not np.asarray(got, float).reshape(-1)[:4].all() or not np.isfinite(got).all():
             raise Wrong(
-                "For float16 numbers such as 300 it goes wrong: their squares are infinite in float16. Turn x into "
-                "float32 before you square it. And a vector of zeros has to stay one."
+                "It fails for float16 numbers such as 300: their squares are infinite in float16. Convert x to "
+                "float32 before you square it. And a vector of zeros must stay zero."
             )
     root = math.sqrt((9 + 16 + 25 + 36) / 4)
     same(numbers(got, (2, 4)), [[3 / root, -4 / root, 5 / root, 6 / root], [0] * 4], "float16 numbers up to 600", 2e-3)
 
 
 @exercise(points=3)
-def weights_on_real(answer) -> None:
+def weights_on_real(answer: Callable) -> None:
     """scores float [B, Q, S], mask bool [B, S] -> weights float [B, Q, S]."""
     cases = (((2, 5, 5), 1.0, 0.0), ((1, 7, 4), 1.0, 3.0), ((3, 2, 6), 100.0, 0.0), ((2, 3, 8), 1.0, 2000.0))
     for seed, ((b, q, s), spread, junk) in enumerate(cases):
         rng = np.random.default_rng(seed)
         mask = np.arange(s) < rng.integers(1, s, (b, 1))
         if seed == 2:
-            mask = ~mask  # real tokens need not come first
+            mask = np.logical_not(mask)  # real tokens need not come first
             mask[0] = True
-        scores = rng.normal(size=(b, q, s)) * spread + junk * ~mask[:, None, :]
+        scores = rng.normal(size=(b, q, s)) * spread + junk * np.logical_not(mask)[:, None, :]
         with np.errstate(all="ignore"):
             got = call(answer, scores, mask)
         if getattr(got, "shape", None) == scores.shape and np.isnan(np.asarray(got, float)).any():
             raise Wrong(
-                "There are values that are no numbers. Scores may be large, of padding above all: take the largest "
-                "score of the real keys off all scores before `np.exp`."
+                "There are values that are not numbers (nan). Scores may be large, especially those of padding: "
+                "subtract the largest score of the real keys from all scores before `np.exp`."
             )
         got = numbers(got, (b, q, s))
         right = np.zeros((b, q, s))
-        for i in range(b):  # each caption alone, without its padding
+        for i in range(b):  # each caption by itself, without its padding
             own = scores[i][:, mask[i]]
             powers = np.exp(own - own.max(-1, keepdims=True))
             right[i][:, mask[i]] = powers / powers.sum(-1, keepdims=True)
         _padding_seen(got, right, scores, mask)
-        same(got, right, f"scores of the shape {[b, q, s]} and {mask.sum(-1).tolist()} real tokens")
+        same(got, right, f"scores of shape {[b, q, s]} and {mask.sum(-1).tolist()} real tokens")
 
 
 def _padding_seen(got: np.ndarray, right: np.ndarray, scores: np.ndarray, mask: np.ndarray) -> None:
-    """Wrong for what the known mistakes give."""
+    """Raise Wrong for the results of the known mistakes."""
 
     def soft(scores, axis=-1):
         powers = np.exp(scores - scores.max(axis, keepdims=True))
@@ -143,22 +144,22 @@ def _padding_seen(got: np.ndarray, right: np.ndarray, scores: np.ndarray, mask: 
     q, s = scores.shape[1:]
     keys, unmasked = mask[:, None, :], soft(scores)
     known = {
-        "Padding is still looked at: the mask does nothing.": unmasked,
-        "The weights of padding are 0 now, but they were taken away after the softmax: what is left adds up to less "
-        "than 1. Mask the scores, before the softmax.": unmasked * keys,
-        "You multiply the scores by the mask. A score of 0 is not nothing: its power is 1. Padding needs a score of "
-        "minus infinity.": soft(scores * keys),
+        "Padding still gets attention: the mask does nothing.": unmasked,
+        "The weights of padding are 0 now, but they were removed after the softmax: the others add up to less than "
+        "1. Mask the scores, before the softmax.": unmasked * keys,
+        "You multiply the scores by the mask. A score of 0 is not nothing: exp of it is 1. Padding needs a score "
+        "of minus infinity.": soft(scores * keys),
         "The mask is upside down: the weights are on padding, and real tokens get none. True is a real token.": soft(
-            np.where(keys & ~mask.all(-1)[:, None, None], -1e9, scores)
+            np.where(keys & ~np.all(mask, -1, keepdims=True)[..., None], -1e9, scores)
         ),
-        "The softmax goes over the queries. Each query's weights have to add up to 1, along the last axis.": soft(
+        "The softmax goes over the queries. Each query's weights must add up to 1, along the last axis.": soft(
             np.where(keys, scores, -1e9), 1
         ),
     }
     if q == s:
         known |= {
-            "Rows of padding are 0 now, but real tokens still look at padding: you masked the queries. The keys are "
-            "the last axis: `mask[:, None, :]`.": unmasked * mask[:, :, None],
+            "Rows of padding are 0 now, but real tokens still attend to padding: you masked the queries. The keys "
+            "are the last axis: `mask[:, None, :]`.": unmasked * mask[:, :, None],
             "The mask is on the scores, but on the axis of the queries. The keys are the last axis: `mask[:, None, "
             ":]`.": soft(np.where(mask[:, :, None], scores, -1e9)),
         }
@@ -178,12 +179,12 @@ GAPS = (  # ids, spans, last_id, input, target
         [60, 4, 59, 3, 4, 58, 4, 57, 1],
     ),
 )
-FIRST = {  # what mistakes give for the first of them
-    "Every hidden token has a sentinel of its own. It is one for a span: its length, too, is to be found out.": [
+FIRST = {  # the results of mistakes for the first of them
+    "Every hidden token has a sentinel of its own. There is one per span: the model must also find out its length.": [
         [10, 99, 12, 98, 97, 15, 1],
         [99, 11, 98, 13, 97, 14, 96, 1],
     ],
-    "`end` is counted into the span, or taken for its length. It is the first place behind it: `ids[begin:end]`.": [
+    "`end` is counted as part of the span, or as its length. It is the first position after it: `ids[begin:end]`.": [
         [10, 99, 98, 1],
         [99, 11, 12, 98, 13, 14, 15, 97, 1],
     ],
@@ -191,7 +192,7 @@ FIRST = {  # what mistakes give for the first of them
 
 
 @exercise(points=3)
-def gap_exercise(answer) -> None:
+def gap_exercise(answer: Callable) -> None:
     """ids list of S ints, spans list of (begin, end), last_id int -> (input, target), two lists of ints."""
     for ids, spans, last_id, source, target in GAPS:
         got = call(answer, ids, spans, last_id)
@@ -201,21 +202,21 @@ def gap_exercise(answer) -> None:
         sentinels = range(last_id, last_id - len(spans) - 1, -1)
         about = f"ids {ids}, spans {spans} and last_id {last_id}"
         known = {
-            "Input and target are the wrong way round. The input is what is left of the sentence.": [target, source],
-            "The target is not closed: one more sentinel stands between its last token and </s>.": [
+            "Input and target are swapped. The input is what is left of the sentence.": [target, source],
+            "The target is not closed: one more sentinel belongs between its last token and </s>.": [
                 source,
                 [*target[:-2], 1],
             ],
             "Both lists end with </s>, id 1.": [source[:-1], target[:-1]],
-            "The input ends with </s>, id 1, too.": [source[:-1], target],
-            "The target ends with </s>, id 1, too.": [source, target[:-1]],
-            "Every gap has the same sentinel, so nobody can tell them apart. The next one is one id lower.": [
+            "The input also ends with </s>, id 1.": [source[:-1], target],
+            "The target also ends with </s>, id 1.": [source, target[:-1]],
+            "Every gap has the same sentinel, so they cannot be distinguished. The next one is one id lower.": [
                 [last_id if i in sentinels else i for i in part] for part in (source, target)
             ],
-            "Your sentinels count up, out of the vocabulary: last_id is its last id. Count down.": [
+            "Your sentinels count up, beyond the vocabulary: last_id is its last id. Count down.": [
                 [2 * last_id - i if i in sentinels else i for i in part] for part in (source, target)
             ],
-            "The input has no sentinels, so nobody can tell where words are missing.": [
+            "The input has no sentinels, so it does not show where words are missing.": [
                 [i for i in source if i not in sentinels],
                 target,
             ],
@@ -229,16 +230,20 @@ def gap_exercise(answer) -> None:
 
 
 @exercise(points=1)
-def why_frozen(answer) -> None:
-    """-> the letter of the right reason."""
+def why_frozen(answer: Callable) -> None:
+    """No arguments -> the letter of the right reason."""
     chosen(
         answer,
         "c",
         {
-            "a": "Its picture model draws the words of training about as well as the others: look at the first column.",
-            "b": "All three were trained for the same number of steps, on the same pictures. And the random encoder "
-            "is frozen, too.",
-            "d": "The random encoder never changes either, and draws next to nothing of unseen words. What its vectors "
-            "say does matter.",
+            "a": "Its image model handles the words of training about as well as the others: look at the first column.",
+            "b": (
+                "All three were trained for the same number of steps, on the same images. And the random encoder is "
+                "frozen as well."
+            ),
+            "d": (
+                "The random encoder never changes either, and its image model gets almost no unseen words right. "
+                "What the vectors encode does matter."
+            ),
         },
     )

@@ -1,14 +1,16 @@
 """Exercises 10: decoder fine-tuning."""
 
 import copy
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, close, exercise, numbers, same, told, unless
+from minimuse.teach.checking import Wrong, call, chosen, close, describe, exercise, numbers, same, unless
 
 
 @exercise(points=3)
-def widened_weights(answer) -> None:
+def widened_weights(answer: Callable) -> None:
     """weight float [n, m], apart float [n, 2 m] -> float [2 n, 2 m]: [x, x] times it is [y, y]."""
     for n, m, seed in ((2, 1, 0), (3, 3, 1), (1, 4, 2), (5, 2, 3)):
         rng = np.random.default_rng(seed)
@@ -16,48 +18,48 @@ def widened_weights(answer) -> None:
         got = call(answer, weight, apart)
         if np.shape(got) == (n, 2 * m):
             raise Wrong(
-                "The outputs are doubled, the inputs are not. Every row has to come twice, too, with its share."
+                "The outputs are doubled, the inputs are not. Every row must come twice as well, with its share."
             )
         if np.shape(got) == (2 * n, m):
-            raise Wrong("The inputs are doubled, the outputs are not. Every column has to come twice, too.")
+            raise Wrong("The inputs are doubled, the outputs are not. Every column must come twice as well.")
         got = numbers(got, (2 * n, 2 * m))
         first, second = got[:n], got[n:]
         if n > 1 and not close(first + second, np.tile(weight, 2)) and close(got[::2] + got[1::2], np.tile(weight, 2)):
             raise Wrong(
-                "The copies of an input stand side by side. The layer is given [x, x]: first all inputs, then all of "
-                "them again."
+                "The copies of an input are side by side. The layer gets [x, x]: first all inputs, then all of them "
+                "again."
             )
         unless(
             first + second,
             {
                 "The two shares add up to twice the weight, so the layer gives 2 y. Halve the weight first.": 2
                 * np.tile(weight, 2),
-                "`apart` is added to both copies, so they do not add up to the weight. Take from the second copy what "
-                "the first one gets.": np.tile(weight, 2) + 2 * apart,
-                "The outputs come out as y1, y1, y2, y2. They are to come as [y, y]: first all outputs, then all of "
-                "them again.": weight.repeat(2, 1),
+                "`apart` is added to both copies, so they do not add up to the weight. Subtract it from the second "
+                "copy.": np.tile(weight, 2) + 2 * apart,
+                "The outputs are y1, y1, y2, y2. They should be [y, y]: all outputs, then all again.": weight.repeat(
+                    2, 1
+                ),
             },
             right=np.tile(weight, 2),
         )
         if close(first, second):
             raise Wrong(
-                "Both copies of every input have equal weights. They would get equal gradients and stay equal for "
-                "ever: add `apart` to the first copy's share and take it from the second's."
+                "Both copies of every input have equal weights. They would get equal gradients and stay equal "
+                "forever: add `apart` to the first copy's share and subtract it from the second's."
             )
         x = rng.normal(size=(4, n))
         y = x @ weight
-        same(np.tile(x, 2) @ got, np.tile(y, 2), f"[x, x] times your weights, W of the shape {[n, m]}")
-        same(first + second, np.tile(weight, 2), f"the sum of the two shares, W of the shape {[n, m]}")
+        same(np.tile(x, 2) @ got, np.tile(y, 2), f"[x, x] times your weights, W of shape {[n, m]}")
+        same(first + second, np.tile(weight, 2), f"the sum of the two shares, W of shape {[n, m]}")
         unless(
             first - second,
             {
-                "The two copies differ by `apart`. The first has half of the weight plus `apart`, the second half of "
-                "it minus `apart`: that is twice as far.": apart,
-                "The copies are the wrong way round: the first one is to get half of the weight plus `apart`.": -2
-                * apart,
+                "The two copies differ by `apart`. The first should be half of the weight plus `apart`, the second "
+                "half of it minus `apart`: the difference is 2 times `apart`.": apart,
+                "The copies are swapped: the first one should be half of the weight plus `apart`.": -2 * apart,
             },
         )
-        same(first - second, 2 * apart, "the difference of the two shares, which is twice `apart`")
+        same(first - second, 2 * apart, "the difference of the two shares, which is 2 times `apart`")
 
 
 def fresh_block(channels: int, seed: int) -> dict:
@@ -70,8 +72,8 @@ def fresh_block(channels: int, seed: int) -> dict:
 
 
 def inside(block: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What goes into the last convolution of a residual block for x [B, h, w, C], and what comes out of it."""
-    h, w = x.shape[1:3]
+    """The input of a residual block's last convolution for x [B, h, w, C], and its output."""
+    (h, w), into = x.shape[1:3], x
     for number in "12":
         scale, conv = block[f"norm{number}"]["scale"], block[f"conv{number}"]
         x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * scale
@@ -83,18 +85,18 @@ def inside(block: dict, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @exercise(points=2)
-def silent_block(answer) -> None:
+def silent_block(answer: Callable) -> None:
     """block nested dict of weights -> the same names and shapes; it adds nothing, and conv2's kernel can learn."""
     for channels, seed in ((2, 0), (3, 1), (1, 2)):
         block = fresh_block(channels, seed)
         got = call(answer, block)
         if not isinstance(got, dict) or set(got) != set(block):
-            there = f"a dict with {', '.join(map(str, got))}" if isinstance(got, dict) else told(got)
-            raise Wrong(f"It returned {there}; a dict with {', '.join(block)} is asked for, as the one it was given.")
+            there = f"a dict with {', '.join(map(str, got))}" if isinstance(got, dict) else describe(got)
+            raise Wrong(f"It returned {there}; return a dict with {', '.join(block)}, like the given one.")
         for part, arrays in block.items():
             if not isinstance(got[part], dict) or set(got[part]) != set(arrays):
                 raise Wrong(
-                    f"“{part}” is to be a dict with {' and '.join(arrays)}; it is a {type(got[part]).__name__}."
+                    f"“{part}” should be a dict with {' and '.join(arrays)}; it is a {type(got[part]).__name__}."
                 )
             got[part] = {name: numbers(got[part][name], array.shape) for name, array in arrays.items()}
         into, more = inside(got, np.random.default_rng(seed).normal(size=(1 + seed, 5, 4, channels)))
@@ -104,17 +106,17 @@ def silent_block(answer) -> None:
             if not got["conv2"]["bias"].any():
                 raise Wrong("The bias of conv2 is zero, but its kernel still adds something to x.")
             raise Wrong(
-                f"The block still adds up to {np.abs(more).max():.2g} to x. What it adds is what conv2 gives: "
-                "that has to be exactly zero, for every x."
+                f"The block still adds up to {np.abs(more).max():.2g} to x. What it adds is the output of conv2: that "
+                "must be exactly zero, for every x."
             )
-        if not into.any():  # the gradient of conv2's kernel is made of this
+        if not into.any():  # a factor of the gradient of conv2's kernel
             raise Wrong(
-                "The block is silent, but it cannot learn: what goes into conv2 is zero, too, so the gradient of its "
-                "kernel is zero, and stays so for ever. Leave everything before conv2 as it was drawn."
+                "The block is silent, but it cannot learn: the input of conv2 is zero as well, so the gradient of "
+                "its kernel is zero and stays zero. Keep everything before conv2 as it was initialised."
             )
         for part in ("norm1", "conv1", "norm2"):
             if not all(close(got[part][name], array) for name, array in block[part].items()):
-                raise Wrong(f"“{part}” has changed. The block is silent without that: leave it as it was drawn.")
+                raise Wrong(f"“{part}” has changed. The block is silent without that: keep it as it was initialised.")
 
 
 SIDES = (  # (layers, patch, side in pixels), by hand
@@ -131,19 +133,20 @@ SIDES = (  # (layers, patch, side in pixels), by hand
 
 
 @exercise(points=3)
-def pixels_reached(answer) -> None:
-    """layers list of odd ints and "double", patch int -> int: the side in pixels that one token may change."""
+def pixels_reached(answer: Callable) -> None:
+    """layers list of odd ints and "double", patch int -> int: the side in pixels of what one token can change."""
     drawn = []
-    for seed in range(3):  # other decoders: a line with one token in it, through every layer
+    for seed in range(3):  # random decoders: pass a line with a single token through every layer
         rng = np.random.default_rng(seed)
-        layers = [int(k) for k in rng.choice([1, 3, 5], size=5)]
-        for place in rng.integers(0, 6, size=seed):
-            layers.insert(place, "double")
+        layers: list[Any] = [int(k) for k in rng.choice([1, 3, 5], size=5)]
+        for position in rng.integers(0, 6, size=seed).tolist():
+            layers.insert(position, "double")
         line = np.eye(101)[50]
         for layer in layers:
             line = line.repeat(2) if layer == "double" else np.convolve(line, np.ones(layer), "same")
         drawn.append((layers, seed + 1, int((line.repeat(seed + 1) > 0).sum())))
-    for layers, patch, expected in (*SIDES, *drawn):
+    cases: list[tuple[list[Any], int, int]] = [*SIDES, *drawn]
+    for layers, patch, expected in cases:
         got = numbers(call(answer, layers, patch), (), "int")
         kernels, doubles = [k for k in layers if k != "double"], layers.count("double")
         more = sum(k - 1 for k in kernels)
@@ -151,23 +154,23 @@ def pixels_reached(answer) -> None:
         unless(
             got,
             {
-                f"For {about} you count places, not pixels: {expected // patch}. Every place becomes {patch} x {patch} "
-                "pixels at the end.": expected // patch,
-                f"For {about} you count k more places a convolution. A k x k kernel reads its own place and (k - 1) / "
-                "2 to either side.": (1 + sum(kernels)) * 2**doubles * patch,
-                f"For {about} you count how far it reaches to one side. The square has the token in its middle and "
+                f"For {about} you count positions, not pixels: {expected // patch}. Every position becomes {patch} "
+                f"x {patch} pixels at the end.": expected // patch,
+                f"For {about} you count k more positions per convolution. A k x k kernel reads its own position and "
+                "(k - 1) / 2 on either side.": (1 + sum(kernels)) * 2**doubles * patch,
+                f"For {about} you count how far it reaches on one side. The square has the token in its middle and "
                 "reaches to both sides.": more // 2 * 2**doubles * patch,
                 f"For {about} you count one side only. The square reaches to the left and to the right of the token.": (
                     1 + more // 2
                 )
                 * 2**doubles
                 * patch,
-                f"For {about} the token itself is missing: its own place is changed, too, so begin with a side of "
-                "one.": more * 2**doubles * patch,
-                f"For {about} your count does not look at where “double” stands. A convolution before it is doubled "
-                "as well, one after it is not.": (1 + more) * 2**doubles * patch,
-                f"For {about} “double” counts for nothing in your answer. It makes 2 x 2 places of every place, so the "
-                "side is doubled.": (1 + more) * patch,
+                f"For {about} the token itself is missing: its own position changes as well, so begin with a side "
+                "of one.": more * 2**doubles * patch,
+                f"For {about} your count ignores the position of “double”. A convolution before it is doubled as "
+                "well, one after it is not.": (1 + more) * 2**doubles * patch,
+                f"For {about} “double” has no effect in your answer. It turns every position into 2 x 2 positions, "
+                "so the side is doubled.": (1 + more) * patch,
             },
             right=expected,
         )
@@ -186,9 +189,9 @@ def some_weights(seed: int) -> dict:
     }
 
 
-WAYS = {  # where each of these changes is made
+CHANGES = {  # path of an array: how it is changed
     "codebook": lambda a: a + 1,
-    "decoder/stages/layers/0/bias": lambda a: a + np.float32([1, 0]),
+    "decoder/stages/layers/0/bias": lambda a: a + np.array([1, 0], np.float32),
     "decoder/stages/layers/0/kernel": lambda a: a[::-1].copy(),
     "encoder/stages/layers/0/kernel": lambda a: np.nextafter(a, np.float32(9)),
     "decoder/norm/scale": lambda a: -a,
@@ -196,76 +199,83 @@ WAYS = {  # where each of these changes is made
     "encoder/stages/layers/0/bias": lambda a: a * np.float32(0.999),
 }
 MISSED = {
-    "codebook": "It is an array right at the top: not every name has a dict under it.",
-    "decoder/stages/layers/0/kernel": "It holds the same values in another order. Compare value by value, not sums.",
-    "encoder/stages/layers/0/kernel": "It has changed by its last bits only. Compare without a tolerance.",
-    "decoder/norm/scale": "Its values have changed their sign. Compare the values themselves.",
-    "decoder/stages/layers/1/kernel": "It has another shape than before, as after growing. That is a change, too.",
-    "decoder/stages/layers/0/bias": "One of its two values is the same, the other one is not: a single one is enough.",
-    "encoder/stages/layers/0/bias": "It is a thousandth smaller, as by weight decay. Compare exactly.",
+    "codebook": "It is an array at the top level: not every name has a dict under it.",
+    "decoder/stages/layers/0/kernel": "It has the same values in a different order. Compare value by value, not sums.",
+    "encoder/stages/layers/0/kernel": "It has changed only in its last bits. Compare without a tolerance.",
+    "decoder/norm/scale": "Its values have changed sign. Compare the values themselves.",
+    "decoder/stages/layers/1/kernel": "Its shape has changed, as after growing. That is a change as well.",
+    "decoder/stages/layers/0/bias": "Only one of its two values has changed: a single one is enough.",
+    "encoder/stages/layers/0/bias": "It is smaller by one thousandth, as after weight decay. Compare exactly.",
 }
 
 
-def changed_at(weights: dict, ways) -> dict:
-    """A copy of a nested dict with the arrays at these ways changed."""
+def changed_at(weights: dict, paths: Iterable[str]) -> dict:
+    """A copy of a nested dict in which the arrays at these paths are changed."""
     after = copy.deepcopy(weights)
-    for way in ways:
-        *outer, last = (int(name) if name.isdigit() else name for name in way.split("/"))
+    for path in paths:
+        *outer, last = (int(name) if name.isdigit() else name for name in path.split("/"))
         at = after
         for name in outer:
             at = at[name]
-        at[last] = WAYS[way](at[last])
+        at[last] = CHANGES[path](at[last])
     return after
 
 
 @exercise(points=3)
-def changed_parts(answer) -> None:
-    """before, after nested dicts of arrays -> list of str: the ways to the arrays that differ."""
-    pairs = [(), *((way,) for way in WAYS), ("codebook", "decoder/norm/scale"), tuple(WAYS)]
-    for number, ways in enumerate(pairs):
+def changed_parts(answer: Callable) -> None:
+    """before, after nested dicts of arrays -> list of str: the paths of the arrays that differ."""
+    pairs = [(), *((path,) for path in CHANGES), ("codebook", "decoder/norm/scale"), tuple(CHANGES)]
+    for number, paths in enumerate(pairs):
         before = some_weights(number % 2)
-        got = call(answer, before, changed_at(before, ways))
-        if not isinstance(got, (list, tuple, set)) or not all(isinstance(way, str) for way in got):
+        got = call(answer, before, changed_at(before, paths))
+        if not isinstance(got, (list, tuple, set)) or not all(isinstance(path, str) for path in got):
             raise Wrong(
-                f"It returned {told(got)}; a list of ways is asked for, such as ['codebook', 'decoder/norm/scale']."
+                f"It returned {describe(got)}; return a list of paths, such as ['codebook', 'decoder/norm/scale']."
             )
-        extra, missed = sorted(set(got) - set(ways)), [way for way in ways if way not in got]
+        extra, missed = sorted(set(got) - set(paths)), [path for path in paths if path not in got]
         parts = {
-            piece for way in ways for piece in ("/".join(way.split("/")[:n]) for n in range(1, way.count("/") + 1))
+            piece for path in paths for piece in ("/".join(path.split("/")[:n]) for n in range(1, path.count("/") + 1))
         }
-        parts |= {piece for way in ways for piece in way.split("/")}
-        if extra and not ways:
+        parts |= {piece for path in paths for piece in path.split("/")}
+        if extra and not paths:
             raise Wrong(
-                f"Nothing has changed, but it names {', '.join(extra[:3])}. Copies of an array are other objects with "
-                "the same values: compare what is in them."
+                f"Nothing has changed, but it names {', '.join(extra[:3])}. Copies of an array are different objects "
+                "with the same values: compare their contents."
             )
         if extra and parts.issuperset(extra):
             raise Wrong(
-                f"It names {extra[0]}, which is a piece of the way. Give the whole way to the array, with / between "
-                f"the names: {missed[0] if missed else ways[0]}."
+                f"It names {extra[0]}, which is only a piece of a path. Give the whole path of the array, with / "
+                f"between the names: {missed[0] if missed else paths[0]}."
             )
         if missed:
             raise Wrong(f"{missed[0]} has changed, but it is not named. {MISSED[missed[0]]}")
         if extra:
             raise Wrong(
-                f"It names {extra[0]}, which is no way to an array that has changed; these are: {', '.join(ways)}."
+                f"It names {extra[0]}, which is not the path of an array that has changed; those are "
+                f"{', '.join(paths)}."
             )
-        if len(got) != len(ways):
-            raise Wrong("It names the same way more than once.")
+        if len(got) != len(paths):
+            raise Wrong("It names the same path more than once.")
 
 
 @exercise(points=2)
-def whose_stay_valid(answer) -> None:
-    """-> "a", "b", "c" or "d"."""
+def whose_stay_valid(answer: Callable) -> None:
+    """No arguments -> the letter "a", "b", "c" or "d"."""
     chosen(
         answer,
         right="c",
         wrong={
-            "a": "3 % of the tokens are others, so 3 % of the words have another sense now. The transformers still use "
-            "the old one: they draw a token, and the new decoder paints something else.",
-            "b": "Pictures come back as before, since encoder and decoder look into the same shuffled table. But a "
-            "transformer draws a number, and behind this number stands another code now.",
-            "d": "The encoder has not changed, but a token is the number of the nearest code. When codes move, "
-            "encodings near a border get another number.",
+            "a": (
+                "3% of the tokens differ, so 3% of the words now have a different meaning. The transformers still "
+                "use the old one: they sample a token, and the new decoder turns it into something else."
+            ),
+            "b": (
+                "Images come back as before, because encoder and decoder use the same shuffled table. But a "
+                "transformer samples a number, and this number now means a different code."
+            ),
+            "d": (
+                "The encoder has not changed, but a token is the number of the nearest code. When codes move, "
+                "encodings near a border get a different number."
+            ),
         },
     )

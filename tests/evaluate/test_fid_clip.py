@@ -40,7 +40,7 @@ def test_a_judge_gets_every_picture_its_caption_and_the_true_one(micro):
 
 
 def test_pixels_by_hand():
-    """Of a plain picture, scaling leaves the colour and normalising is arithmetic; of a wide one the middle is seen."""
+    """Of a plain picture, scaling leaves the colour and normalising is arithmetic; of a wide one the middle remains."""
     images = np.full((2, 4, 4, 3), [51, 102, 255], np.uint8)
     got = fid_clip._pixels(images, 6, Image.BICUBIC, (0.5, 0.4, 0.0), (0.1, 0.2, 2.0))
     assert got.shape == (2, 3, 6, 6) and got.dtype == np.float32
@@ -62,7 +62,7 @@ def without(monkeypatch, package: str):
 
 
 @pytest.mark.parametrize("judge", ["inception", "clip"])
-def test_without_torch_a_sentence_says_what_to_do(judge, monkeypatch, capsys):
+def test_without_torch_the_error_says_what_to_do(judge, monkeypatch, capsys):
     without(monkeypatch, "torch")
     with pytest.raises(ImportError, match=r"(?=.*pip install)(?=.*\btorch\b)"):
         fid_clip.Inception() if judge == "inception" else fid_clip.Clip.from_pretrained()
@@ -193,15 +193,15 @@ def test_a_folder_without_preprocessing_has_that_of_clip(clip_folder, tmp_path):
     assert (judge.mean, judge.std) == (fid_clip.CLIP_MEAN, fid_clip.CLIP_STD)
 
 
-def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
+def test_what_is_not_clip_is_refused(clip_folder, tmp_path):
     judge = fid_clip.Clip.from_pretrained(clip_folder)
     for n, captions in ((2, CAPTIONS), (0, [])):
         with pytest.raises(ValueError, match=rf"(?=.*\b{n}\b).*\b{len(captions)}\b"):
             judge.score(pictures(4)[:n], captions)
     with pytest.raises(FileNotFoundError, match="nobody/nothing"):
         fid_clip.Clip.from_pretrained("nobody/nothing")
-    pickled, part = tmp_path / "pickled", tmp_path / "part"
-    for folder in (pickled, part):
+    pickled, incomplete = tmp_path / "pickled", tmp_path / "incomplete"
+    for folder in (pickled, incomplete):
         folder.mkdir()
         for path in clip_folder.glob("*.json"):
             (folder / path.name).symlink_to(path)
@@ -212,12 +212,12 @@ def test_what_is_no_clip_is_refused_in_words(clip_folder, tmp_path):
 
     weights = load_file(clip_folder / "model.safetensors")
     del weights["visual_projection.weight"]
-    save_file(weights, part / "model.safetensors", {"format": "pt"})
+    save_file(weights, incomplete / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"visual_projection\.weight"):
-        fid_clip.Clip.from_pretrained(part)
+        fid_clip.Clip.from_pretrained(incomplete)
 
 
-def test_evaluate_asks_the_judges(clip_folder, micro_folder, inception, capsys, monkeypatch):
+def test_evaluate_uses_the_judges(clip_folder, micro_folder, inception, capsys, monkeypatch):
     monkeypatch.setattr(fid_clip, "Inception", lambda: inception)
     options = ["--preset", str(micro_folder), "--n", "8", "--steps", "1", "--json"]
     cli.main(["evaluate", "generation", *options, "--judges", "inception", "clip", "--clip", str(clip_folder)])

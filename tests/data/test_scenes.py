@@ -44,7 +44,7 @@ def test_tasks_take_turns():
 
 
 @pytest.mark.parametrize("split", scenes.SPLITS)
-def test_objects_lie_inside_apart_and_on_the_lattice(split):
+def test_objects_lie_inside_on_the_lattice_without_overlap(split):
     for scene, _ in draw(split):
         for item in scene.items:
             assert item.size in scenes.SIZES and item.size % CELL == item.x % CELL == item.y % CELL == 0
@@ -77,7 +77,7 @@ def test_held_out_pairs_never_meet_in_training():
     assert 0.08 < np.mean(together) < 0.17
 
 
-def test_synonyms_appear_in_their_split_alone():
+def test_synonyms_appear_only_in_their_split():
     words = {s.removeprefix(f"{x.colour} ") for x in scenes.sprites().values() for s in x.synonyms}
     assert all(any(w in text or scenes.pluralise(w) in text for w in words) for _, text in draw("unseen_words"))
     for _, text in draw("train", 3000):
@@ -99,7 +99,7 @@ def test_facts_worked_out_by_hand():
     assert scenes.asked(cats, "two cats") == {"object": ["cat"], "count": [("cat", 2)]}
 
 
-def test_every_caption_says_what_is_there():
+def test_every_caption_names_what_is_there():
     for scene, text in draw("val", 600):
         for item in scene.items:
             sprite = scenes.sprites()[item.name]

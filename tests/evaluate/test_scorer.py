@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from minimuse.data import scenes
 from minimuse.data.scenes import Item, Scene
@@ -37,7 +36,7 @@ def test_blur_keeps_the_mean_of_a_plain_picture_and_spreads_a_dot():
     assert np.allclose(blur(dot, jnp.array([0.0])), dot, atol=1e-5)
 
 
-def test_any_square_size_is_read_and_no_batch_compiles_anew(caplog):
+def test_any_square_size_is_read_and_no_batch_compiles_again(caplog):
     shipped = scorer.shipped_scorer()
     scene = Scene("one", "blue", (Item("cat", 16, 16, 32),))
     for size in (64, 128):
@@ -54,18 +53,18 @@ def test_any_square_size_is_read_and_no_batch_compiles_anew(caplog):
 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3)), np.zeros((1, 64, 32, 3), np.uint8)])
-def test_what_the_scorer_cannot_read_is_refused(images):
+def test_images_of_a_different_type_or_shape_are_refused(images):
     with pytest.raises(ValueError, match=rf"{images.dtype}.*\{list(images.shape)}"):
         scorer.shipped_scorer().read(images)
 
 
-def test_features_are_one_vector_a_picture():
+def test_features_are_one_vector_per_picture():
     features = scorer.shipped_scorer().features(np.zeros((3, 64, 64, 3), np.uint8))
     assert features.shape == (3, scorer.ScorerConfig().channels[-1]) and np.isfinite(features).all()
 
 
 def test_the_loss_is_least_where_the_answers_are_right():
-    """A network of fixed answers: the truth costs less than another sprite, another place or another background."""
+    """A network of fixed answers: the truth costs less than a different sprite, position or background."""
     batch = training_batch(0, 8)
     classes = len(scenes.sprites()) + 1
 
@@ -75,12 +74,7 @@ def test_the_loss_is_least_where_the_answers_are_right():
             batch["centres"] + move,
             9.0 * jax.nn.one_hot((batch["background"] + ground) % 8, 8),
         )
-
-        class Fixed(nnx.Module):
-            def __call__(self, pixels):
-                return answers
-
-        return float(scorer_loss(*nnx.split(Fixed()), jax.random.key(0), batch)[0])
+        return float(scorer_loss(lambda pixels: answers, jax.random.key(0), batch)[0])
 
     right = loss()
     assert min(loss(shift=1), loss(move=0.5), loss(ground=1)) > right + 0.01

@@ -1,4 +1,4 @@
-"""The doctor: each thing that it knows to be wrong, and that it never raises."""
+"""The doctor: every fault that it knows, and that it never raises."""
 
 import importlib.metadata
 import re

@@ -1,6 +1,6 @@
-"""Rule-made edits: what is asked for, where it may happen, and how the result is judged."""
+"""Edits made by rule: what is requested, where it may happen, and how the result is judged."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ def test_edits_change_what_they_say_and_nothing_else():
     assert made[7] == edits.change(7) and made[7] != edits.change(7, seed=1)
     for edit in made:
         before, after = edit.before, edit.after
-        places = [(item.x, item.y, item.size) for item in before.items]
-        assert [(item.x, item.y, item.size) for item in after.items] == places and before.relation == after.relation
+        boxes = [(item.x, item.y, item.size) for item in before.items]
+        assert [(item.x, item.y, item.size) for item in after.items] == boxes and before.relation == after.relation
         assert (before.background != after.background) == (edit.kind == "background")
         assert (before.items != after.items) == (edit.kind != "background")
         facts = scenes.asked(after, edit.caption)
@@ -89,7 +89,7 @@ def test_both_ways_of_editing_are_measured(micro, cascade):
     assert edits.evaluate_inpainting(micro, 3, steps=2, edge=None)["outside_changed"] > 0
     found = edits.evaluate_mask_free(cascade, 3, iterations=5, every=2, batch=2)
     assert found["iteration"] in (0, 2, 4, 5) and found["curve"]["iteration"] == [0, 2, 4, 5]
-    assert found["settings"] == editing.EDIT | dict(iterations=5)
+    assert found["settings"] == asdict(editing.Resampling(iterations=5))
     assert found["curve"]["outside_changed"][0] == 0
     assert found["success"] == found["curve"]["success"][found["curve"]["iteration"].index(found["iteration"])]
 
@@ -103,7 +103,10 @@ def test_jumps_by_hand(micro):
 
 
 def test_what_is_measured_is_what_edit_draws(micro):
+    """Two pictures and five iterations, for which the test of both ways has compiled the program."""
     change = edits.change(0)
-    picture, prompts = scenes.render(change.before), micro.prompts(change.caption, 1, 0, None)
-    _, states = editing.edit_tokens(micro, micro.tokenize(picture[None]), prompts, trace=True, **editing.EDIT)
-    assert (states == micro.edit(picture, change.caption, trace=True).states).all()
+    picture, prompts = scenes.render(change.before), micro.prompts(change.caption, 2, 0, None)
+    settings = editing.Resampling(iterations=5)
+    tokens = micro.tokenize(np.stack([picture] * 2))
+    _, states = editing.edit_tokens(micro, tokens, prompts, settings, trace=True)
+    assert (states == micro.edit(picture, change.caption, 2, iterations=5, trace=True).states).all()

@@ -1,3 +1,5 @@
+"""The sentences that the text encoder is pretrained on."""
+
 import collections
 import random
 import re
@@ -26,7 +28,7 @@ def test_unknown_split():
 def test_every_kind_of_thing_is_described():
     assert set(corpus.FACTS) == {sprite.word for sprite in sprites().values()}
     described = [fact for facts in corpus.FACTS.values() for fact in facts]
-    assert len(set(described)) == len(described)  # else two things could not be told apart
+    assert len(set(described)) == len(described)  # else two things could not be distinguished
 
 
 def test_every_word_of_a_caption_occurs():
@@ -62,15 +64,15 @@ def test_what_is_read_out_of_a_caption_is_true():
     sides, readings = collections.Counter(), re.compile(rf"(\. |: ).*\b({'|'.join(corpus.SIDES.values())})\b")
     for sentence in filter(readings.search, corpus.sentences(7000)):
         sentence = sentence.replace("to the ", "").replace("placed ", "")
-        scene, told = re.split(r"\. |: ", sentence)
+        scene, statement = re.split(r"\. |: ", sentence)
         relation = next(r for r in corpus.SIDES if f" {r} " in scene)
         first, second = (f" {part}" for part in scene.split(f" {relation} "))
-        side = next(side for side in corpus.SIDES.values() if side in told)
+        side = next(side for side in corpus.SIDES.values() if side in statement)
         sides[side] += 1
         at_side = first if corpus.SIDES[relation] == side else second
         assert corpus.SIDES[relation] == side or corpus.SIDES[scenes.INVERSE[relation]] == side
-        noun = told.removesuffix(f" is {side}").replace(f"{side} is", "").replace(f"what is {side}?", "")
-        assert meant(f" {noun}") & meant(at_side), (scene, told)
+        noun = statement.removesuffix(f" is {side}").replace(f"{side} is", "").replace(f"what is {side}?", "")
+        assert meant(f" {noun}") & meant(at_side), (scene, statement)
     assert sides.keys() == set(corpus.SIDES.values()) and min(sides.values()) > 400
 
 

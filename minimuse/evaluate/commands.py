@@ -1,0 +1,225 @@
+"""`python -m minimuse evaluate`: generation | autoregressive | diffusion | editing | tokenizer | scorer | all.
+
+Each prints one JSON object; tools/results.py stores what they print. tyro makes options of their arguments, see cli.py.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+
+from tyro.conf import arg
+
+from minimuse.config import SampleOptions, data_dir
+
+if TYPE_CHECKING:
+    from minimuse.muse import Muse
+
+FLAT = arg(name="")  # --steps, not --sampling.steps
+NOTHING: Any = {}  # no option is given
+Checkpoint = Annotated[str, arg(help="Name of a shipped checkpoint, or a checkpoint folder.")]
+Resolution = Annotated[Literal["base", "superres"], arg(help="The stage whose pictures or tokenizer are measured.")]
+Split = Annotated[
+    Literal["train", "val", "unseen_pairs", "unseen_words"], arg(help="The split that the captions come from.")
+]
+N = Annotated[int, arg(help="How many captions, edits or scenes.")]
+Seed = Annotated[int, arg(help="Seed of sampling.")]
+Finetuned = Annotated[bool, arg(help="Use the fine-tuned decoder of the stage superres, if there is one.")]
+Json = Annotated[bool, arg(name="json", help="Print the JSON object on one line.")]
+
+
+class AutoregressiveOptions(TypedDict, total=False):
+    """How the autoregressive baseline samples; what is left out is its own."""
+
+    guidance: float
+    """Guidance scale t."""
+    token_temperature: float
+    """Temperature of the tokens; a lower one prefers the more likely ones."""
+    top_k: int
+    """Sample from the k most likely codes (0 = all)."""
+
+
+class DiffusionOptions(TypedDict, total=False):
+    """How the diffusion baseline samples; what is left out is its own."""
+
+    guidance: float
+    """Guidance scale t."""
+    steps: int
+    """Denoising steps."""
+
+
+def _check_n(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"--n must be 1 or more; it was {n}.")
+
+
+def _print(result: dict[str, Any], one_line: bool) -> None:
+    print(json.dumps(result, indent=None if one_line else 2))
+
+
+def check_pairs(options: SampleOptions, muse: "Muse") -> None:
+    """ValueError for a second value of a sampling option, which no stage of this Muse would read."""
+    for name, value in options.items():
+        if isinstance(value, tuple) and value[1] is not None and "superres" not in muse.configs:
+            raise ValueError(
+                f"--{name.replace('_', '-')} takes one value where there is no super-resolution; it was "
+                f"{value[0]} {value[1]}."
+            )
+
+
+def _superres(muse: "Muse", stage: str, finetuned: bool) -> dict[str, Any]:
+    """The options of `Muse.generate` for pictures of this stage."""
+    return dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs) if stage != "base" else {}
+
+
+def evaluate_generation(
+    *,
+    preset: Checkpoint = "tiny",
+    stage: Resolution = "base",
+    split: Split = "val",
+    n: N = 256,
+    seed: Seed = 0,
+    finetuned: Finetuned = True,
+    judges: tuple[Literal["inception", "clip"], ...] = (),
+    clip: Annotated[str, arg(metavar="MODEL")] = "",
+    sampling: Annotated[SampleOptions, FLAT] = NOTHING,
+    json_only: Json = False,
+) -> None:
+    """Measure the share of captions whose every requested fact holds in the picture, as the scorer reads it.
+
+    Args:
+        judges: Also measure what the paper does: inception adds FID (for thousands of pictures), clip adds the CLIP
+            score. They need PyTorch, and download their networks.
+        clip: The model of --judges clip, a Hub name or a folder; openai/clip-vit-base-patch32 if it is not given.
+    """
+    _check_n(n)
+    if clip and "clip" not in judges:
+        raise ValueError("--clip names the model of --judges clip; give both.")
+    from minimuse.evaluate import fidelity
+    from minimuse.muse import Muse
+
+    panel: list[Any] = []
+    about: dict[str, Any] = dict(judges=judges) if judges else {}
+    if judges:  # before the work, so that a missing one is known at once
+        from minimuse.evaluate.fid_clip import CLIP, Clip, Inception
+
+        panel = [Inception() if name == "inception" else Clip.from_pretrained(clip or CLIP) for name in judges]
+        about |= dict(clip=clip or CLIP) if "clip" in judges else {}
+    muse = Muse.from_pretrained(preset, superres=stage == "superres")
+    check_pairs(sampling, muse)
+    options: dict[str, Any] = dict(sampling) | _superres(muse, stage, finetuned)
+    result = fidelity.evaluate_generation(muse, split=split, n=n, seed=seed, judges=panel, **options)
+    _print(result | dict(settings=dict(preset=preset) | result["settings"] | about), json_only)
+
+
+def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
+    _check_n(n)
+    from minimuse.evaluate import baselines, fidelity
+
+    twin = baselines.Twin.from_pretrained(name, preset)
+    result = fidelity.evaluate_generation(twin, split=split, n=n, seed=seed, **options)
+    _print(result | dict(settings=dict(preset=preset) | result["settings"]), json_only)
+
+
+def evaluate_autoregressive(
+    *,
+    preset: Checkpoint = "tiny",
+    split: Split = "val",
+    n: N = 256,
+    seed: Seed = 0,
+    sampling: Annotated[AutoregressiveOptions, FLAT] = NOTHING,
+    json_only: Json = False,
+) -> None:
+    """Measure the autoregressive baseline as `generation` measures Muse."""
+    _evaluate_twin("autoregressive", preset, split, n, seed, dict(sampling), json_only)
+
+
+def evaluate_diffusion(
+    *,
+    preset: Checkpoint = "tiny",
+    split: Split = "val",
+    n: N = 256,
+    seed: Seed = 0,
+    sampling: Annotated[DiffusionOptions, FLAT] = NOTHING,
+    json_only: Json = False,
+) -> None:
+    """Measure the diffusion baseline as `generation` measures Muse."""
+    _evaluate_twin("diffusion", preset, split, n, seed, dict(sampling), json_only)
+
+
+def evaluate_editing(
+    *,
+    preset: Checkpoint = "tiny",
+    stage: Resolution = "base",
+    n: N = 200,
+    seed: Seed = 0,
+    finetuned: Finetuned = True,
+    json_only: Json = False,
+) -> None:
+    """Measure edits made by rule, inpainted and without a mask: which requested facts hold, and which facts still do.
+
+    It also measures the seam in outpainted pictures, a quarter as many.
+    """
+    _check_n(n)
+    from minimuse.evaluate import edits
+    from minimuse.muse import Muse
+
+    muse = Muse.from_pretrained(preset, superres=stage == "superres")
+    options = _superres(muse, stage, finetuned)
+    result = dict(
+        inpainting=edits.evaluate_inpainting(muse, n, seed, **options),
+        mask_free=edits.evaluate_mask_free(muse, n, seed),
+        outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **options),
+        settings=dict(preset=preset, stage=stage, n=n, seed=seed) | options,
+    )
+    _print(result, json_only)
+
+
+def evaluate_tokenizer(
+    *,
+    preset: Checkpoint = "tiny",
+    stage: Resolution = "base",
+    n: N = 256,
+    finetuned: Finetuned = True,
+    json_only: Json = False,
+) -> None:
+    """Measure how well a tokenizer reconstructs held-out scenes."""
+    _check_n(n)
+    from minimuse.evaluate import fidelity
+    from minimuse.muse import Muse
+
+    muse = Muse.from_pretrained(preset)
+    grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
+    _print(fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown), json_only)
+
+
+def evaluate_scorer(*, n: N = 256, json_only: Json = False) -> None:
+    """Measure how well the scorer reads true pictures of scenes."""
+    _check_n(n)
+    from minimuse.evaluate import fidelity, scorer
+
+    _print(fidelity.evaluate_scorer(scorer.shipped_scorer(), n=n), json_only)
+
+
+def evaluate_all() -> None:
+    """Measure every number that README.md and the notebooks print, into data/ of a clone of the repository.
+
+    It trains the models of the experiments, too, which takes many hours on two cores; tools/results.py measures one
+    number at a time.
+    """
+    tool = data_dir().parent / "tools" / "results.py"
+    if not tool.is_file():
+        raise ValueError(f"evaluate all needs a clone of the repository; there is no {tool}.")
+    sys.exit(subprocess.call([sys.executable, str(tool), "--measure", "--experiments"]))
+
+
+COMMANDS: dict[str, Callable[..., None]] = dict(
+    generation=evaluate_generation,
+    autoregressive=evaluate_autoregressive,
+    diffusion=evaluate_diffusion,
+    editing=evaluate_editing,
+    tokenizer=evaluate_tokenizer,
+    scorer=evaluate_scorer,
+    all=evaluate_all,
+)

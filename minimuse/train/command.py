@@ -1,0 +1,154 @@
+"""`python -m minimuse train`: one stage of a preset, or all, with any of the preset's settings changed.
+
+tyro makes options of the arguments, see cli.py.
+"""
+
+import dataclasses
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+import tyro
+
+from minimuse.config import TRANSFORMERS, Preset
+from minimuse.presets import get_preset
+
+FLAT = tyro.conf.arg(name="")  # --steps, not --given.steps
+NOTHING: Any = {}  # no option is given
+MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
+Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+
+
+class TrainOptions(TypedDict, total=False):
+    """Short spellings of often-used settings; what is left out is the preset's."""
+
+    steps: int
+    """Training steps of this stage. Not for all."""
+    batch: int
+    """Examples per step of this stage. Not for all."""
+    dtype: Literal["float32", "bfloat16"]
+    """What transformers compute in. bfloat16 is for TPUs and newer GPUs (not the T4); weights stay float32."""
+    accumulate: int
+    """Compute a transformer's batch in this many parts, if the whole does not fit in memory. The result is the same."""
+    data: str
+    """Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data set of the
+    Hugging Face Hub. The presets train on emoji scenes."""
+    text: str
+    """Frozen text encoder: a folder, or a Hub name such as google/flan-t5-base."""
+    mesh: tuple[int, int]
+    """Devices along data (each has a part of the batch) and along fsdp (each also has a part of the weights); 0 = all
+    that are left. A run may be resumed on a different mesh."""
+    save_seconds: float
+    """Seconds between checkpoints; more where saving is slow, as on a mounted drive."""
+    processes: str
+    """For several hosts, with the same command on each: auto on TPU pods and under Slurm, else ADDRESS:PORT,COUNT,INDEX
+    with the address of process 0. All of them must see the folder --out."""
+
+
+def nested_settings(preset: Preset) -> dict[str, Any]:
+    """The fields of a preset that `train` offers as nested options, such as --train.base.learning-rate."""
+    names = [field.name for field in dataclasses.fields(preset) if field.name not in ("name", "text", "data")]
+    return {name: getattr(preset, name) for name in names}
+
+
+def with_options(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Preset, tuple[str, ...]]:
+    """The preset with the options that were given, and the names of the stages to train."""
+    names, needed = (stage,), (stage,)
+    if stage == "all":
+        # A T5 trained here knows only the words of the scenes; for other pictures use the preset's.
+        without = ("text",) if given.keys() & {"data", "text"} else ()
+        names = tuple(name for name in typing.get_args(MuseStage) if name in preset.train and name not in without)
+        needed = ("tokenizer", "base")
+    if missing := [name for name in needed if name not in preset.train]:
+        there = ", ".join(preset.train)
+        raise ValueError(f"Preset {preset.name} has no training settings for {missing[0]}; it has them for {there}.")
+    if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
+        raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
+    of_stage, computing, run = (
+        {name: value for name, value in given.items() if name in group}
+        for group in (("steps", "batch"), ("dtype", "accumulate"), ("mesh", "save_seconds"))
+    )
+    if of_stage and stage == "all":
+        raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
+    if computing and not set(names) & set(TRANSFORMERS):
+        raise ValueError(f"--dtype and --accumulate are for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
+    train = dict(preset.train)
+    for name in names:
+        changes: dict[str, Any] = of_stage | (computing if name in TRANSFORMERS else {})
+        train[name] = settings = dataclasses.replace(train[name], **changes)
+        for field in ("steps", "batch", "accumulate"):
+            if (value := getattr(settings, field)) < 1:
+                option = field if field in given else f"train.{name}.{field}"
+                raise ValueError(f"--{option} must be 1 or more; it was {value}.")
+    changes = dict(run=dataclasses.replace(preset.run, **run), data=given.get("data", preset.data))
+    return dataclasses.replace(preset, train=train, **changes), names
+
+
+def _check_sizes(preset: Preset, names: tuple[str, ...]) -> None:
+    """ValueError now for sizes that no module can have, or with which the stages could not be used together later."""
+    from minimuse.muse import STAGES, TOKENIZERS, build, check_agreement
+
+    configs = {stage: getattr(preset, stage) for stage in STAGES if hasattr(preset, stage)}
+    check_agreement(configs)
+    for stage, tokenizer in TOKENIZERS.items():
+        grid, config = configs[stage].grid, configs[tokenizer]
+        if grid != (side := config.image_size // config.factor, side):
+            raise ValueError(f"{tokenizer} makes {side} x {side} tokens, but {stage}'s grid is {grid[0]} x {grid[1]}.")
+    for stage in configs.keys() & {*names, *(TOKENIZERS[name] for name in names if name in TOKENIZERS)}:
+        build(stage, configs[stage])
+
+
+def train(
+    stage: tyro.conf.Positional[Stage],
+    /,
+    *,
+    preset: str = "tiny",
+    out: Path = Path("runs/tiny"),
+    given: Annotated[TrainOptions, FLAT] = NOTHING,
+    settings: Annotated[dict[str, Any], FLAT] = NOTHING,
+) -> None:
+    """Train one stage, or all in order. The same command resumes a run that was stopped or killed.
+
+    The run folder becomes a checkpoint folder: `generate "a cat" --checkpoint runs/tiny` draws with it.
+
+    Every setting of the preset is an option, too: `train base --train.base.learning-rate 3e-4 --base.depth 8
+    --run.mesh 0 1`. `train --help-all` lists them. Give the same sizes to each stage of a run.
+
+    Args:
+        stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
+            superres_tokenizer: VQGAN; base and superres: the masked transformers; superres_decoder: a larger decoder
+            for the same tokens; autoregressive and diffusion: baselines to compare Muse with; all: every stage of Muse
+            that the preset trains, without scorer and baselines.
+        preset: Name of the preset with sizes and training settings.
+        out: Run folder; log.jsonl in each stage's folder holds the curves.
+    """
+    from minimuse.processes import start, wait_for_all
+
+    configured, names = with_options(dataclasses.replace(get_preset(preset), **settings), stage, given)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
+    if "processes" in given:
+        start(given["processes"])
+    from minimuse.train import stages
+    from minimuse.train.loop import Stopped
+
+    if "text" in given:
+        configured = stages.with_text(configured, given["text"])
+    _check_sizes(configured, names)
+    stages.check(configured, names, out)
+    out.mkdir(parents=True, exist_ok=True)
+    name, changed = stage, [key for key, value in settings.items() if value != getattr(get_preset(preset), key)]
+    try:
+        for name in names:
+            stages.TRAIN[name](configured, out)
+            wait_for_all()  # the next stage reads what the first process has written
+    except Stopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        sys.exit(130)
+    except (TypeError, ArithmeticError, LookupError) as error:
+        if not changed:
+            raise
+        message = f"Stage {name} cannot be trained with these settings of {', '.join(changed)}: {error}"
+        raise ValueError(message) from error
+    print(f"Stage {stage} of preset {preset} -> {out}")
