@@ -5,12 +5,12 @@ import errno
 import numpy as np
 import pytest
 
-from minimuse.files import whole, write_arrays, write_text
+from minimuse.files import atomic_path, read_log, write_arrays, write_text
 
 
 def test_the_file_appears_at_the_end(tmp_path):
     path = tmp_path / "a.json"
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text("new")
         assert partial.suffix == ".json" and not path.exists()
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
@@ -18,16 +18,24 @@ def test_the_file_appears_at_the_end(tmp_path):
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
     write_text(tmp_path / "a.json", "old")
-    with pytest.raises(OSError, match="disk full"), whole(tmp_path / "a.json") as partial:
+    with pytest.raises(OSError, match="disk full"), atomic_path(tmp_path / "a.json") as partial:
         partial.write_text("ne")
         raise OSError("disk full")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.json", "old")]
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path):
-    with pytest.raises(OSError, match=r"No space left on device.*a\.json"), whole(tmp_path / "a.json") as partial:
+def test_a_full_disk_is_reported_with_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device.*a\.json"), atomic_path(tmp_path / "a.json") as partial:
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match=r"a\.safetensors"):
         write_arrays(tmp_path / "no folder" / "a.safetensors", dict(a=np.zeros(2)))
+
+
+def test_a_log_is_read_by_columns_and_half_a_line_is_left_out(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0, "psnr": 20.0}\n{"step": 3, "lo')
+    log = read_log(path)
+    assert log["step"].tolist() == [1, 2] and log["loss"].tolist() == [3.0, 2.0]
+    assert np.isnan(log["psnr"][0]) and log["psnr"][1] == 20.0  # a metric may be absent from some lines

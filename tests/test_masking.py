@@ -36,7 +36,7 @@ def test_laws_by_hand():
 def test_density_and_mean_are_those_of_the_draws(law, tokens):
     r = np.asarray(masking.draw_rates(jax.random.key(0), (100_000,), law, tokens))
     assert abs(r.mean() - masking.mean_rate(law, tokens)) < 0.004
-    # Share of the draws in ten bins against the density, by the middle of a hundred slices a bin.
+    # Share of the draws in ten bins against the density, by the middle of a hundred slices per bin.
     edges = np.linspace(0, 0.9, 10)
     middles = edges[:-1, None] + 0.1 * (np.arange(100) + 0.5) / 100
     expected = np.asarray(masking.density(middles, law, tokens)).mean(-1) * 0.1
@@ -66,7 +66,7 @@ def test_the_cosine_law_is_the_papers_density():
 
 @pytest.mark.parametrize("law", masking.LAWS)
 @pytest.mark.parametrize("batch, tokens", [(1, 64), (7, 64), (3, 5), (2, 1)])
-def test_masks_hide_at_least_one_place_and_as_many_as_the_rate_says(batch, tokens, law):
+def test_masks_hide_at_least_one_position_and_as_many_as_the_rate_says(batch, tokens, law):
     for seed in range(5):
         key = jax.random.key(seed)
         mask = np.asarray(masking.random_mask(key, batch, tokens, law))
@@ -75,7 +75,7 @@ def test_masks_hide_at_least_one_place_and_as_many_as_the_rate_says(batch, token
         assert mask.shape == (batch, tokens) and (mask.sum(-1) == count).all()
 
 
-def test_all_places_are_hidden_alike():
+def test_all_positions_are_hidden_alike():
     mask = np.asarray(masking.random_mask(jax.random.key(1), 20_000, 8))
     assert np.ptp(mask.mean(0)) < 0.02
 
