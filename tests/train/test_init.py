@@ -1,0 +1,58 @@
+"""Initial weights that know the codebook and the text."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import FRESH, SUPERRES, random_weights
+
+from minimuse.train.init import start_from_codes, start_from_text
+from minimuse.transformer import INIT_STD
+from minimuse.weights import named_arrays
+
+
+def test_the_start_knows_which_codes_look_alike_and_how_text_varies(fresh_base):
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(64, 4)).astype(np.float32)
+    codes[1] = codes[0] + 0.05  # two that look alike
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    mixing = rng.normal(size=(8, 8)) * 10.0 ** -np.arange(0, 4, 0.5)[:, None]  # eight directions, very unequal
+    text = (rng.normal(size=(2000, 8)) @ mixing + 3).astype(np.float32)
+    started = start_from_text(start_from_codes(fresh_base, codes), text)
+    assert jax.tree.structure(started) == jax.tree.structure(fresh_base)
+    fresh, found = named_arrays(fresh_base), named_arrays(started)
+    assert all(found[name].shape == value.shape and found[name].dtype == value.dtype for name, value in fresh.items())
+    changed = {name for name in fresh if (found[name] != fresh[name]).any()}
+    assert changed == {"embed.embedding", "logits.kernel", "text_mean", "text_whiten"}
+
+    def alike(vectors, a, b):
+        return np.dot(vectors[a], vectors[b]) / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b])
+
+    embedding, logits = np.asarray(found["embed.embedding"]), np.asarray(found["logits.kernel"]).T
+    for vectors, least in ((embedding, 0.6), (logits, 0.95)):
+        assert alike(vectors, 0, 1) > least
+        assert np.mean([alike(vectors, 2 * i, 2 * i + 1) for i in range(1, 32)]) < 0.3
+    assert embedding[:64].std() == pytest.approx(INIT_STD, rel=0.15)
+    assert logits.std() == pytest.approx(FRESH.width**-0.5, rel=0.15)
+    assert (embedding[64] == fresh["embed.embedding"][64]).all()  # [MASK] looks like nothing
+
+    white = (text - found["text_mean"]) @ found["text_whiten"]
+    spread = np.linalg.eigvalsh(np.cov(white, rowvar=False))[::-1]
+    given = np.linalg.eigvalsh(np.cov(text, rowvar=False))[::-1]
+    assert np.allclose(white.mean(0), 0, atol=1e-2)
+    assert np.allclose(spread, given / (given + 1e-3 * given[0]), atol=0.05)  # 1, but 0 where text does not vary
+
+
+def test_the_start_knows_both_codebooks():
+    """Random weights stand for fresh ones, whose program takes long to compile."""
+    model = random_weights("superres", SUPERRES)
+    rng = np.random.default_rng(0)
+    fine, coarse = rng.normal(size=(12, 4)).astype(np.float32), rng.normal(size=(7, 6)).astype(np.float32)
+    coarse[1] = coarse[0] + 0.05  # two that look alike
+    started = named_arrays(start_from_codes(model, fine, low_codebook=coarse))
+    a, b, c = np.asarray(started["low_embed.embedding"])[:3]
+    assert a @ b > 2 * abs(a @ c)
+    given = named_arrays(model)
+    assert (started["embed.embedding"] != given["embed.embedding"]).any()
+    alone = named_arrays(start_from_codes(model, fine))
+    assert (alone["embed.embedding"] == started["embed.embedding"]).all()
+    assert (alone["low_embed.embedding"] == given["low_embed.embedding"]).all()
