@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 from test_training import ALWAYS, PARAMS, batch_at, loss, same
 
 import minimuse
@@ -59,7 +58,7 @@ def wait_for(found, process, seconds=120):
 
 def test_a_dozen_kills_change_neither_weights_nor_what_the_log_says(tmp_path):
     context = multiprocessing.get_context("forkserver")  # forks a process that has imported JAX and not begun to use it
-    context.set_forkserver_preload(["minimuse.train.loop", "flax", "optax"])
+    context.set_forkserver_preload(["minimuse.train.loop", "flax", "optax", "orbax.checkpoint"])
     whole, killed, seen = tmp_path / "whole", tmp_path / "killed", tmp_path / "seen"
     for out in (whole, killed):
         (out / "checkpoints").mkdir(parents=True)
@@ -67,8 +66,8 @@ def test_a_dozen_kills_change_neither_weights_nor_what_the_log_says(tmp_path):
     undisturbed.start()
 
     rng, torn, checkpoints = random.Random(0), 0, killed / "checkpoints"
-    half_written = lambda: [name for name in os.listdir(checkpoints) if not name.endswith("-0of1.safetensors")]
-    saved = lambda: max(steps_in(killed), default=0)
+    half_written = lambda: list(checkpoints.glob("*.orbax-checkpoint-tmp*"))
+    saved = lambda: max((int(path.name) for path in checkpoints.glob("*") if path.name.isdigit()), default=0)
     for number in range(LIVES):
         begun_from, last = saved(), number == LIVES - 1
         seen.write_text("")
@@ -118,41 +117,40 @@ def finished(tmp_path_factory):
 
 
 def steps_in(out):
-    return sorted(int(path.name.split("-")[0]) for path in (out / "checkpoints").glob("*-0of1.safetensors"))
+    names = sorted(path.name for path in (out / "checkpoints").iterdir())
+    return [int(name) if name.isdigit() else name for name in names]
 
 
 def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def other_run(path):
-    """A checkpoint of the same step with a wider kernel."""
-    out = path.parent.parent.parent / "other"
+def other_run(folder):
+    """A checkpoint of the same step, of a model of another size."""
+    out = folder.parent.parent.parent / "other"
     fit(JOB._replace(params=dict(a=dict(kernel=jnp.ones((3, 3))))), SHORT, ALWAYS, out)
-    shutil.copyfile(out / "checkpoints" / path.name, path)
+    shutil.rmtree(folder)
+    shutil.copytree(out / "checkpoints" / "5", folder)
 
 
-def changed(change):
-    def damage(path):
-        arrays = load_file(path)
-        save_file(dict(change(name, value) for name, value in arrays.items()), path)
-
-    return damage
+def earlier(folder):
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("4"), folder)
 
 
-KERNEL = "params.a.kernel@0,0"
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 DAMAGE = {
-    "cut in half": cut,
-    "only its beginning": lambda path: path.write_bytes(path.read_bytes()[:20]),
-    "nothing in it": lambda path: path.write_bytes(b""),
-    "noise in its place": lambda path: path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size)),
-    "an array gone": changed(lambda name, value: (name.replace(KERNEL, "other@0,0"), value)),
-    "half of an array gone": changed(lambda name, value: (name, value[:1] if name == KERNEL else value)),
-    "an array of another type": changed(
-        lambda name, value: (name, value.astype(np.float16) if name == KERNEL else value)
-    ),
-    "one of two files": lambda path: path.rename(path.with_name("5-0of2.safetensors")),
-    "another step's": lambda path: shutil.copyfile(path.with_name("4-0of1.safetensors"), path),
+    "a list of files cut": lambda folder: cut(folder / "default" / "manifest.ocdbt"),
+    "no list of files": lambda folder: (folder / "default" / "manifest.ocdbt").unlink(),
+    "arrays cut": lambda folder: [cut(path) for path in (folder / "default" / "d").iterdir()],
+    "no arrays": lambda folder: shutil.rmtree(folder / "default" / "d"),
+    "names cut": lambda folder: cut(folder / "default" / "_METADATA"),
+    "nothing in it": emptied,
+    "another step's": earlier,
     "another run's": other_run,
 }
 
@@ -161,7 +159,7 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_used(finished, tmp_path, capsys, damage):
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
-    DAMAGE[damage](out / "checkpoints" / "5-0of1.safetensors")
+    DAMAGE[damage](out / "checkpoints" / "5")
     capsys.readouterr()
     seen = []
     state = fit(JOB._replace(batch_at=lambda i: seen.append(i) or batch_at(i)), SHORT, RunConfig(), out)
@@ -177,7 +175,7 @@ def test_without_any_complete_checkpoint_nothing_is_trained_or_deleted(finished,
     out = tmp_path / "run"
     shutil.copytree(finished[0], out)
     for number in (4, 5):
-        cut(out / "checkpoints" / f"{number}-0of1.safetensors")
+        cut(out / "checkpoints" / str(number) / "default" / "_METADATA")
     with pytest.raises(ValueError, match=r"(?=.*--out).*\bstep 5\b"):
         fit(JOB._replace(batch_at=None), SHORT, RunConfig(), out)
     assert steps_in(out) == [4, 5]
@@ -302,7 +300,7 @@ def test_generate_on_a_full_disk_is_one_sentence(disk, micro_folder, capsys):
 WIDE = 5000  # numbers that do not fit into the room that is left
 
 
-@pytest.mark.parametrize("room", [0, 3 * 4096])  # nothing, or a row of the log
+@pytest.mark.parametrize("room", [0, 3 * 4096])  # nothing, or some files of a checkpoint
 def test_training_on_a_full_disk_stops_with_one_sentence_and_resumes_later(disk, room, capsys):
     run, filling = disk.folder / "run", [True]
 
