@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minimuse.evaluate.baselines import BASELINES
-from minimuse.weights import STAGES
+from minimuse.muse import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
