@@ -12,7 +12,6 @@ import time
 
 import jax
 import numpy as np
-from minimuse.train.inputs import fingerprint
 
 from minimuse import layers
 from minimuse.config import TrainConfig, TransformerConfig, data_dir
@@ -23,6 +22,7 @@ from minimuse.files import write_text
 from minimuse.muse import Muse
 from minimuse.train import losses
 from minimuse.train.init import start_from_codes, start_from_text
+from minimuse.train.inputs import fingerprint
 from minimuse.train.loop import machine, mean_metrics
 from minimuse.train.step import init_state, make_step
 from minimuse.transformer import BaseTransformer
@@ -36,7 +36,8 @@ EVERY = 10  # steps per line of the log
 
 def token_cache(muse: Muse, size: int) -> TokenCache:
     """Tokens and text vectors of the first `size` training scenes."""
-    return TokenCache.build(functools.partial(scenes.pictured, "train"), size, muse.tokenize, muse.text.encode)
+    examples, chunk = functools.partial(scenes.pictured, "train"), min(256, size)
+    return TokenCache.build(examples, size, muse.tokenize, muse.text.encode, chunk)
 
 
 def run(muse: Muse, cache: TokenCache, config: TransformerConfig, train: TrainConfig) -> dict[str, np.ndarray]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minimuse.train.inputs import load_text
-
 from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir
 from minimuse.evaluate.fidelity import evaluate_generation
 from minimuse.files import write_text
@@ -16,6 +14,7 @@ from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
 from minimuse.t5 import TextEncoder
 from minimuse.train import stages
+from minimuse.train.inputs import load_text
 from minimuse.train.loop import machine
 from minimuse.transformer import BaseTransformer
 from minimuse.weights import load_weights

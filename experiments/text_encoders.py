@@ -12,7 +12,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from minimuse.train.inputs import load_tokenizer, token_cache
 
 from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, muse_of, small_preset, trained_muse
 from minimuse import layers
@@ -23,6 +22,7 @@ from minimuse.muse import Muse
 from minimuse.t5 import T5Encoder, TextEncoder, save_t5
 from minimuse.train import losses
 from minimuse.train.init import start_from_codes
+from minimuse.train.inputs import load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.step import make_step
 from minimuse.transformer import BaseTransformer

@@ -1,7 +1,7 @@
 """The net under the redesign: what the shipped weights draw, and how training begins, stay the same bits.
 
     python tests/net.py store before.npz     at the commit to compare with
-    python tests/net.py compare before.npz   at any later one
+    python tests/net.py compare before.npz   at any later one; only some parts: ... drawn gradients trained
 
 Drawn from the preset tiny: tokens and pixels of 24 captions in several ways, edits, and both baselines. Trained from
 the preset micro: 20 steps of every stage, with every step's loss and the weights at the end; and the gradients of one
@@ -142,8 +142,9 @@ def gradients(found: dict) -> None:
 def measure() -> dict:
     found, begun = {}, time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(open(os.devnull, "w")):
-        for part in (drawn, gradients, lambda found: trained(found, Path(folder))):
-            part(found)
+        parts = dict(drawn=drawn, gradients=gradients, trained=lambda found: trained(found, Path(folder)))
+        for name in sys.argv[3:] or parts:
+            parts[name](found)
             print(f"{len(found)} arrays after {time.monotonic() - begun:.0f} s", flush=True)
     return found
 
@@ -153,6 +154,8 @@ def compare(before: dict, now: dict) -> int:
     for name in sorted(before.keys() | now.keys()):
         group = name.split("/")[0]
         equal, near, most = groups.setdefault(group, [0, 0, 0.0])
+        if name not in now and sys.argv[3:]:
+            continue
         if name not in before or name not in now or before[name].shape != now[name].shape:
             print(f"only on one side, or of another shape: {name}")
             groups[group][2] = np.inf

@@ -8,13 +8,12 @@ import numpy as np
 import optax
 import pytest
 from conftest import random_weights
-from flax import nnx
 
 from minimuse import layers, vqgan
 from minimuse.config import AdversarialConfig, VQGANConfig
 from minimuse.train import adversarial, codebook, losses
 from minimuse.train.perceptual import perceptual_loss
-from minimuse.train.step import optimizer
+from minimuse.train.step import init_state, optimizer
 
 CONFIG = VQGANConfig(codebook_size=16, code_dim=4, channels=(16,), blocks=1)
 TRAIN = AdversarialConfig(steps=20, batch=2, warmup=1, weight_decay=0.0, discriminator_start=0)
@@ -34,10 +33,14 @@ def batch(seed):
     return dict(images=np.random.default_rng(seed).integers(0, 256, (2, 16, 24, 3), np.uint8))
 
 
+def start(tokenizer, train, **more):
+    params, extra = adversarial.starting_state(tokenizer, train)
+    return init_state(params, train, **extra, **more)
+
+
 def run(tokenizer, train, steps=2, update=None, **extra):
-    graphdef, params = tokenizer
-    step = adversarial.make_step(graphdef, CONFIG, train, maps, update)
-    state, rows = adversarial.init_state(params, train, **extra), []
+    step = adversarial.make_step(CONFIG, train, maps, update)
+    state, rows = start(tokenizer, train, **extra), []
     for i in range(steps):
         state, metrics = step(state, batch(i))
         rows.append({k: float(v) for k, v in metrics.items()})
@@ -52,13 +55,13 @@ def same(a, b) -> bool:
 
 
 def test_one_logit_a_patch_for_any_multiple_of_eight():
-    judge = nnx.merge(*layers.init(adversarial.Discriminator))
+    judge = layers.init(adversarial.Discriminator)
     assert judge(jnp.zeros((2, 64, 64, 3))).shape == (2, 8, 8)
     assert judge(jnp.zeros((1, 24, 40, 3))).shape == (1, 3, 5)
 
 
 def test_a_logit_sees_its_patch_and_22_pixels_around():
-    judge = nnx.merge(*layers.init(adversarial.Discriminator))
+    judge = layers.init(adversarial.Discriminator)
     slope = jax.grad(lambda x: judge(x)[0, 5, 5])(jax.random.normal(jax.random.key(0), (1, 96, 96, 3)))
     rows = np.flatnonzero(np.abs(slope[0]).sum((1, 2)))
     assert (rows.min(), rows.max()) == (40 - 22, 47 + 22)
@@ -97,19 +100,19 @@ def test_adaptive_weight_by_hand():
 
 
 def test_frozen_means_bit_identical(tokenizer):
-    graphdef, params = tokenizer
     state, _ = run(tokenizer, TRAIN, steps=3)
-    kept = adversarial.weights(state)
-    for name in ("encoder", "codebook"):
-        assert same(kept[name], params[name])
-    assert not same(state["params"]["decoder"], params["decoder"]) and set(state["params"]) == {"decoder"}
+    kept = adversarial.tokenizer_of(CONFIG, state)
+    for part in ("encoder", "codebook"):
+        assert same(getattr(kept, part), getattr(tokenizer, part))
+    assert isinstance(state["params"], vqgan.Decoder) and not same(state["params"], tokenizer.decoder)
+    assert same(kept.decoder, state["ema"])
     images = vqgan.to_float(batch(9)["images"])
-    before, after = (nnx.merge(graphdef, p).tokenize(images) for p in (params, kept))
+    before, after = (model.tokenize(images) for model in (tokenizer, kept))
     assert (before == after).all()
 
 
-def test_alone_at_first_the_discriminator_changes_nothing(tokenizer):
-    """While it learns alone, the tokenizer takes the steps that it would take without any discriminator."""
+def test_at_first_the_discriminator_changes_nothing(tokenizer):
+    """While only the discriminator learns, the tokenizer takes the steps that it would take without one."""
     alone = dataclasses.replace(TRAIN, discriminator_start=99, freeze_tokens=False)
     none = dataclasses.replace(alone, adversarial=0.0, discriminator_start=0, discriminator_rate=0.0, lecam=0.0)
     (first, rows), (second, _) = run(tokenizer, alone, 3), run(tokenizer, none, 3)
@@ -119,7 +122,7 @@ def test_alone_at_first_the_discriminator_changes_nothing(tokenizer):
 
 
 def test_its_own_loss_never_reaches_the_tokenizer(tokenizer):
-    """The discriminator's loss, however large, moves the discriminator alone."""
+    """The discriminator's loss, however large, moves only the discriminator."""
     free = dataclasses.replace(TRAIN, freeze_tokens=False)
     loud = dataclasses.replace(free, r1=1000.0, lecam=1000.0)
     (one, _), (other, _) = run(tokenizer, free, 2), run(tokenizer, loud, 2)
@@ -131,20 +134,19 @@ def test_its_own_loss_never_reaches_the_tokenizer(tokenizer):
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     """Three gradients meet at the picture; that equals the gradient of one sum, with the adaptive weight held still."""
-    graphdef, params = tokenizer
     train = dataclasses.replace(TRAIN, freeze_tokens=freeze, warmup=1, clip=1e9)
-    d_params, images = layers.init(adversarial.Discriminator, seed=train.seed)[1], vqgan.to_float(batch(0)["images"])
-    judge = nnx.merge(layers.abstract(adversarial.Discriminator)[0], d_params)
-    moving = {k: v for k, v in params.items() if not freeze or k == "decoder"}
+    judge, images = layers.init(adversarial.Discriminator, seed=train.seed), vqgan.to_float(batch(0)["images"])
+    moving, frozen = tokenizer.decoder if freeze else tokenizer, adversarial.frozen_arrays(tokenizer)
 
     def rebuilding(moving):
-        decoded, codes, _ = losses.code_losses(nnx.merge(graphdef, params | moving), CONFIG, images)
+        model = adversarial.with_decoder(CONFIG, frozen, moving) if freeze else moving
+        decoded, codes, _ = losses.code_losses(model, CONFIG, images)
         pixels = jnp.mean(jnp.abs(decoded - images)) + jnp.mean((decoded - images) ** 2)
         return pixels + train.perceptual * perceptual_loss(maps, decoded, images), codes, -jnp.mean(judge(decoded))
 
     def at_last(which):
-        slopes = jax.grad(lambda moving: rebuilding(moving)[which])(moving)["decoder"]["stages"]["layers"]
-        return slopes[max(slopes)]["kernel"]
+        slopes = jax.grad(lambda moving: rebuilding(moving)[which])(moving)
+        return (slopes if freeze else slopes.decoder).stages.layers[-1].kernel[...]
 
     weight = train.adversarial * adversarial.adaptive_weight(at_last(0), at_last(2))
     total = lambda moving: sum(w * loss for w, loss in zip((1, 1, weight), rebuilding(moving)))
@@ -154,11 +156,11 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
         updates, opt = tx.update(jax.grad(total)(moving), opt, moving)
         expected = optax.apply_updates(expected, updates)
 
-    step = adversarial.make_step(graphdef, CONFIG, train, maps)
-    state = adversarial.init_state(params, train)
+    step = adversarial.make_step(CONFIG, train, maps)
+    state = start(tokenizer, train)
     for _ in range(2):
         state, metrics = step(state, batch(0))
-    # Sums run in another order, and Adam's first steps are all sign: where a gradient is about 0, its sign may differ.
+    # Sums are in another order, and Adam's first steps are all sign: where a gradient is about 0, its sign may differ.
     flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
     ours, theirs, before = flat(state["params"]), flat(expected), flat(moving)
     assert np.mean(np.abs(ours - theirs) < 0.05 * np.abs(theirs - before).max()) > 0.99
@@ -170,14 +172,11 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
 def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
     """The hinge falls to nothing where true and rebuilt pictures differ, and stays at 1 where they are the same."""
     train = dataclasses.replace(TRAIN, discriminator_rate=3e-3)
-    tx, graphdef = (
-        optimizer(dataclasses.replace(train, learning_rate=3e-3)),
-        layers.abstract(adversarial.Discriminator)[0],
-    )
+    tx = optimizer(dataclasses.replace(train, learning_rate=3e-3))
     images = vqgan.to_float(batch(0)["images"])
     for rebuilt, low, high in ((jnp.zeros_like(images), 0.0, 0.3), (images, 0.999, 1.01)):
-        params = layers.init(adversarial.Discriminator)[1]
-        loss = lambda p, r=rebuilt: adversarial.hinge_loss(*(nnx.merge(graphdef, p)(x) for x in (images, r)))
+        params = layers.init(adversarial.Discriminator)
+        loss = lambda judge, r=rebuilt: adversarial.hinge_loss(judge(images), judge(r))
         step, opt = jax.jit(jax.value_and_grad(loss)), tx.init(params)
         for _ in range(20):
             value, grads = step(params)
@@ -191,6 +190,6 @@ def test_the_whole_tokenizer_can_go_on_learning_with_its_codes(tokenizer):
     usage = jnp.full(CONFIG.codebook_size, 1.0).at[3].set(0.001)  # one code is dead, the others must stay
     update = lambda state, key, metrics: codebook.update_codes(CONFIG, state, key, metrics)
     state, rows = run(tokenizer, free, 2, update, usage=usage)
-    moved = jnp.abs(state["params"]["codebook"] - tokenizer[1]["codebook"]).max(-1)
+    moved = jnp.abs(state["params"].codebook[...] - tokenizer.codebook[...]).max(-1)
     assert moved.argmax() == 3 and jnp.median(moved) < 0.05 < moved[3]
     assert np.isfinite([value for row in rows for value in row.values()]).all()

@@ -122,16 +122,17 @@ def test_a_stages_lower_bound_is_its_arithmetic_or_its_reading():
 
 def test_paper_sizes_are_measured_in_the_same_way_at_any_size(monkeypatch):
     monkeypatch.setattr(paper_sizes, "ROUNDS", 1)
-    text = T5Config(vocab_size=10, d_model=4096, d_kv=4, d_ff=8, num_layers=1, num_heads=1)
+    text = T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=1)
     monkeypatch.setattr(paper_sizes, "T5_XXL", text)
     monkeypatch.setattr(paper_sizes, "peak_flops", lambda: 1e9)
     tiny = dict(width=16, depth=1, heads=2, mlp_width=16)
     preset = paper_preset("small", base=tiny, superres=tiny | dict(low_depth=1))
-    few = dict(codebook_size=64)
+    few = dict(codebook_size=64, text_width=8)
+    fine = few | dict(grid=(12, 12), low_grid=(6, 6), low_codebook_size=64, window=6)
     preset = dataclasses.replace(
         preset,
-        base=dataclasses.replace(preset.base, **few),
-        superres=dataclasses.replace(preset.superres, **few, low_codebook_size=64),
+        base=dataclasses.replace(preset.base, **few, grid=(6, 6)),
+        superres=dataclasses.replace(preset.superres, **fine),
         tokenizer=VQGANConfig(256, 16, 64, 8, channels=(8,)),
         superres_tokenizer=VQGANConfig(512, 8, 64, 8, channels=(8,)),
     )

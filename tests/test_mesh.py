@@ -1,4 +1,4 @@
-"""Training on many devices and in several processes gives the numbers of one device; each holds its share alone."""
+"""Training on many devices and in several processes gives the numbers of one device; each holds only its share."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +15,14 @@ from minimuse.config import TrainConfig
 from minimuse.train import devices
 
 ROOT = Path(__file__).resolve().parent.parent
-QKV = "params/blocks/qkv/kernel"  # [2, 32, 96]
-PARTS = dict(accumulate=2)
+QKV = "params.blocks.qkv.kernel"  # [2, 32, 96]
+PIECES = dict(accumulate=2)
 RUNS = {  # of a process with eight devices
     "one": dict(mesh_shape=(1, 1)),
     "data": dict(mesh_shape=(8, 1)),
     "fsdp": dict(mesh_shape=(1, 8)),
-    "one_parts": dict(mesh_shape=(1, 1), **PARTS),
-    "both_parts": dict(mesh_shape=(2, 2), **PARTS),
+    "one_pieces": dict(mesh_shape=(1, 1), **PIECES),
+    "both_pieces": dict(mesh_shape=(2, 2), **PIECES),
     "resumed": dict(mesh_shape=(1, 8), stop=1),
 }
 
@@ -38,8 +37,8 @@ def launch(runs: list[dict], devices: int, *processes: str) -> subprocess.Popen:
 def finish(*running: subprocess.Popen) -> None:
     try:
         for process in running:
-            told = process.communicate(timeout=1200)[0]
-            assert process.returncode == 0, told
+            output = process.communicate(timeout=1200)[0]
+            assert process.returncode == 0, output
     finally:
         for process in running:
             process.kill()
@@ -58,61 +57,62 @@ def losses(out: Path) -> np.ndarray:
 
 
 def assert_same(out: Path, expected: Path) -> None:
-    """The same losses and weights as of another run, to 1e-5."""
+    """The same losses, which the log has to five digits, and the same weights, to 1e-5, as of another run."""
     assert len(losses(expected)) == 4
-    np.testing.assert_allclose(losses(out), losses(expected), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(losses(out), losses(expected), rtol=1e-4)
     found, wanted = np.load(out / "end.npz"), np.load(expected / "end.npz")
     for name in wanted:
         np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name, one", [("data", "one"), ("fsdp", "one"), ("both_parts", "one_parts")])
+@pytest.mark.parametrize("name, one", [("data", "one"), ("fsdp", "one"), ("both_pieces", "one_pieces")])
 def test_every_mesh_trains_as_one_device_does(eight, name, one):
     assert_same(eight / name, eight / one)
 
 
-def test_runs_that_differ_are_told_apart(eight):
+def test_runs_that_differ_are_distinguished(eight):
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_same(eight / "one_parts", eight / "one")
+        assert_same(eight / "one_pieces", eight / "one")
 
 
-def test_a_device_holds_its_share_alone(eight):
-    expected = dict(one=[2, 32, 96], data=[2, 32, 96], fsdp=[2, 32, 12], both_parts=[2, 32, 48])
-    told = {name: json.loads((eight / name / "shares.json").read_text()) for name in expected}
+def test_a_device_holds_only_its_share(eight):
+    expected = dict(one=[2, 32, 96], data=[2, 32, 96], fsdp=[2, 32, 12], both_pieces=[2, 32, 48])
+    found = {name: json.loads((eight / name / "devices0.json").read_text()) for name in expected}
     for name, shape in expected.items():
-        held = told[name]["held"]
+        held = found[name]["held"]
         assert held[QKV] == held[QKV.replace("params", "ema")] == shape
-        assert held["params/norm/scale"] == [32]  # small
+        assert held["params.norm.scale"] == [32]  # small
     # Of the whole state, the optimizer's sums included. Much is small in a model of this size.
-    assert told["one"]["share"] == told["data"]["share"] == 1
-    assert told["fsdp"]["share"] < 0.3 and told["both_parts"]["share"] < 0.6
+    assert found["one"]["share"] == found["data"]["share"] == 1
+    assert found["fsdp"]["share"] < 0.3 and found["both_pieces"]["share"] < 0.6
 
 
-def test_a_run_goes_on_on_other_devices(eight):
+def test_a_run_is_resumed_on_other_devices(eight):
     """From eight devices to two, and on to one."""
     out = str(eight / "resumed")
     finish(launch([dict(out=out, mesh_shape=(1, 2), stop=3)], 2))
     finish(launch([dict(out=out, mesh_shape=(0, 1))], 1))
     assert_same(eight / "resumed", eight / "one")
-    assert json.loads((eight / "resumed" / "rows0.json").read_text()) == [[None, None]]  # one step was left
+    assert json.loads((eight / "resumed" / "devices0.json").read_text())["asked"] == [3]  # one step was left
 
 
 def test_two_processes_train_together(eight, tmp_path):
-    """Two devices each, over loopback: the same losses, each process loads half of every batch, one writes."""
+    """Two devices each, over loopback: the same losses, each process holds half of every batch, one writes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     runs = [dict(out=str(tmp_path), mesh_shape=(2, 2))]
     finish(*(launch(runs, 2, f"{address},2,{index}") for index in range(2)))
     assert_same(tmp_path, eight / "one")
-    rows = [json.loads((tmp_path / f"rows{index}.json").read_text()) for index in range(2)]
-    assert rows == [[[0, 4]] * 4, [[4, 8]] * 4]
+    rows = [json.loads((tmp_path / f"devices{index}.json").read_text())["rows"] for index in range(2)]
+    assert rows == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert json.loads((tmp_path / "machine.json").read_text())["devices"].startswith("4 x")
 
 
 def test_one_device_is_left_alone():
-    given, one = (object(), dict(a=np.ones(2)), object()), devices.make_mesh((0, 1), TrainConfig(steps=1, batch=3))
-    assert all(a is b for a, b in zip(devices.spread(one, *given, 3), given))
+    state, one = dict(a=np.ones(2)), devices.make_mesh((0, 1), TrainConfig(steps=1, batch=3))
+    assert devices.shard(state, one) is devices.shard_batch(state, one) is state
+    assert devices.on_mesh(finish, state, one) is finish
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,14 @@ def test_one_device_is_left_alone():
         ((2, 2), 12, 2, r"(?=.*\b12\b)(?=.*\b4\b)(?=.*\b8\b).*--mesh 2 1"),
     ],
 )
-def test_what_does_not_fit_is_told(monkeypatch, shape, batch, accumulate, message):
-    devices = [SimpleNamespace(process_index=0, id=i) for i in range(8)]
-    monkeypatch.setattr("jax.devices", lambda: devices)
+def test_what_does_not_fit_is_reported(shape, batch, accumulate, message):
     with pytest.raises(ValueError, match=message):
-        devices.make_mesh(shape, TrainConfig(steps=1, batch=batch, accumulate=accumulate))
+        devices.mesh_shape(shape, TrainConfig(steps=1, batch=batch, accumulate=accumulate), 8)
+
+
+@pytest.mark.parametrize("shape, full", [((0, 1), (8, 1)), ((1, 0), (1, 8)), ((2, 0), (2, 4)), ((2, 2), (2, 2))])
+def test_a_zero_stands_for_all_devices_that_are_left(shape, full):
+    assert devices.mesh_shape(shape, TrainConfig(steps=1, batch=8), 8) == full
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,6 @@ def test_what_does_not_fit_is_told(monkeypatch, shape, batch, accumulate, messag
         ("10.0.0.1:1234,2,2", r"process.*\b2\b"),
     ],
 )
-def test_processes_that_are_none_are_told(given, message):
+def test_processes_that_cannot_be_are_reported(given, message):
     with pytest.raises(ValueError, match=message):
         processes.start(given)

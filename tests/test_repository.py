@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from minimuse.evaluate.baselines import TWINS
-from minimuse.weights import STAGES
+from minimuse.evaluate.baselines import BASELINES
+from minimuse.muse import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -324,7 +324,7 @@ def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
     shutil.copytree(ROOT / "data" / "checkpoints" / "tiny", run, dirs_exist_ok=True)
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | dict(text="text")))
-    shipped = [f"checkpoints/tiny ({', '.join(name for name in (*STAGES, *TWINS) if name in config)})"]
+    shipped = [f"checkpoints/tiny ({', '.join(name for name in (*STAGES, *BASELINES) if name in config)})"]
     assert ship_run.ship(run, data) == shipped
     assert json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())["text"] == "t5-scenes"
     assert sorted(path.name for path in data.rglob("*") if path.is_file()) == sorted(

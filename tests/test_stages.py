@@ -8,17 +8,53 @@ import signal
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from conftest import random_weights
+from safetensors.numpy import load_file
 
 from minimuse.config import VQGANConfig, from_dict
 from minimuse.data import scenes, sources
+from minimuse.files import read_log
 from minimuse.presets import PRESETS
-from minimuse.train import adversarial, stages
-from minimuse.train.loop import Stopped
+from minimuse.train import adversarial, codebook, stages
+from minimuse.train.inputs import load_tokenizer, token_cache
+from minimuse.train.loop import Stopped, fit
 from minimuse.vqgan import read_tokens
-from minimuse.weights import read_config
+from minimuse.weights import named_arrays, read_config, save_weights
 
 MICRO = PRESETS["micro"]
+SCENES = sources.Scenes()
+TOKENIZERS = ("tokenizer", "superres_tokenizer")
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A run folder whose two tokenizers have random weights."""
+    out = tmp_path_factory.mktemp("untrained")
+    for stage in TOKENIZERS:
+        save_weights(out / f"{stage}.safetensors", random_weights(stage, getattr(MICRO, stage)))
+        stages.describe(out, MICRO, stage, getattr(MICRO, stage))
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run folder with a trained tokenizer."""
+    out = tmp_path_factory.mktemp("trained")
+    stages.TRAIN["tokenizer"](MICRO, out)
+    return out
+
+
+def first_phase(out):
+    """The last state of a finished first phase; nothing is trained."""
+    job = stages.tokenizer_job(MICRO, SCENES)._replace(batch_at=None)
+    return fit(job, MICRO.train["tokenizer"], MICRO.run, out / "tokenizer")
+
+
+def second_phase(out, state, batch_at=None):
+    """A second phase from that state; nothing is trained if it is finished."""
+    job = stages.second_phase_job(MICRO, SCENES, "tokenizer", state)
+    job = job._replace(batch_at=batch_at and (lambda step: batch_at(job, step)))
+    return fit(job, MICRO.train["tokenizer_adversarial"], MICRO.run, out / "tokenizer_adversarial")
 
 
 def test_large_objects_are_large_and_of_every_kind():
@@ -29,145 +65,134 @@ def test_large_objects_are_large_and_of_every_kind():
     assert sources.large_object(7, 0) == drawn[7] != sources.large_object(7, 1)
 
 
-def test_every_other_scene_of_the_tokenizer_is_large(tmp_path, monkeypatch):
-    batches = {}
+def test_every_other_scene_of_the_tokenizer_is_large():
+    first = stages.tokenizer_job(MICRO, SCENES)
+    state = dict(ema=first.params) | first.extra
+    second = stages.second_phase_job(MICRO, SCENES, "tokenizer", state)
 
-    def fit(out, step, state, batch_at, *rest, **settings):
-        batches[out.name] = batch_at(2)["images"]  # the third batch of eight
-        return state
+    def plain(i):
+        return scenes.example("train", i, 0)[0]
 
-    monkeypatch.setattr(stages, "fit", fit)
-    stages.train_tokenizer(MICRO, tmp_path)
-    plain = lambda i: scenes.example("train", i, 0)[0]
-    # The second phase goes on where the first one ends, after 8 batches of 8.
-    for phase, first in (("tokenizer", 16), ("tokenizer_adversarial", 64 + 16)):
-        for i, image in enumerate(batches[phase], first):
+    # The third batch of eight. The second phase continues where the first one ends, after 8 batches of 8.
+    for job, start in ((first, 16), (second, 64 + 16)):
+        for i, image in enumerate(job.batch_at(2)["images"], start):
             assert (image == scenes.render(sources.large_object(i // 2, 0) if i % 2 else plain(i // 2))).all()
     assert {scenes.example("train", i // 2)[0].task for i in range(0, 64, 2)} == set(scenes.TASKS)
-
-
-def test_the_codebook_comes_after_some_steps(tmp_path, monkeypatch):
-    flags = []
-
-    def fit(out, step, state, batch_at, *rest, **settings):
-        flags.append([batch_at(i).get("quantize") for i in (0, 1, 2, 7)])
-        return state
-
-    monkeypatch.setattr(stages, "fit", fit)
-    stages.train_tokenizer(MICRO, tmp_path)
+    # The codebook comes after some steps; the second phase is quantized from its first step on.
     assert MICRO.train["tokenizer"].quantize_start == 2
-    assert [flag.tolist() for flag in flags[0]] == [[False] * 8] * 2 + [[True] * 8] * 2
-    assert flags[1] == [None] * 4  # the second phase is quantized from its first step on
+    flags = [first.batch_at(i)["quantize"].tolist() for i in (0, 1, 2, 7)]
+    assert flags == [[False] * 8] * 2 + [[True] * 8] * 2 and "quantize" not in second.batch_at(0)
 
 
-def test_what_is_shipped_is_the_average_of_the_weights(tmp_path, monkeypatch):
+def test_codes_learn_in_the_second_phase_where_tokens_are_not_frozen():
+    free = dataclasses.replace(MICRO.train["tokenizer_adversarial"], freeze_tokens=False)
+    preset = dataclasses.replace(MICRO, train=MICRO.train | dict(tokenizer_adversarial=free))
+    state = dict(ema=random_weights("tokenizer", MICRO.tokenizer)) | codebook.codebook_state(MICRO.tokenizer)
+    job = stages.second_phase_job(preset, SCENES, "tokenizer", state)
+    assert job.extra["usage"] is state["usage"] and job.params is state["ema"] and not job.extra["frozen"]
+    frozen = stages.second_phase_job(MICRO, SCENES, "tokenizer", state)
+    assert "usage" not in frozen.extra and frozen.params is state["ema"].decoder
+
+
+def same(saved, weights) -> bool:
+    """Whether a file has these weights, in float16."""
+    return all((saved[name] == np.asarray(x, np.float16)).all() for name, x in named_arrays(weights).items())
+
+
+def test_what_is_shipped_is_the_average_of_the_weights(trained):
     """After the first phase all of it; after the second the decoder, with encoder and codebook of the first."""
-
-    def fit(out, step, state, *rest, **settings):
-        value = 0.5 if out.name == "tokenizer" else 0.25
-        return state | dict(ema=jax.tree.map(lambda x: jax.numpy.full_like(x, value), state["ema"]))
-
-    monkeypatch.setattr(stages, "fit", fit)
-    stages.train_tokenizer(MICRO, tmp_path)
-    first, final = (load_file(tmp_path / f"{name}.safetensors") for name in ("tokenizer_reconstruction", "tokenizer"))
-    assert first.keys() == final.keys() and all((value == 0.5).all() for value in first.values())
-    for name, value in final.items():
-        assert (value == (0.25 if name.startswith("decoder") else 0.5)).all(), name
+    files = [load_file(trained / f"{name}.safetensors") for name in ("tokenizer_reconstruction", "tokenizer")]
+    first = first_phase(trained)
+    assert same(files[0], first["ema"]) and not same(files[0], first["params"])
+    second = second_phase(trained, first)
+    assert same(files[1], adversarial.tokenizer_of(MICRO.tokenizer, second))
+    assert not same(files[1], adversarial.tokenizer_of(MICRO.tokenizer, second, "params"))
+    assert files[0].keys() == files[1].keys()
+    for name in files[0]:
+        assert (files[0][name] == files[1][name]).all() or name.startswith("decoder."), name
 
 
-def test_the_second_phase_is_resumed_where_it_was_stopped(tmp_path, monkeypatch):
-    """Killed in the second phase and started again, the tokenizer comes out bit for bit as if nothing had happened."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for out in (whole, killed):
-        out.mkdir()
-    stages.train_tokenizer(MICRO, whole)
-    make_step, calls = adversarial.make_step, []
+def test_the_second_phase_is_resumed_where_it_was_stopped(trained, tmp_path):
+    """Stopped in the second phase and started again, the tokenizer comes out bit for bit as if nothing had happened."""
+    shutil.copytree(trained / "tokenizer", tmp_path / "tokenizer")
 
-    def stopping(*args):
-        step = make_step(*args)
+    def stopping(job, step):
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return stages.second_phase_job(MICRO, SCENES, "tokenizer", state).batch_at(step)
 
-        def counted(state, batch):
-            calls.append(int(state["step"]))
-            if len(calls) == 4:
-                signal.raise_signal(signal.SIGTERM)
-            return step(state, batch)
-
-        return counted
-
-    monkeypatch.setattr(adversarial, "make_step", stopping)
+    state = first_phase(tmp_path)
     with pytest.raises(Stopped, match=r"(?=.*\b8\b).*\b4\b"):
-        stages.train_tokenizer(MICRO, killed)
-    stages.train_tokenizer(MICRO, killed)
-    assert calls == [0, 1, 2, 3, 4, 5, 6, 7]
-    one, other = (load_file(out / "tokenizer.safetensors") for out in (whole, killed))
+        second_phase(tmp_path, state, stopping)
+    stages.TRAIN["tokenizer"](MICRO, tmp_path)
+    assert read_log(tmp_path / "tokenizer_adversarial" / "log.jsonl")["step"].tolist() == [4, 8]
+    one, other = (load_file(out / "tokenizer.safetensors") for out in (trained, tmp_path))
     assert all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_second_phase_is_not_resumed_on_another_first(tmp_path):
-    stages.train_tokenizer(MICRO, tmp_path)
-    shutil.rmtree(tmp_path / "tokenizer")
-    train = MICRO.train | dict(tokenizer=dataclasses.replace(MICRO.train["tokenizer"], seed=1))
+def test_a_second_phase_is_not_resumed_on_another_first(trained):
+    state = first_phase(trained)
     with pytest.raises(ValueError, match="tokenizer_adversarial.*begun_from"):
-        stages.train_tokenizer(dataclasses.replace(MICRO, train=train), tmp_path)
+        second_phase(trained, state | dict(ema=jax.tree.map(lambda x: -x, state["ema"])))
 
 
-def test_base_is_not_resumed_on_other_tokens(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "CACHE_PART", 40)  # the cache of 64 examples in two parts
-    for stage in ("tokenizer", "base"):
-        stages.TRAIN[stage](MICRO, tmp_path)
-    (cache,) = tmp_path.glob("tokens-*")  # no part is left
-    assert load_file(cache)["tokens"].shape == (64, 8, 8)
-    weights = load_file(tmp_path / "tokenizer.safetensors")
-    save_file({name: -value for name, value in weights.items()}, tmp_path / "tokenizer.safetensors")
-    with pytest.raises(ValueError, match=r"\bcache\b.*tokens-.*tokens-"):
-        stages.TRAIN["base"](MICRO, tmp_path)
+def test_a_cache_is_named_by_what_decides_its_content(untrained, tmp_path):
+    """And a transformer is not resumed on another: its name is in the job's `about`."""
+
+    def name_of(preset=MICRO, changed=None):
+        model = load_tokenizer(MICRO, untrained)
+        save_weights(tmp_path / "tokenizer.safetensors", changed(model) if changed else model)
+        stages.describe(tmp_path, MICRO, "tokenizer", MICRO.tokenizer)
+        cache, name = token_cache(preset, tmp_path, tmp_path, part=40)  # 64 examples in two parts
+        assert load_file(tmp_path / f"{name}.safetensors")["tokens"].shape == (len(cache), 8, 8)
+        assert not list(tmp_path.glob("*.part*"))
+        return name
+
+    def without_codes(model):
+        return adversarial.with_decoder(
+            MICRO.tokenizer, jax.tree.map(lambda x: -x, adversarial.frozen_arrays(model)), model.decoder
+        )
+
+    def without_decoder(model):
+        decoder = jax.tree.map(lambda x: -x, model.decoder)
+        return adversarial.with_decoder(MICRO.tokenizer, adversarial.frozen_arrays(model), decoder)
+
+    base, fewer = MICRO.train["base"], dataclasses.replace(MICRO.train["base"], scenes=48)
+    name = name_of()
+    assert name.startswith("tokens-") and name == name_of(changed=without_decoder)  # the decoder decides no token
+    assert len({name, name_of(changed=without_codes), name_of(dataclasses.replace(MICRO, train=dict(base=fewer)))}) == 3
+    assert base.scenes == 64
 
 
-def test_superres_trains_on_both_resolutions_of_the_same_scenes(tmp_path, monkeypatch):
-    for stage in ("tokenizer", "superres_tokenizer"):
-        stages.TRAIN[stage](MICRO, tmp_path)
-    seen = {}
-
-    def fit(out, step, state, batch_at, *rest, **settings):
-        seen.update(batch_at(0) | settings)
-        return state
-
-    monkeypatch.setattr(stages, "fit", fit)
-    stages.TRAIN["superres"](MICRO, tmp_path)
-    assert seen["tokens"].shape == (2, 1024) and seen["low"].shape == (2, 64)
-    (path,) = tmp_path.glob("tokens-*")
-    cache = load_file(path)
-    assert cache["tokens"].shape == (16, 32, 32) and cache["low"].shape == (16, 8, 8)
-    for name, size, kept in (("tokenizer", 64, "low"), ("superres_tokenizer", 128, "tokens")):
-        graphdef, params = stages.load_tokenizer(MICRO, tmp_path, name)
+def test_superres_trains_on_both_resolutions_of_the_same_scenes(untrained):
+    cache, name = token_cache(MICRO, untrained, untrained, "superres")
+    _, job = stages.transformer_job(MICRO, untrained, "superres", cache, name)
+    batch = job.batch_at(0)
+    assert batch["tokens"].shape == (2, 1024) and batch["low"].shape == (2, 64)
+    assert job.about["cache"] == name
+    assert cache.tokens.shape == (16, 32, 32) and cache.low.shape == (16, 8, 8)
+    for stage, size, kept in (("tokenizer", 64, cache.low), ("superres_tokenizer", 128, cache.tokens)):
         images = scenes.render_batch([scenes.example("train", i)[0] for i in range(16)], size)
-        assert (np.asarray(read_tokens(graphdef, params, images)) == cache[kept]).mean() > 0.99
+        assert (np.asarray(read_tokens(load_tokenizer(MICRO, untrained, stage), images)) == kept).mean() > 0.99
 
 
-def test_the_grown_decoder_leaves_tokens_as_they_were(tmp_path, monkeypatch):
-    stages.TRAIN["superres_tokenizer"](MICRO, tmp_path)
+def test_the_grown_decoder_leaves_tokens_as_they_were(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "superres_tokenizer.safetensors").read_bytes()
-    states = []
-
-    def fit(out, step, state, batch_at, *rest, **settings):
-        images = batch_at(0)["images"]
-        assert images.shape == (2, 64, 64, 3) and images.std((1, 2, 3)).min() > 1  # pieces with something in them
-        for i in range(2):
-            state, metrics = step(state, batch_at(i))
-        states.append(state)
-        return state
-
-    monkeypatch.setattr(stages, "fit", fit)
     stages.TRAIN["superres_decoder"](MICRO, tmp_path)
     assert (tmp_path / "superres_tokenizer.safetensors").read_bytes() == before
-    tokenizer = stages.load_tokenizer(MICRO, tmp_path, "superres_tokenizer")[1]
-    assert set(states[0]["frozen"]) == {"encoder", "codebook"} and set(states[0]["params"]) == {"decoder"}
-    for part in ("encoder", "codebook"):
-        jax.tree.map(np.testing.assert_array_equal, states[0]["frozen"][part], tokenizer[part])
     config = from_dict(VQGANConfig, read_config(tmp_path)["superres_decoder"])
     assert config == dataclasses.replace(MICRO.superres_tokenizer, decoder_growth=2)
     saved = load_file(tmp_path / "superres_decoder.safetensors")
     assert all(name.startswith("stages.") for name in saved)  # the decoder, and nothing else
+
+    _, job = stages.decoder_job(MICRO, tmp_path, SCENES)
+    images = job.batch_at(0)["images"]
+    assert images.shape == (2, 64, 64, 3) and images.std((1, 2, 3)).min() > 1  # pieces with something in them
+    state = fit(job, MICRO.train["superres_decoder"], MICRO.run, tmp_path / "superres_decoder")  # the finished run
+    assert same(saved, state["ema"])
+    kept = adversarial.frozen_arrays(load_tokenizer(MICRO, tmp_path, "superres_tokenizer"))
+    assert state["frozen"].keys() == kept.keys() and all((state["frozen"][name] == kept[name]).all() for name in kept)
 
 
 def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():
@@ -177,6 +202,6 @@ def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():
         image = scenes.render(scene, 128)
         piece = sources.piece_around(scene, image, 64, 4, rng)
         assert piece.shape == (64, 64, 3)
-        places = [(y, x) for y in range(0, 65, 4) for x in range(0, 65, 4)]
-        assert any((image[y : y + 64, x : x + 64] == piece).all() for y, x in places)
+        corners = [(y, x) for y in range(0, 65, 4) for x in range(0, 65, 4)]
+        assert any((image[y : y + 64, x : x + 64] == piece).all() for y, x in corners)
         assert (piece != np.asarray(scenes.BACKGROUNDS[scene.background])).any()

@@ -12,34 +12,51 @@ import pytest
 
 from minimuse import files
 from minimuse.config import RunConfig, TrainConfig
-from minimuse.train.loop import Stopped, fit, mean_metrics
+from minimuse.muse import build
+from minimuse.presets import PRESETS
+from minimuse.train.loop import Job, Stopped, fit, mean_metrics
 from minimuse.train.step import gradients, init_state, make_step, optimizer
+from minimuse.weights import named_arrays
 
 CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
+PARAMS = dict(a=dict(kernel=jnp.ones((2, 3))))
+QUIET = RunConfig(save_seconds=1e9)  # save at the end only
+ALWAYS = RunConfig(save_seconds=-1)  # save at every step
 
 
-def loss_fn(params, key, batch):
+def loss(params, key, batch):
     noise = 0.1 * jax.random.normal(key)  # a run must also resume its randomness
-    loss = jnp.mean((params["a"]["kernel"] @ batch["x"].T - 1 + noise) ** 2)
-    return loss, dict(noise=noise, vector=jnp.ones(3))
-
-
-def start():
-    return init_state(dict(a=dict(kernel=jnp.ones((2, 3)))), CONFIG)
+    error = jnp.mean((params["a"]["kernel"] @ batch["x"].T - 1 + noise) ** 2)
+    return error, dict(noise=noise, vector=jnp.ones(3))
 
 
 def batch_at(step):
     return dict(x=np.random.default_rng(step).normal(size=(4, 3)).astype(np.float32))
 
 
+STEP = make_step(loss, CONFIG)  # compiled once for all tests
+JOB = Job(PARAMS, STEP, batch_at)
+
+
 def same(one, two):
     return all((x == y).all() for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
 
 
+def rows(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder and the last state of a run that nothing disturbed, with a row of the log per step."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, fit(JOB, CONFIG, dataclasses.replace(QUIET, log_every=1), out)
+
+
 def test_learns_logs_and_compiles_once(tmp_path):
-    step = make_step(loss_fn, CONFIG)
-    state = fit(tmp_path, step, start(), batch_at, CONFIG)
-    assert state["step"] == 12 and step._cache_size() == 1
+    job = JOB._replace(step=make_step(loss, CONFIG))
+    state = fit(job, CONFIG, QUIET, tmp_path)
+    assert state["step"] == 12 and job.step._cache_size() == 1
     log = files.read_log(tmp_path / "log.jsonl")
     assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
 
@@ -47,59 +64,74 @@ def test_learns_logs_and_compiles_once(tmp_path):
 def test_the_weights_that_a_run_starts_from_are_not_given_away():
     params, extra = dict(a=dict(kernel=jnp.ones((2, 3)))), jnp.zeros(2)
     for _ in range(2):  # a second run from the same weights
-        state, _ = make_step(loss_fn, CONFIG)(init_state(params, CONFIG, extra=extra), batch_at(0))
+        state, _ = STEP(init_state(params, CONFIG, extra=extra), batch_at(0))
     assert (params["a"]["kernel"] == 1).all() and (extra == 0).all() and state["step"] == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_resumed_equals_never_stopped(tmp_path, how):
-    step = make_step(loss_fn, CONFIG)
-    whole = fit(tmp_path / "whole", step, start(), batch_at, CONFIG)
+def test_what_a_job_keeps_beside_its_weights_is_saved_with_them(tmp_path):
+    def update(state, key, metrics):
+        return state | dict(seen=state["seen"] + metrics["vector"])
 
+    def stop_at_five(step):
+        if step == 5:
+            raise MemoryError
+        return batch_at(step)
+
+    job = Job(PARAMS, make_step(loss, CONFIG, update), stop_at_five, extra=dict(seen=jnp.zeros(3)))
+    with pytest.raises(MemoryError):
+        fit(job, CONFIG, ALWAYS, tmp_path)
+    assert fit(job._replace(batch_at=batch_at), CONFIG, QUIET, tmp_path)["seen"].tolist() == [12, 12, 12]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_never_stopped(tmp_path, whole, how):
     def stop_at_five(i):
         if i == 5:
             os.kill(os.getpid(), how)
         return batch_at(i)
 
     with pytest.raises(Stopped, match=r"(?=.*\b12\b).*\b6\b"):
-        fit(tmp_path / "parts", step, start(), stop_at_five, CONFIG)
+        fit(JOB._replace(batch_at=stop_at_five), CONFIG, QUIET, tmp_path)
     seen = []
-    parts = fit(tmp_path / "parts", step, start(), lambda i: seen.append(i) or batch_at(i), CONFIG)
+    state = fit(JOB._replace(batch_at=lambda i: seen.append(i) or batch_at(i)), CONFIG, QUIET, tmp_path)
     assert seen == list(range(6, 12))
-    assert same(whole, parts)  # bit for bit
-    logs = [files.read_log(tmp_path / name / "log.jsonl") for name in ("whole", "parts")]
-    assert logs[0]["loss"].tolist() == logs[1]["loss"].tolist()  # a mean over the steps before the stop, too
+    assert same(whole[1], state)  # bit for bit
+    # A row at the save, and one at the end; together they say what the rows of the undisturbed run say.
+    losses = files.read_log(whole[0] / "log.jsonl")["loss"]
+    assert [row["step"] for row in rows(tmp_path)] == [6, 12]
+    for row, expected in zip(rows(tmp_path), (losses[:6], losses[6:])):
+        assert row["loss"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
-def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path):
-    always = RunConfig(save_seconds=-1)  # save at every step
-    step = make_step(loss_fn, CONFIG)
-    whole = fit(tmp_path / "whole", step, start(), batch_at, CONFIG, always)
-
+def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, whole):
     def die(i):
         if i == 7:
             raise MemoryError
         return batch_at(i)
 
     with pytest.raises(MemoryError):
-        fit(tmp_path / "parts", step, start(), die, CONFIG, always)
-    with open(tmp_path / "parts" / "log.jsonl", "a") as log:
+        fit(JOB._replace(batch_at=die), CONFIG, ALWAYS, tmp_path)
+    with open(tmp_path / "log.jsonl", "a") as log:
         log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
-    assert same(whole, fit(tmp_path / "parts", step, start(), batch_at, CONFIG, always))
-    assert files.read_log(tmp_path / "parts" / "log.jsonl")["step"].tolist() == [12]
+    assert same(whole[1], fit(JOB, CONFIG, ALWAYS, tmp_path))
+    without_time = [[row | dict(seconds=0) for row in rows(out)] for out in (whole[0], tmp_path)]
+    assert without_time[0] == without_time[1]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    step = make_step(loss_fn, CONFIG)
-    first = fit(tmp_path, step, start(), batch_at, CONFIG)
-    assert same(first, fit(tmp_path, step, start(), None, CONFIG))
+    first = fit(JOB, CONFIG, QUIET, tmp_path)
+    assert same(first, fit(JOB._replace(batch_at=None), CONFIG, QUIET, tmp_path))
+
+
+def test_a_run_has_rows_as_often_as_its_settings_say(tmp_path):
+    fit(JOB, CONFIG, dataclasses.replace(QUIET, log_every=5), tmp_path)
+    assert [row["step"] for row in rows(tmp_path)] == [5, 10, 12]
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
-    step = make_step(loss_fn, CONFIG)
-    fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=2))
+    fit(JOB._replace(about=dict(model=dict(width=2))), CONFIG, QUIET, tmp_path)
     with pytest.raises(ValueError, match=r"(?=.*--out).*\bwidth\b"):
-        fit(tmp_path, step, start(), batch_at, CONFIG, model=dict(width=3))
+        fit(JOB._replace(about=dict(model=dict(width=3))), CONFIG, QUIET, tmp_path)
     assert json.loads((tmp_path / "settings.json").read_text())["model"] == {"width": 2}
 
 
@@ -115,7 +147,7 @@ def test_only_kernels_decay():
 
 
 def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_adamw():
-    """A gradient of rank 2 with very unequal parts: Muon's step has two nearly equal singular values."""
+    """A gradient of rank 2 with very unequal terms: Muon's step has two nearly equal singular values."""
     config = TrainConfig(steps=10, batch=1, learning_rate=0.1, muon=0.01, warmup=1, weight_decay=0.0, clip=1e9)
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(2))
@@ -143,6 +175,16 @@ def test_muon_moves_every_direction_of_a_matrix_alike_and_leaves_the_rest_to_ada
         expected, state = alone.update({key: grads[key] for key in rest}, state, rest)
     for key in rest:
         assert all(np.allclose(a, b) for a, b in zip(jax.tree.leaves(updates[key]), jax.tree.leaves(expected[key])))
+
+
+@pytest.mark.parametrize("stage, last", [("base", "logits.kernel"), ("superres", "logits.kernel")])
+def test_muon_trains_all_matrices_of_a_transformer_but_the_last(stage, last):
+    model = build(stage, getattr(PRESETS["micro"], stage))
+    state = jax.eval_shape(optimizer(dataclasses.replace(CONFIG, muon=0.01)).init, model)
+    trained = [name for name in named_arrays(state) if "muon" in name.split(".") and name.endswith("kernel")]
+    expected = {name for name in named_arrays(model) if name.endswith("kernel")} - {last}
+    assert {name for name in expected if any(x.endswith(f".{name}") for x in trained)} == expected
+    assert len(trained) == len(expected) and "head_proj.kernel" in expected
 
 
 def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
@@ -175,24 +217,24 @@ def mean_loss(params, key, batch):
     return jnp.mean((params["a"]["kernel"] @ batch["x"].T - 1) ** 2), dict(most=jnp.max(batch["x"]))
 
 
-def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
-    params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
-    whole, parts = (gradients(mean_loss, n, params, key, batch) for n in (1, 2))
-    np.testing.assert_allclose(parts[0]["a"]["kernel"], whole[0]["a"]["kernel"], rtol=1e-6)
-    np.testing.assert_allclose(parts[1]["loss"], whole[1]["loss"], rtol=1e-6)
+def test_a_batch_in_pieces_gives_the_gradient_of_the_whole():
+    params, batch, key = PARAMS, batch_at(0), jax.random.key(0)
+    whole, pieces = (gradients(mean_loss, n, params, key, batch) for n in (1, 2))
+    np.testing.assert_allclose(pieces[0]["a"]["kernel"], whole[0]["a"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(pieces[1]["loss"], whole[1]["loss"], rtol=1e-6)
     halves = [batch["x"][i::2].max() for i in range(2)]
-    np.testing.assert_allclose(parts[1]["most"], np.mean(halves), rtol=1e-6)  # metrics are the mean over the parts
+    np.testing.assert_allclose(pieces[1]["most"], np.mean(halves), rtol=1e-6)  # metrics are the mean over the pieces
     with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\b3\b"):
         gradients(mean_loss, 3, params, key, batch)
     with pytest.raises(ValueError, match=r"\baccumulate\b"):
-        gradients(loss_fn, 2, params, key, batch)
+        gradients(loss, 2, params, key, batch)
 
 
-def test_parts_of_a_batch_draw_their_own_randomness():
+def test_pieces_of_a_batch_draw_their_own_randomness():
     def drawn(params, key, batch):
         return jnp.sum(params["a"]["kernel"]) * jax.random.normal(key), {}
 
-    params, batch, key = start()["params"], batch_at(0), jax.random.key(0)
+    params, batch, key = PARAMS, batch_at(0), jax.random.key(0)
     expected = np.mean([jax.random.normal(k) for k in jax.random.split(key, 4)])
     found = gradients(drawn, 4, params, key, batch)[0]["a"]["kernel"]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -205,11 +247,10 @@ def test_a_line_of_the_log_is_the_mean_since_the_last():
 
 
 def test_the_average_follows_the_weights():
-    step = make_step(loss_fn, CONFIG)
-    state = start()
+    state = init_state(PARAMS, CONFIG)
     before = np.asarray(state["ema"]["a"]["kernel"]).copy()
-    state, _ = step(state, batch_at(0))
-    state, _ = step(state, batch_at(1))
+    for i in range(2):
+        state, _ = STEP(state, batch_at(i))
     weights, average = (np.asarray(state[k]["a"]["kernel"]) for k in ("params", "ema"))
     assert (average != before).any() and (average != weights).any()
     assert (np.abs(average - before) <= np.abs(weights - before) + 1e-6).all()
@@ -219,9 +260,8 @@ def test_update_sees_arrays_and_changes_the_state():
     def update(state, key, metrics):
         return state | dict(seen=state["seen"] + metrics["vector"])
 
-    step = make_step(loss_fn, CONFIG, update)
-    params = dict(a=dict(kernel=jnp.ones((2, 3))))
-    state, metrics = step(init_state(params, CONFIG, seen=jnp.zeros(3)), batch_at(0))
+    step = make_step(loss, CONFIG, update)
+    state, metrics = step(init_state(PARAMS, CONFIG, seen=jnp.zeros(3)), batch_at(0))
     assert state["seen"].tolist() == [1, 1, 1] and "vector" not in metrics
 
 

@@ -12,54 +12,55 @@ from pathlib import Path
 import jax
 import numpy as np
 from conftest import random_weights
-from flax import traverse_util
 
 import minimuse
 from minimuse import processes
 from minimuse.config import RunConfig, TrainConfig
 from minimuse.presets import PRESETS
-from minimuse.train import devices, loop, losses
-from minimuse.train.loop import fit
-from minimuse.train.step import init_state, make_step
+from minimuse.train import devices, losses
+from minimuse.train.loop import Job, fit
+from minimuse.train.step import make_step
+from minimuse.weights import named_arrays
 
 STEPS = 4
-loop.LOG_EVERY = 1
-loop.mean_metrics = lambda rows: {name: float(value) for name, value in rows[0].items()}  # with all their digits
 
 
 def train(out: str, mesh_shape: tuple[int, int], stop: int = STEPS, **settings) -> None:
-    """Train in the folder `out` on a mesh, to a sudden end before step `stop`; out/end.npz tells what has become of
-    the weights, out/shares.json which part of every array one device holds."""
+    """Train in the folder `out` on a mesh, to a sudden end before step `stop`. out/end.npz has the weights at the end,
+    out/devices0.json what one device holds of every array, which rows of a batch this process's devices hold, and the
+    steps that were taken."""
     config = PRESETS["micro"].base
     train, shape = TrainConfig(steps=STEPS, batch=8, warmup=1, **settings), tuple(mesh_shape)
-    run = RunConfig(shape, save_seconds=-1 if stop < STEPS else 1e9)
-    graphdef, params = random_weights("base", config)
+    run = RunConfig(shape, save_seconds=-1 if stop < STEPS else 1e9, log_every=1)
     out, asked = Path(out), []
 
-    def batch_at(i, rows=slice(None)):
+    def batch_at(i):
         if i == stop:
             raise TimeoutError
-        asked.append([rows.start, rows.stop])
+        asked.append(i)
         rng = np.random.default_rng(i)
         tokens = rng.integers(0, config.codebook_size, (train.batch, 64)).astype(np.int32)
         text = rng.normal(size=(train.batch, 6, config.text_width)).astype(np.float16)
-        return dict(tokens=tokens[rows], text=text[rows], text_mask=np.ones((train.batch, 6), bool)[rows])
+        return dict(tokens=tokens, text=text, text_mask=np.ones((train.batch, 6), bool))
 
-    step = make_step(functools.partial(losses.transformer_loss, graphdef, config, train), train)
-    state = init_state(devices.place(params, devices.make_mesh(shape, train)), train)
+    step = make_step(functools.partial(losses.transformer_loss, config, train), train)
     try:
-        state = fit(out, step, state, batch_at, train, run)
+        state = fit(Job(random_weights("base", config), step, batch_at), train, run, out)
     except TimeoutError:
         return
-    flat = traverse_util.flatten_dict(dict(params=state["params"], ema=state["ema"]), sep="/")
-    held = {name: x.addressable_shards[0].data.shape for name, x in flat.items()}
-    leaves = jax.tree.leaves(state)
-    share = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
-    whole = {name: processes.to_host(x) for name, x in flat.items()}
+    arrays = named_arrays(state)
+    held = {name: x.addressable_shards[0].data.shape for name, x in arrays.items()}
+    share = sum(x.addressable_shards[0].data.size for x in arrays.values()) / sum(x.size for x in arrays.values())
+    found = dict(held=held, share=share, asked=asked.copy())
+    batch, mesh, rows = batch_at(0), devices.make_mesh(shape, train), []
+    for piece in jax.numpy.asarray(devices.shard_batch(batch, mesh)["tokens"]).addressable_shards:
+        numbers = np.arange(train.batch)[piece.index[0]].tolist()
+        assert (np.asarray(piece.data) == batch["tokens"][numbers]).all()
+        rows += numbers
+    weights = {name: processes.to_host(x) for name, x in arrays.items() if name.startswith(("params.", "ema."))}
     if processes.is_first():
-        np.savez(out / "end.npz", **whole)
-        (out / "shares.json").write_text(json.dumps(dict(held=held, share=share)))
-    (out / f"rows{jax.process_index()}.json").write_text(json.dumps(asked))
+        np.savez(out / "end.npz", **weights)
+    (out / f"devices{jax.process_index()}.json").write_text(json.dumps(found | dict(rows=sorted(rows))))
 
 
 if __name__ == "__main__":

@@ -156,7 +156,6 @@ class Pictures:
         return np.stack(found)
 
 
-@functools.lru_cache(maxsize=1)  # the stages of a run read the same pictures
 def open_source(name: str) -> Scenes | Pictures:
     """The pictures that a preset's `data` names: "" for the scenes, otherwise what `Pictures` takes.
 

@@ -1,7 +1,7 @@
 """The GAN in VQGAN: a patch discriminator, and the training of tokenizer and discriminator against each other.
 
-The discriminator learns to tell true patches from rebuilt ones; the tokenizer learns to leave it nothing to see.
-Where a token does not say exactly where an edge is, squared differences are smallest for a blurred one; and a blur is
+The discriminator learns to distinguish true patches from rebuilt ones; the tokenizer learns to leave it nothing to see.
+Where a token does not say exactly where an edge is, squared differences are smallest for a blurred edge; and a blur is
 the first thing that a discriminator sees.
 """
 
@@ -17,10 +17,11 @@ from flax import nnx
 from minimuse import layers
 from minimuse.config import AdversarialConfig, VQGANConfig
 from minimuse.evaluate.metrics import psnr
-from minimuse.train import step as training_step
 from minimuse.train.losses import code_losses, pixel_loss
 from minimuse.train.perceptual import perceptual_loss
-from minimuse.vqgan import Halve, space_to_depth, to_float
+from minimuse.train.step import Tree, optimizer, running_average, scalars
+from minimuse.vqgan import VQGAN, Decoder, Halve, space_to_depth, to_float
+from minimuse.weights import named_arrays, with_arrays
 
 # --- the discriminator ----------------------------------------------------------------------------------------------
 
@@ -28,7 +29,7 @@ from minimuse.vqgan import Halve, space_to_depth, to_float
 class LeakyReLU(nnx.Module):
     """x where it is positive, else 0.2 x: a discriminator must pass gradients on where it is sure, too."""
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.leaky_relu(x, 0.2)
 
 
@@ -49,7 +50,7 @@ class Discriminator(nnx.Module):
             width = channel
         self.stages = nnx.Sequential(*stages, nnx.Conv(width, 1, (3, 3), rngs=rngs))
 
-    def __call__(self, pixels):
+    def __call__(self, pixels: jax.Array) -> jax.Array:
         return self.stages(space_to_depth(pixels, 2))[..., 0]
 
 
@@ -80,124 +81,140 @@ def r1(judge: Callable, images: jax.Array) -> jax.Array:
 def adaptive_weight(rebuilding: jax.Array, fooling: jax.Array, most: float = 1e4) -> jax.Array:
     """|gradient of the reconstruction losses| / |gradient of the adversarial loss|, both at the decoder's last kernel.
 
-    With it the two pull the decoder alike, however steep the discriminator has become (VQGAN, equation 7).
+    With it the two pull the decoder equally, however steep the discriminator has become (VQGAN, equation 7).
     """
-    norm = lambda x: jnp.sqrt(jnp.sum(x**2))
+
+    def norm(x: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.sum(x**2))
+
     return jnp.clip(norm(rebuilding) / (norm(fooling) + 1e-4), 0, most)
 
 
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def init_state(params: dict, train: AdversarialConfig, **extra) -> dict:
-    """The state before the first step, from the weights of a tokenizer that already rebuilds pictures.
+def frozen_arrays(tokenizer: VQGAN) -> dict[str, jax.Array]:
+    """The named arrays of a tokenizer's encoder and codebook, which decide its tokens."""
+    return {name: x for name, x in named_arrays(tokenizer).items() if not name.startswith("decoder.")}
 
-    params is what is trained; with train.freeze_tokens that is the decoder, and the rest waits in `frozen`.
+
+def with_decoder(config: VQGANConfig, frozen: dict[str, jax.Array], decoder: Decoder) -> VQGAN:
+    """A tokenizer of `frozen_arrays` and a decoder."""
+    arrays = {f"decoder.{name}": x for name, x in named_arrays(decoder).items()}
+    return with_arrays(layers.abstract(VQGAN, config), frozen | arrays)
+
+
+def tokenizer_of(config: VQGANConfig, state: dict[str, Tree], weights: str = "ema") -> VQGAN:
+    """The tokenizer of a training state: what was frozen, if anything was, and what was trained.
+
+    weights    "params", or "ema" for their running average, which is the one to keep
     """
-    frozen = {k: v for k, v in params.items() if train.freeze_tokens and k != "decoder"}
-    moving = {k: v for k, v in params.items() if k not in frozen}
-    discriminator = layers.init(Discriminator, seed=train.seed)[1]
-    return training_step.init_state(
-        moving,
-        train,
-        frozen=frozen,
+    return with_decoder(config, state["frozen"], state[weights]) if state["frozen"] else state[weights]
+
+
+def starting_state(tokenizer: VQGAN, train: AdversarialConfig) -> tuple[Tree, dict[str, Tree]]:
+    """What is trained, and what the step keeps beside it, from a tokenizer that already rebuilds pictures.
+
+    With train.freeze_tokens only the decoder is trained, and the rest waits in `frozen`.
+    """
+    discriminator: Tree = layers.init(Discriminator, seed=train.seed)
+    extra = dict(
+        frozen=frozen_arrays(tokenizer) if train.freeze_tokens else {},
         discriminator=discriminator,
-        discriminator_opt=training_step.optimizer(_discriminator_config(train)).init(discriminator),
+        discriminator_opt=optimizer(_discriminator_config(train)).init(discriminator),
         means=jnp.zeros(2),
-        **extra,
     )
-
-
-def weights(state: dict) -> dict:
-    """The tokenizer to keep: what was frozen, and the running average of what was trained."""
-    return state["frozen"] | state["ema"]
+    return tokenizer.decoder if train.freeze_tokens else tokenizer, extra
 
 
 def _discriminator_config(train: AdversarialConfig) -> AdversarialConfig:
     return dataclasses.replace(train, learning_rate=train.discriminator_rate)
 
 
-def tokenizer_gradients(graphdef, config: VQGANConfig, train: AdversarialConfig, maps, judge, state, images):
+def tokenizer_gradients(
+    config: VQGANConfig, train: AdversarialConfig, maps: Callable, state: dict[str, Tree], images: jax.Array
+) -> tuple[Tree, jax.Array, dict[str, jax.Array]]:
     """Gradients of the tokenizer's losses on images float [B, H, W, 3]; also the rebuilt pictures, and metrics.
 
     The tokenizer runs forward once. Its three losses meet at the rebuilt picture: their gradients there are added up,
-    weighted, and sent back through decoder and encoder together. judge(pixels) are the discriminator's logits.
+    weighted, and sent back through decoder and encoder together.
     """
 
-    def rebuild(params):
-        model = nnx.merge(graphdef, state["frozen"] | params)
-        decoded, loss, metrics = code_losses(model, config, images)
+    def rebuild(params: Tree) -> tuple:
+        tokenizer = tokenizer_of(config, state | dict(params=params), "params")
+        decoded, loss, metrics = code_losses(tokenizer, config, images)
         return (decoded, loss), metrics
 
     (decoded, _), back, metrics = jax.vjp(rebuild, state["params"], has_aux=True)
 
-    def rebuilding(pixels):
+    def rebuilding(pixels: jax.Array) -> tuple:
         loss, l1 = pixel_loss(pixels, images)
         seen = perceptual_loss(maps, pixels, images) if train.perceptual else jnp.zeros(())
         return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
 
-    (loss, parts), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
-    fooling, towards_true = jax.value_and_grad(lambda pixels: -jnp.mean(judge(pixels)))(decoded)
+    (loss, terms), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
+    fooling, towards_true = jax.value_and_grad(lambda pixels: -jnp.mean(state["discriminator"](pixels)))(decoded)
 
     # XLA computes no more of these two passes than their last kernels' gradients.
-    def last(pixels):
-        last_layers = back((pixels, jnp.zeros(())))[0]["decoder"]["stages"]["layers"]
-        return last_layers[max(last_layers)]["kernel"]
+    def last(pixels: jax.Array) -> jax.Array:
+        (grads,) = back((pixels, jnp.zeros(())))
+        decoder = grads if state["frozen"] else grads.decoder
+        return decoder.stages.layers[-1].kernel[...]
 
     weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
     weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
     # A product with a weight of 0 would still let a nan through.
     heard = jnp.where(weight > 0, weight * towards_true, 0.0)
     (grads,) = back((towards_images + heard, jnp.ones(())))
-    metrics |= parts | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
+    metrics |= terms | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
     return grads, decoded, metrics
 
 
-def discriminator_gradients(train: AdversarialConfig, judge, state, images, decoded):
+def discriminator_gradients(
+    train: AdversarialConfig, state: dict[str, Tree], images: jax.Array, decoded: jax.Array
+) -> tuple[Tree, dict[str, jax.Array]]:
     """Gradients of the discriminator's losses on true and rebuilt pictures, both float [B, H, W, 3], and metrics.
 
-    judge(params, pixels) are its logits. No way leads back from its losses to the tokenizer.
+    Nothing flows back from its losses to the tokenizer.
     """
 
-    def judging(params):
-        true, rebuilt = judge(params, images), judge(params, jax.lax.stop_gradient(decoded))
+    def judging(discriminator: Discriminator) -> tuple:
+        true, rebuilt = discriminator(images), discriminator(jax.lax.stop_gradient(decoded))
         loss = hinge = hinge_loss(true, rebuilt)
         if train.lecam:
             loss += train.lecam * lecam(true, rebuilt, state["means"])
         if train.r1:
-            loss += train.r1 / 2 * r1(functools.partial(judge, params), images)
+            loss += train.r1 / 2 * r1(discriminator, images)
         return loss, dict(discriminator=hinge, logits_true=true.mean(), logits_rebuilt=rebuilt.mean())
 
     return jax.grad(judging, has_aux=True)(state["discriminator"])
 
 
 def make_step(
-    graphdef, config: VQGANConfig, train: AdversarialConfig, maps: Callable, update: Callable | None = None
+    config: VQGANConfig, train: AdversarialConfig, maps: Callable, update: Callable | None = None
 ) -> Callable:
-    """One compiled step of both players: (state, batch with images uint8 [B, H, W, 3]) -> (state, metrics).
+    """Compile one step of both players: (state, batch with images uint8 [B, H, W, 3]) -> (state, metrics).
 
     maps    the feature function of the perceptual loss
     update  as of `step.make_step`; with frozen tokens there is nothing to update
 
     The discriminator learns from the same rebuilt pictures that the tokenizer was judged by.
     """
-    d_graphdef = layers.abstract(Discriminator)[0]
-    tx, d_tx = training_step.optimizer(train), training_step.optimizer(_discriminator_config(train))
-    judge = lambda params, pixels: nnx.merge(d_graphdef, params)(pixels)
+    tx, d_tx = optimizer(train), optimizer(_discriminator_config(train))
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, batch):
+    def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         _, update_key = jax.random.split(jax.random.fold_in(jax.random.key(train.seed), state["step"]))
-        images, today = to_float(batch["images"]), functools.partial(judge, state["discriminator"])
-        grads, decoded, metrics = tokenizer_gradients(graphdef, config, train, maps, today, state, images)
+        images = to_float(batch["images"])
+        grads, decoded, metrics = tokenizer_gradients(config, train, maps, state, images)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        d_grads, judged = discriminator_gradients(train, judge, state, images, decoded)
+        d_grads, judged = discriminator_gradients(train, state, images, decoded)
         d_updates, discriminator_opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
         means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
         state = state | dict(
             params=params,
-            ema=training_step.running_average(state, params, train),
+            ema=running_average(state, params, train),
             opt=opt,
             discriminator=optax.apply_updates(state["discriminator"], d_updates),
             discriminator_opt=discriminator_opt,
@@ -206,6 +223,6 @@ def make_step(
         )
         if update is not None:
             state = update(state, update_key, metrics)
-        return state, {k: v for k, v in metrics.items() if jnp.ndim(v) == 0} | judged
+        return state, scalars(metrics) | judged
 
     return step

@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 
 from minimuse.config import VQGANConfig
+from minimuse.train.step import Tree
 from minimuse.vqgan import unit
+from minimuse.weights import named_arrays, with_arrays
+
+
+def _codes(model: Tree) -> jax.Array:
+    return named_arrays(model)["codebook"]
+
+
+def _with_codes(model: Tree, codes: jax.Array) -> Tree:
+    return with_arrays(model, dict(codebook=codes))
 
 
 def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
@@ -22,26 +32,27 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     dead = (usage < floor) | ~jnp.any(state["usage"] > 0)
     chance = metrics["distance"] + 1e-8
     fresh = jax.random.choice(key, metrics["encodings"], usage.shape, p=chance / chance.sum())
-    replace = lambda codes: jnp.where(dead[:, None], fresh, codes)
-    params = state["params"] | dict(codebook=replace(state["params"]["codebook"]))
-    ema = state["ema"] | dict(codebook=replace(state["ema"]["codebook"]))
+
+    def replace(codes: jax.Array) -> jax.Array:
+        return jnp.where(dead[:, None], fresh, codes)
+
+    moved = {name: _with_codes(state[name], replace(_codes(state[name]))) for name in ("params", "ema")}
     sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
     usage = jnp.where(dead, 5 * floor, usage) * metrics.get("quantize", 1.0)
-    return state | sums | dict(params=params, ema=ema, usage=usage)
+    return state | sums | moved | dict(usage=usage)
 
 
 def average_codes(state: dict, metrics: dict, decay: float) -> dict:
     """Each code becomes the running mean of the encodings that chose it, instead of following a gradient.
 
     This is k-means a batch at a time. state["sums"] [K, code_dim] holds running means of the sums of encodings; codes
-    are compared by direction alone, so the sums need not be divided by counts. A code that nothing chose stays.
+    are compared by direction only, so the sums need not be divided by counts. A code that nothing chose stays.
     """
     sums = jnp.zeros_like(state["sums"]).at[metrics["tokens"]].add(metrics["encodings"])
     sums = decay * state["sums"] + (1 - decay) * sums
     chosen = jnp.sum(sums**2, -1, keepdims=True) > 1e-12
-    codebook = jnp.where(chosen, unit(sums), state["params"]["codebook"])
-    params, ema = (state[name] | dict(codebook=codebook) for name in ("params", "ema"))
-    return state | dict(params=params, ema=ema, sums=sums)
+    codes = jnp.where(chosen, unit(sums), _codes(state["params"]))
+    return state | {name: _with_codes(state[name], codes) for name in ("params", "ema")} | dict(sums=sums)
 
 
 def codebook_state(config: VQGANConfig) -> dict:

@@ -1,50 +1,57 @@
 """Initial weights that already know the codebook and the text, for the transformers."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.transformer import START
+from minimuse.transformer import INIT_STD, BaseTransformer
+from minimuse.weights import named_arrays, with_arrays
+
+Model = TypeVar("Model", bound=BaseTransformer)
 
 
-def start_from_codes(params: dict, codebook: jax.Array, seed: int = 0, low_codebook: jax.Array | None = None) -> dict:
-    """Fresh `params` (a nested dict) that know the codebook [K, code_dim], its codes of length 1; those of the
-    super-resolution transformer the low-resolution codebook, too.
+def start_from_codes(
+    model: Model, codebook: jax.Array | np.ndarray, seed: int = 0, low_codebook: jax.Array | np.ndarray | None = None
+) -> Model:
+    """The fresh `model` with weights that know the codebook [K, code_dim], its codes of length 1; those of the
+    super-resolution transformer also the low-resolution codebook.
 
     Codes that look alike begin alike, as input and as output, so what is learned of one holds for its neighbours; a
-    quarter of an input vector's variance stays random, to tell neighbours apart.
+    quarter of an input vector's variance stays random, to distinguish neighbours.
     """
-    rng = np.random.default_rng(seed)
+    rng, fresh = np.random.default_rng(seed), named_arrays(model)
 
-    def alike(embedding: jax.Array, codes: jax.Array) -> dict:
+    def alike(embedding: jax.Array, codes: jax.Array | np.ndarray) -> jax.Array:
         (k, code_dim), width = codes.shape, embedding.shape[1]
-        start = codes @ rng.normal(size=(code_dim, width)) * START / np.sqrt(code_dim)
-        return dict(embedding=embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * start))
+        start = codes @ rng.normal(size=(code_dim, width)) * INIT_STD / np.sqrt(code_dim)
+        return embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * start)
 
-    spread = lambda codebook: (codebook - codebook.mean(0)) / codebook.std(0)
-    codes = spread(codebook)
-    code_dim, width = codes.shape[1], params["embed"]["embedding"].shape[1]
-    found = dict(embed=alike(params["embed"]["embedding"], codes))
+    def standardized(codebook: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        return (codebook - codebook.mean(0)) / codebook.std(0)
+
+    codes = standardized(codebook)
+    code_dim, width = codes.shape[1], fresh["embed.embedding"].shape[1]
+    found = {"embed.embedding": alike(fresh["embed.embedding"], codes)}
     logits = rng.normal(size=(width, code_dim)) @ codes.T / np.sqrt(code_dim * width)
-    found["logits"] = dict(kernel=jnp.asarray(logits, jnp.float32))
+    found["logits.kernel"] = jnp.asarray(logits, jnp.float32)
     if low_codebook is not None:
-        found["low_embed"] = alike(params["low_embed"]["embedding"], spread(low_codebook))
-    return params | found
+        found["low_embed.embedding"] = alike(fresh["low_embed.embedding"], standardized(low_codebook))
+    return with_arrays(model, found)
 
 
-def start_from_text(params: dict, text: jax.Array) -> dict:
-    """`params` that whiten text vectors like these [M, text_width]: much of what a T5 says is in directions in which
-    its vectors hardly differ."""
+def start_from_text(model: Model, text: np.ndarray) -> Model:
+    """`model` with weights that whiten text vectors like these [M, text_width]: much of what a T5 says is in directions
+    in which its vectors hardly differ."""
     values, vectors = np.linalg.eigh(np.cov(text, rowvar=False))
     whiten = vectors / np.sqrt(values + 1e-3 * values.max()) @ vectors.T  # what hardly varies at all is left small
-    return params | dict(
-        text_mean=jnp.asarray(text.mean(0), jnp.float32),
-        text_whiten=jnp.asarray(whiten, jnp.float32),
-    )
+    found = dict(text_mean=text.mean(0), text_whiten=whiten)
+    return with_arrays(model, {name: jnp.asarray(value, jnp.float32) for name, value in found.items()})
 
 
-def twin_from_codes(name: str, params: dict, codebook: jax.Array) -> dict:
-    """Fresh params that know the codebook [K, C], its codes of length 1."""
+def twin_from_codes(name: str, model: Model, codebook: jax.Array | np.ndarray) -> Model:
+    """A fresh baseline with weights that know the codebook [K, C], its codes of length 1."""
     if name == "diffusion":
-        return params | dict(codebook=codebook * codebook.shape[1] ** 0.5)
-    return start_from_codes(params, codebook)
+        return with_arrays(model, dict(codebook=jnp.asarray(codebook * codebook.shape[1] ** 0.5)))
+    return start_from_codes(model, codebook)

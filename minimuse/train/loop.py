@@ -1,6 +1,6 @@
-"""Training: one step, one loop, checkpoints and resume. The stages' losses live beside their models.
+"""Training: a `Job` is what a stage trains, `fit` is how: mesh, state, checkpoints, log, loop.
 
-A training state is a nested dict of arrays: params, ema (their running average, the weights that are shipped), opt,
+A training state is a dict: params (a model), ema (the running average of its weights, which is what is shipped), opt,
 step, and what a stage adds. Batches and random keys are pure functions of the step, so a run that was killed and
 resumed does exactly what one that was not would have done.
 """
@@ -13,8 +13,9 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,16 +24,32 @@ from minimuse.config import RunConfig, TrainConfig
 from minimuse.files import write_text
 from minimuse.processes import any_process, first_alone, is_first
 from minimuse.train.checkpoints import Checkpoints
-from minimuse.train.devices import make_mesh, spread
+from minimuse.train.devices import make_mesh, on_mesh, shard, shard_batch
+from minimuse.train.step import Tree, init_state
 
-LOG_EVERY = 20  # steps a line of the log
+
+class Job(NamedTuple):
+    """What a stage trains.
+
+    params      the model, with its first weights
+    step        (state, batch) -> (state, metrics), compiled: `make_step(loss, train)`, or the adversarial phase's own
+    batch_at    step number -> the whole batch, a dict of arrays [B, ...]; a pure function
+    extra       arrays that the step keeps in the state beside the weights
+    about       what must be the same when the run is resumed (the model's sizes, say), beside the training settings
+    """
+
+    params: Tree
+    step: Callable[[dict, dict], tuple[dict, dict]]
+    batch_at: Callable[[int], dict]
+    extra: dict[str, Tree] = {}
+    about: dict[str, Any] = {}
 
 
 class Stopped(Exception):
     """Training was asked to stop and has saved its state."""
 
 
-def machine() -> dict:
+def machine() -> dict[str, Any]:
     """What this is running on: processor, cores, JAX's devices, versions."""
     devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     names = ("jax", "flax", "optax", "numpy")
@@ -47,101 +64,129 @@ def machine() -> dict:
 def _same_run(out: Path, settings: dict) -> None:
     """Write the run's settings, or check that they are those the run was begun with."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
-    if path.is_file():
-        flat = lambda values: {
+    if not path.is_file():
+        write_text(path, json.dumps(settings, indent=1))
+        return
+
+    def flat(values: dict) -> dict:
+        return {
             f"{name}.{key}" if isinstance(value, dict) else name: inner
             for name, value in values.items()
             for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
         }
-        begun, now = flat(json.loads(path.read_text())), flat(settings)
-        # What is in `now` alone is a setting that minimuse did not have when the run was begun.
-        changed = [name for name in begun if begun[name] != now.get(name)]
-        if changed:
-            was = "; ".join(f"{name} was {begun[name]}, is {now.get(name)}" for name in changed)
-            raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
-    else:
-        write_text(path, json.dumps(settings, indent=1))
+
+    begun, now = flat(json.loads(path.read_text())), flat(settings)
+    # What only `now` has is a setting that minimuse did not have when the run was begun.
+    changed = [name for name in begun if begun[name] != now.get(name)]
+    if changed:
+        was = "; ".join(f"{name} was {begun[name]}, is {now.get(name)}" for name in changed)
+        raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
 
 
 def mean_metrics(metrics: list[dict]) -> dict[str, float]:
-    """Several steps' metrics as one line of the log: their mean, to five digits. NaN is a step that had nothing to
+    """Several steps' metrics as one row of the log: their mean, to five digits. NaN is a step that had nothing to
     measure; a metric without any number is left out."""
     columns = {k: [float(row[k]) for row in metrics] for k in metrics[0]}
     columns = {k: [v for v in values if not np.isnan(v)] for k, values in columns.items()}
     return {k: float(f"{np.mean(values):.5g}") for k, values in columns.items() if values}
 
 
-def fit(
-    out: Path | str,
-    step: Callable,
-    state: dict,
-    batch_at: Callable,
-    config: TrainConfig,
-    run: RunConfig = RunConfig(),
-    **settings,
-) -> dict:
-    """Train from `state`, or from the last checkpoint in `out`, to config.steps; returns the final state.
+class Log:
+    """A run's log.jsonl and its progress bar. Used as a context.
 
-    out        folder for checkpoints/, since.json, log.jsonl, settings.json and machine.json
-    step       from make_step
-    batch_at   step number -> dict of arrays [B, ...], a pure function; of several processes each asks for its rows
-               alone, batch_at(step, rows=slice)
-    run        on which devices, and how often the run is saved
-    settings   what else must be the same when the run is resumed (model sizes, say)
-
-    Ctrl-C and SIGTERM save first; then the same call goes on from there (raises Stopped). A checkpoint that is damaged
-    is told and passed over (ValueError if there is no other); OSError if one cannot be written. A run may be resumed on
-    another mesh. Of several processes the first writes; all must see the same `out`.
+    Each row has the mean of every metric over the steps since the row before. There is one every few steps and one at
+    every save, so a resumed run needs no metrics from before; what a kill left after the last save is removed.
     """
-    from tqdm.auto import tqdm
 
-    step, state, batch_at = spread(make_mesh(run.mesh, config), step, state, batch_at, config.batch)
-    out = Path(out).resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    with first_alone():
-        _same_run(out, dict(train=dataclasses.asdict(config)) | settings)
-    writes = is_first()
-    if writes:
-        write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
-    asked_to_stop = []
+    def __init__(self, out: Path, steps: int, begun: int):
+        from tqdm.auto import tqdm
+
+        writes, path = is_first(), out / "log.jsonl"
+        written = path.read_text().splitlines(True) if begun and path.is_file() else []
+        rows = [line for line in written if line.endswith("}\n") and json.loads(line)["step"] <= begun]
+        if writes:
+            write_text(path, "".join(rows))
+        self.begun = time.monotonic() - (json.loads(rows[-1])["seconds"] if rows else 0.0)
+        self.since: list[dict] = []  # metrics of the steps since the last row
+        self.file = open(path if writes else os.devnull, "a")
+        self.bar = tqdm(total=steps, initial=begun, unit="step", desc=out.name, disable=not writes)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        self.file.close()
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """One step's metrics; they stay on their device until the next row."""
+        self.since.append(metrics)
+        self.bar.update()
+
+    def write(self, step: int) -> None:
+        """The row of step number `step`, the last that was added."""
+        values, self.since = mean_metrics(jax.device_get(self.since)), []
+        row = dict(step=step, seconds=round(time.monotonic() - self.begun, 1)) | values
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+        self.bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Within it, Ctrl-C and SIGTERM do nothing but append their numbers to this list."""
+    caught: list[int] = []
     with contextlib.ExitStack() as stack:
         for name in (signal.SIGINT, signal.SIGTERM):
             try:
-                handler = signal.signal(name, lambda number, frame: asked_to_stop.append(number))
+                handler = signal.signal(name, lambda number, frame: caught.append(number))
             except ValueError:  # not in the main thread, a notebook's executor for instance
                 break
             stack.callback(signal.signal, name, handler)
-        checkpoints = stack.enter_context(Checkpoints(out))
-        start, state, since = checkpoints.restore(state)  # since: metrics of the steps since the log's last line
+        yield caught
 
-        log_path = out / "log.jsonl"
-        written = log_path.read_text().splitlines(True) if start and log_path.is_file() else []
-        lines = [line for line in written if line.endswith("}\n")]
-        lines = [line for line in lines if json.loads(line)["step"] <= start]  # what a kill left behind is redone
-        if writes:
-            write_text(log_path, "".join(lines))
-        seconds = json.loads(lines[-1])["seconds"] if lines else 0.0
-        log = stack.enter_context(open(log_path if writes else os.devnull, "a"))
-        bar = tqdm(total=config.steps, initial=start, unit="step", desc=out.name, disable=not writes)
-        stack.enter_context(bar)
-        saved, begun = time.monotonic(), time.monotonic() - seconds
 
-        for i in range(start, config.steps):
-            state, metrics = step(state, batch_at(i))
-            since.append(metrics)
-            if (i + 1) % LOG_EVERY == 0 or i + 1 == config.steps:
-                values, since = mean_metrics(jax.device_get(since)), []
-                row = dict(step=i + 1, seconds=round(time.monotonic() - begun, 1)) | values
-                log.write(json.dumps(row) + "\n")
-                log.flush()
-                bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
-            bar.update()
-            due, stop = time.monotonic() - saved > run.save_seconds, bool(asked_to_stop)
-            if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so it is done now and then
-                due, stop = any_process(due, stop) if (i + 1) % LOG_EVERY == 0 else (False, False)
-            if due or stop or i + 1 == config.steps:
-                checkpoints.save(i + 1, state, since)
-                saved = time.monotonic()
-            if stop:
-                raise Stopped(f"Stopped at step {i + 1} of {config.steps}, saved; the same command resumes.")
+def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[str, Tree]:
+    """Train from the job's weights, or from the last checkpoint in `out`, to train.steps; returns the final state.
+
+    run    on which devices, and how often the run is saved and logged
+    out    folder for checkpoints/, log.jsonl, settings.json and machine.json
+
+    Ctrl-C and SIGTERM save first; then the same call resumes (raises Stopped). A checkpoint that is damaged is reported
+    and skipped (ValueError if there is no other); OSError if one cannot be written. A run may be resumed on another
+    mesh. Of several processes the first writes the log; all must see the same `out`.
+    """
+    out = Path(out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    with first_alone():
+        _same_run(out, dict(train=dataclasses.asdict(train)) | job.about)
+    if is_first():
+        write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
+
+    mesh = make_mesh(run.mesh, train)
+    # Sharded before averages and sums are made, as these are too much for one device where weights are many.
+    state = init_state(shard(job.params, mesh), train, **job.extra)
+    state = shard(state, mesh)
+    step = on_mesh(job.step, state, mesh)
+
+    with _stop_signals() as signals, Checkpoints(out / "checkpoints") as checkpoints:
+        begun, state = checkpoints.restore(state)
+        with Log(out, train.steps, begun) as log:
+            saved = time.monotonic()
+            for i in range(begun, train.steps):
+                state, metrics = step(state, shard_batch(job.batch_at(i), mesh))
+                log.add(metrics)
+                done = i + 1
+                row, last = done % run.log_every == 0, done == train.steps
+                save, stop = time.monotonic() - saved > run.save_seconds, bool(signals)
+                if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so only now and then
+                    save, stop = any_process(save, stop) if row else (False, False)
+                save = save or stop or last
+                if row or save:
+                    log.write(done)
+                if save:
+                    checkpoints.save(done, state)
+                    saved = time.monotonic()
+                if stop:
+                    raise Stopped(f"Stopped at step {done} of {train.steps}, saved; the same command resumes.")
     return state

@@ -1,13 +1,16 @@
-"""The losses of every stage (paper sections 2.2, 2.3, 2.4 and 2.7), each a function of weights, key and batch."""
+"""The losses of every stage (paper sections 2.2, 2.3, 2.4 and 2.7).
+
+With its settings given, each is a function (model, key, batch) -> (loss, metrics).
+"""
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from minimuse import layers, masking
-from minimuse.config import VQGANConfig
-from minimuse.evaluate.baselines import signal_and_noise
+from minimuse.config import SuperresConfig, TrainConfig, TransformerConfig, VQGANConfig
+from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
 from minimuse.evaluate.metrics import perplexity, psnr
+from minimuse.transformer import BaseTransformer
 from minimuse.vqgan import VQGAN, nearest_code, straight_through, to_float, unit
 
 
@@ -27,7 +30,9 @@ def pixel_loss(decoded: jax.Array, images: jax.Array) -> tuple[jax.Array, jax.Ar
     return l1 + jnp.mean((decoded - images) ** 2), l1
 
 
-def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array, quantize: jax.Array | bool = True):
+def code_losses(
+    model: VQGAN, config: VQGANConfig, images: jax.Array, quantize: jax.Array | bool = True
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
     """There and back: float images [B, H, W, 3] -> (decoded images, quantization losses, metrics).
 
     quantize   False lets the encodings themselves through to the decoder, without any quantization loss: a plain
@@ -48,20 +53,22 @@ def code_losses(model: VQGAN, config: VQGANConfig, images: jax.Array, quantize: 
     return decoded, loss, metrics | jax.lax.stop_gradient(arrays)
 
 
-def tokenizer_loss(graphdef, config: VQGANConfig, params: dict, key: jax.Array, batch: dict):
+def tokenizer_loss(
+    config: VQGANConfig, model: VQGAN, key: jax.Array, batch: dict
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Reconstruction (L1 + L2) and quantization losses on batch["images"] uint8 [B, H, W, 3].
 
-    batch["quantize"], bool [B] and all alike, tells whether quantization has begun; without it, it has.
+    batch["quantize"], bool [B] and all equal, says whether quantization has begun; without it, it has.
     """
     del key  # nothing random in this loss
     images, quantize = to_float(batch["images"]), jnp.all(batch.get("quantize", True))
-    decoded, codes, metrics = code_losses(nnx.merge(graphdef, params), config, images, quantize)
+    decoded, codes, metrics = code_losses(model, config, images, quantize)
     metrics["quantize"] = quantize.astype(jnp.float32)
     loss, l1 = pixel_loss(decoded, images)
     return loss + codes, metrics | dict(l1=l1, psnr=psnr(decoded, images))
 
 
-RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss apart
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss separately
 
 
 def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Array:
@@ -78,66 +85,75 @@ def token_losses(logits: jax.Array, tokens: jax.Array, smoothing: float = 0.0) -
 
 
 def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy averaged over the masked places alone."""
+    """Cross-entropy averaged over the masked positions only."""
     return jnp.sum(token_losses(logits, tokens, smoothing) * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
-    """Means of values [B, N] over the masked places, apart for pictures of different mask rates.
+    """Means of values [B, N] over the masked positions, separately for pictures of different mask rates.
 
     Their names end in the rate's upper end in percent: loss_r25 is the mean of "loss" where up to a quarter was
     hidden. NaN where the batch has no such picture.
     """
     rate, found = jnp.mean(mask, -1, keepdims=True), {}
     for low, high in zip(RATES, RATES[1:]):
-        places = mask & (low < rate) & (rate <= high)
+        counted = mask & (low < rate) & (rate <= high)
         for name, value in values.items():
-            found[f"{name}_r{round(100 * high)}"] = jnp.sum(value * places) / jnp.sum(places)
+            found[f"{name}_r{round(100 * high)}"] = jnp.sum(value * counted) / jnp.sum(counted)
     return found
 
 
 def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
-    """Random codes in some places of tokens int [B, n]: in a share of each row that is drawn uniformly up to `most`."""
-    share_key, place_key, code_key = jax.random.split(key, 3)
+    """Random codes at some positions of tokens int [B, n], a share of each row that is drawn uniformly up to `most`."""
+    share_key, position_key, code_key = jax.random.split(key, 3)
     share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
     codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)
-    return jnp.where(jax.random.uniform(place_key, tokens.shape) < share, codes, tokens)
+    return jnp.where(jax.random.uniform(position_key, tokens.shape) < share, codes, tokens)
 
 
-def transformer_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
+def transformer_loss(
+    config: TransformerConfig, train: TrainConfig, model: BaseTransformer, key: jax.Array, batch: dict
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Masked-token loss on batch: tokens int [B, N], text [B, S, text_width], text_mask bool [B, S]; for the
-    super-resolution transformer low, int [B, n], too."""
-    model = nnx.merge(graphdef, layers.cast(params, train.dtype))
+    super-resolution transformer also low, int [B, n]."""
+    model = layers.cast(model, train.dtype)
     mask_key, drop_key = jax.random.split(key)
     tokens, low = batch["tokens"].astype(jnp.int32), batch.get("low")
     if low is not None and train.low_noise:
+        assert isinstance(config, SuperresConfig)
         low = replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
-    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
-    seen = model.condition((batch["text"].astype(jnp.float32), text_mask), low)
-    logits = model(jnp.where(mask, config.codebook_size, tokens), *seen)
+    keys_values, seen = model.condition((batch["text"].astype(jnp.float32), text_mask), low)
+    logits = model(jnp.where(mask, config.codebook_size, tokens), keys_values, seen)
     losses, right = token_losses(logits, tokens, train.label_smoothing), jnp.argmax(logits, -1) == tokens
-    mean = lambda value: jnp.sum(value * mask) / jnp.sum(mask)
+
+    def mean(value: jax.Array) -> jax.Array:
+        return jnp.sum(value * mask) / jnp.sum(mask)
+
     metrics = dict(accuracy=mean(right), mask_rate=jnp.mean(mask))
     return mean(losses), metrics | by_mask_rate(dict(loss=losses, accuracy=right), mask)
 
 
-def autoregressive_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
+def autoregressive_loss(
+    config: TransformerConfig, train: TrainConfig, model: AutoregressiveTransformer, key: jax.Array, batch: dict
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross-entropy of every token given those before it; batch as for transformer_loss."""
-    model, tokens = nnx.merge(graphdef, params), batch["tokens"].astype(jnp.int32)
+    tokens = batch["tokens"].astype(jnp.int32)
     text_mask = drop_captions(key, batch["text_mask"], train.caption_dropout)
     logits = model(tokens, model.text_keys_values(batch["text"].astype(jnp.float32)), text_mask)
     loss = jnp.mean(token_losses(logits, tokens, train.label_smoothing))
     return loss, dict(accuracy=jnp.mean(jnp.argmax(logits, -1) == tokens))
 
 
-def diffusion_loss(graphdef, config, train, params: dict, key: jax.Array, batch: dict):
+def diffusion_loss(
+    config: TransformerConfig, train: TrainConfig, model: DiffusionTransformer, key: jax.Array, batch: dict
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean squared error of v, at a progress that is uniform from 0 to 1; batch as for transformer_loss."""
-    model = nnx.merge(graphdef, params)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     x = model.codes()[batch["tokens"].astype(jnp.int32)]
     progress = jax.random.uniform(time_key, (len(x),))
-    alpha, sigma = (part[:, None, None] for part in signal_and_noise(progress))
+    alpha, sigma = (share[:, None, None] for share in signal_and_noise(progress))
     noise = jax.random.normal(noise_key, x.shape)
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
     keys_values = model.text_keys_values(batch["text"].astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""Perceptual loss: pictures compared by what a trained network makes of them, not by pixels (used in section 2.2).
+"""Perceptual loss: pictures compared by the features of a trained network, not by pixels (used in section 2.2).
 
 Any function from pixels to a list of feature maps will do: `Scorer.maps`, which is shipped, or a VGG network's.
 """
@@ -15,16 +15,18 @@ from minimuse.vqgan import unit
 VGG_LAYERS = (3, 8, 15, 22)  # the last activation of each of the first four resolutions of VGG16
 
 
-def perceptual_loss(maps: Callable, x: jax.Array, y: jax.Array) -> jax.Array:
+def perceptual_loss(maps: Callable[[jax.Array], list[jax.Array]], x: jax.Array, y: jax.Array) -> jax.Array:
     """Mean squared distance of the feature vectors of x and y [B, H, W, 3], every vector scaled to length 1.
 
-    maps   pixels in [-1, 1] [B, H, W, 3] -> list of features [B, h, w, C], of any resolutions; each counts alike
+    maps   pixels in [-1, 1] [B, H, W, 3] -> list of features [B, h, w, C], of any resolutions; each counts equally
     """
     distances = [jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1)) for a, b in zip(maps(x), maps(y))]
-    return sum(distances) / len(distances)
+    return sum(distances, jnp.zeros(())) / len(distances)
 
 
-def vgg_maps(weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LAYERS) -> Callable:
+def vgg_maps(
+    weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LAYERS
+) -> Callable[[jax.Array], list[jax.Array]]:
     """The feature function of a torchvision VGG: pixels [B, H, W, 3] in [-1, 1] -> list of maps [B, h, w, C].
 
     weights  name -> array, of the convolutions `features.N.weight` [out, in, 3, 3] and `.bias` [out]. Where torchvision
@@ -38,11 +40,11 @@ def vgg_maps(weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LA
     if not numbers:
         raise ValueError(f"No weights named features.N.weight among {', '.join(list(weights)[:5]) or 'none at all'}.")
     if missing := [layer for layer in layers if layer - 1 not in numbers]:
-        raise ValueError(f"Layers {missing} are no activations of this network; those are {[n + 1 for n in numbers]}.")
+        raise ValueError(f"Layers {missing} are not activations of this network; those are {[n + 1 for n in numbers]}.")
     kernels = {n: jnp.asarray(weights[f"features.{n}.weight"]).transpose(2, 3, 1, 0) for n in numbers}
     biases = {n: jnp.asarray(weights[f"features.{n}.bias"]) for n in numbers}
 
-    def maps(pixels):
+    def maps(pixels: jax.Array) -> list[jax.Array]:
         x, found = ((pixels + 1) / 2 - jnp.array(VGG_MEAN)) / jnp.array(VGG_STD), []
         for number in range(max(layers)):
             if number in kernels:

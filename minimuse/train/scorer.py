@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from PIL import Image
 
 from minimuse.data import scenes
-from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, Scene, sprites
+from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, Item, sprites
 from minimuse.evaluate.metrics import blur
-from minimuse.evaluate.scorer import GRID
+from minimuse.evaluate.scorer import GRID, ScorerNet
 from minimuse.vqgan import to_float
 
 
@@ -30,11 +29,11 @@ def _mush(rng: random.Random, side: int) -> Image.Image:
     return mush
 
 
-def training_picture(index: int) -> tuple[np.ndarray, Scene | None, tuple]:
-    """Picture number `index`: uint8 [64, 64, 3], its background (None: no matter) and its objects.
+def training_picture(index: int) -> tuple[np.ndarray, str | None, tuple[Item, ...]]:
+    """Picture number `index`: uint8 [64, 64, 3], its background (None: any) and its objects.
 
     Scenes of every task, pairs kept for `unseen_pairs` too, half of them off the lattice; crowds of any sprites, some
-    of them mush that must not be read; and now and then mere noise.
+    of them mush that must not be read; and now and then only noise.
     """
     rng = random.Random(f"scorer/{index}")
     if index % 32 == 31:
@@ -62,11 +61,11 @@ def training_picture(index: int) -> tuple[np.ndarray, Scene | None, tuple]:
     return np.asarray(canvas), scene.background, kept
 
 
-def training_batch(step: int, batch: int, rows: slice = slice(None)) -> dict:
-    """images uint8 [B, 64, 64, 3] · classes int [B, 8, 8] · centres [B, 8, 8, 2] · background int [B], -1: any; the
-    rows of these that are asked for."""
+def training_batch(step: int, batch: int) -> dict[str, np.ndarray]:
+    """images uint8 [B, 64, 64, 3] · classes int [B, 8, 8] · centres [B, 8, 8, 2] · background int [B], -1:
+    any."""
     names = {name: i for i, name in enumerate(sprites())}
-    pictures = [training_picture(i) for i in range(step * batch, (step + 1) * batch)[rows]]
+    pictures = [training_picture(i) for i in range(step * batch, (step + 1) * batch)]
     classes = np.full((len(pictures), GRID, GRID), len(names))
     centres = np.zeros((len(pictures), GRID, GRID, 2), np.float32)
     for b, (_, _, items) in enumerate(pictures):
@@ -83,7 +82,7 @@ def _spoil(key: jax.Array, pixels: jax.Array) -> jax.Array:
     """Some of what a generator does to a picture: blur, noise, patches and whole pictures a little off in colour."""
     keys, batch = jax.random.split(key, 7), len(pixels)
 
-    def amount(key, most):  # none for half of the pictures
+    def amount(key: jax.Array, most: float) -> jax.Array:  # none for half of the pictures
         return jnp.maximum(jax.random.uniform(key, (batch, 1, 1, 1), minval=-most, maxval=most), 0)
 
     pixels = blur(pixels, amount(keys[0], 2.0)[:, 0, 0, 0])
@@ -94,10 +93,11 @@ def _spoil(key: jax.Array, pixels: jax.Array) -> jax.Array:
     return jnp.clip(pixels + amount(keys[5], 0.12) * jax.random.normal(keys[6], pixels.shape), -1, 1)
 
 
-def scorer_loss(graphdef, params: dict, key: jax.Array, batch: dict):
-    """Which sprite (cells with nothing weigh a quarter, being thirty times as many), where, and which background."""
+def scorer_loss(model: ScorerNet, key: jax.Array, batch: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Which sprite (cells with nothing weigh a quarter, as they are thirty times as many), where, and which background,
+    on a batch of `training_batch`."""
     pixels = _spoil(key, to_float(batch["images"]))
-    logits, centres, background = nnx.merge(graphdef, params)(pixels)
+    logits, centres, background = model(pixels)
     there = batch["classes"] < logits.shape[-1] - 1
     weights = jnp.where(there, 1.0, 0.25)
     errors = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])

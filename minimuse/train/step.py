@@ -1,38 +1,53 @@
 """One training step: optimizer, gradients, the running average of the weights."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from minimuse.config import TrainConfig
+from minimuse.weights import named_arrays
+
+# Of a pytree, mostly: a model's weights, or gradients of the same form.
+Tree = Any
+
+
+def by_name(choose: Callable[[list[str]], Any]) -> Callable[[Tree], Tree]:
+    """A function of weights that gives a tree of the same form: at each leaf `choose` of its name's parts, such as
+    ["blocks", "qkv", "kernel"]."""
+
+    def of(tree: Tree) -> Tree:
+        names = [name.split(".") for name in named_arrays(tree)]
+        return jax.tree.unflatten(jax.tree.structure(tree), [choose(name) for name in names])
+
+    return of
 
 
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW or Adafactor with linear warm-up, cosine decay to 2 % and clipping; only matrices (`kernel`) decay.
+    """AdamW or Adafactor with linear warm-up, cosine decay to 2% and clipping; only matrices (`kernel`) decay.
 
-    With config.muon the matrices inside the model are trained by Muon (momentum, made orthogonal before each step)
+    With config.muon the matrices inside the model are trained by Muon (momentum, orthogonalized before each step)
     at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer, `logits` or `head`.
     """
     warmup = min(config.warmup, max(1, config.steps // 2))
 
-    def rate(peak):
+    def rate(peak: float) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
 
-    def by_path(choose):
-        return lambda params: jax.tree_util.tree_map_with_path(lambda path, x: choose([k.key for k in path], x), params)
-
-    decayed = dict(weight_decay=config.weight_decay, mask=by_path(lambda path, _: path[-1] == "kernel"))
+    matrices = by_name(lambda name: name[-1] == "kernel")
     if config.optimizer == "adamw":
-        most = optax.adamw(rate(config.learning_rate), b1=0.9, b2=config.b2, **decayed)
+        most = optax.adamw(
+            rate(config.learning_rate), b1=0.9, b2=config.b2, weight_decay=config.weight_decay, mask=matrices
+        )
     elif config.optimizer == "adafactor":
         most = optax.chain(
             optax.scale_by_factored_rms(decay_rate=0.8),
             optax.clip_by_block_rms(1.0),
             optax.ema(0.9, debias=False),
-            optax.add_decayed_weights(**decayed),
+            optax.add_decayed_weights(config.weight_decay, mask=matrices),
             optax.scale_by_learning_rate(rate(config.learning_rate)),
         )
     else:
@@ -47,70 +62,82 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(rate(config.muon)),
     )
-    inner = by_path(lambda path, _: "muon" if path[-1] == "kernel" and not {"logits", "head"} & {*path} else "most")
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.multi_transform(dict(muon=muon, most=most), inner))
+    kinds: dict[Hashable, optax.GradientTransformation] = {"muon": muon, "most": most}
+    inside = by_name(lambda name: "muon" if name[-1] == "kernel" and not {"logits", "head"} & {*name} else "most")
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.multi_transform(kinds, inside))
 
 
-def init_state(params: dict, config: TrainConfig, **extra) -> dict:
-    """The state before the first step; `extra` are further arrays that a stage's `update` looks after."""
+def init_state(params: Tree, config: TrainConfig, **extra: Tree) -> dict[str, Tree]:
+    """The state before the first step: params, ema, opt, step, and `extra`, which the step or its `update` looks
+    after."""
     # Copies: the step gives its input's memory away, so no two entries may share a buffer, nor may the caller's.
     copy = functools.partial(jax.tree.map, jnp.copy)
     opt = optimizer(config).init(params)
     return dict(params=copy(params), ema=copy(params), opt=opt, step=jnp.zeros((), int), **copy(extra))
 
 
-def running_average(state: dict, params: dict, config: TrainConfig) -> dict:
+def running_average(state: dict[str, Tree], params: Tree, config: TrainConfig) -> Tree:
     """state["ema"] moved a little towards the new params."""
     # A young average follows closely; otherwise a short run would still ship its first weights.
     decay = jnp.minimum(config.ema, (1 + state["step"]) / (10 + state["step"]))
     return optax.incremental_update(params, state["ema"], 1 - decay)
 
 
-def gradients(loss_fn: Callable, parts: int, params: dict, key: jax.Array, batch: dict) -> tuple[dict, dict]:
-    """Gradients of the loss and its metrics (the loss is one of them), the batch [B, ...] taken in `parts` parts.
+def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: dict) -> tuple[Tree, dict]:
+    """Gradients of the loss and its metrics (the loss is one of them), the batch [B, ...] taken in `pieces` pieces.
 
-    Each part has a key of its own. Gradients and metrics are the mean over the parts, so memory is that of one part.
+    Each piece has its own key. Gradients and metrics are the mean over the pieces, so only one needs memory at a time.
     """
 
-    def of(batch, key):
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, key, batch)
-        return grads, metrics | dict(loss=loss)
+    def of(batch: dict, key: jax.Array) -> tuple[Tree, dict]:
+        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, key, batch)
+        return grads, metrics | dict(loss=value)
 
-    if parts == 1:
+    if pieces == 1:
         return of(batch, key)
-    if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % parts}):
-        raise ValueError(f"A batch of {wrong[0]} does not part into {parts} of one size.")
-    # A part is every `parts`-th row: on a mesh each device then computes rows of its own in every part.
-    batch = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-    keys = jax.random.split(key, parts)
+    if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % pieces}):
+        raise ValueError(
+            f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate."
+        )
+    # A piece is every `pieces`-th row: on a mesh each device then computes rows of its own in every piece.
+    batch = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+    keys = jax.random.split(key, pieces)
     like = jax.eval_shape(of, jax.tree.map(lambda x: x[0], batch), keys[0])
     if any(value.ndim for value in like[1].values()):
-        raise ValueError("A loss whose metrics are arrays cannot be taken in parts; set accumulate to 1.")
-    add = lambda total, part: jax.tree.map(lambda a, b: a + b / parts, total, of(*part))
+        raise ValueError("A loss whose metrics are arrays cannot be computed in pieces; set accumulate to 1.")
+
+    def add(total: Tree, piece: tuple) -> tuple[Tree, None]:
+        return jax.tree.map(lambda a, b: a + b / pieces, total, of(*piece)), None
+
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    return jax.lax.scan(lambda total, part: (add(total, part), None), zeros, (batch, keys))[0]
+    return jax.lax.scan(add, zeros, (batch, keys))[0]
 
 
-def make_step(loss_fn: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
-    """Compile one training step: (state, batch) -> (state, metrics of scalars).
+def make_step(loss: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
+    """Compile one training step: (state, batch) -> (state, metrics, all of them scalars).
 
-    loss_fn(params, key, batch) -> (loss, metrics). Metrics that are arrays are for `update(state, key, metrics) ->
-    state`, which runs after the gradient step (codebook restarts, for instance), and are not returned.
+    loss      (model, key, batch) -> (loss, metrics)
+    update    (state, key, metrics) -> state, after the gradient step (codebook restarts, for instance). Metrics that
+              are arrays are for it, and are not returned.
     """
     tx = optimizer(config)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, batch):
+    def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
-        grads, metrics = gradients(loss_fn, config.accumulate, state["params"], key, batch)
+        grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         ema = running_average(state, params, config)
         state = state | dict(params=params, ema=ema, opt=opt, step=state["step"] + 1)
         if update is not None:
             state = update(state, update_key, metrics)
-        scalars = {k: v for k, v in metrics.items() if jnp.ndim(v) == 0}
         norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
-        return state, scalars | dict(grad_norm=norm)
+        return state, scalars(metrics) | dict(grad_norm=norm)
 
     return step
+
+
+def scalars(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Those of the metrics that are single numbers."""
+    return {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}

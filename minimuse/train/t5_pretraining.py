@@ -1,4 +1,4 @@
-"""Pretraining `t5-scenes`: its tokenizer, span corruption, the decoder, and the training stage `text`.
+"""Pretraining `t5-scenes`: its tokenizer, span corruption, the decoder, and the loss of the stage `text`.
 
 Span corruption is T5's task (arXiv 1910.10683, section 3.1.4): spans of a sentence are replaced by sentinels, and the
 decoder writes what each sentinel stands for. To do so the encoder must say what belongs where.
@@ -8,15 +8,15 @@ decoder writes what each sentinel stands for. To do so the encoder must say what
     target    <extra_id_0> small <extra_id_1> called a <extra_id_2> </s>
 
 A few hidden words can often be guessed from their neighbours. So a third of the sentences lose most of their words, in
-long spans, as in UL2 (arXiv 2205.05131): then "kitty" alone must tell that it purrs, just as "cat" does. And a third
-is to be continued, as language models do. That was meant to teach who stands on the left in "a cat left of a dog", but
-it does not: chapter 04 finds that the vectors of t5-scenes hardly tell the order of the words.
+long spans, as in UL2 (arXiv 2205.05131): then only "kitty" can say that it purrs, just as "cat" does. And a third is
+to be continued, as language models do. That was meant to teach who stands on the left in "a cat left of a dog", but it
+does not: chapter 04 finds that the vectors of t5-scenes hardly depend on the order of the words.
 """
 
 import dataclasses
-import functools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -24,28 +24,30 @@ import numpy as np
 from flax import nnx
 
 from minimuse import layers
-from minimuse.config import Preset, T5Config, TrainConfig
+from minimuse.config import T5Config, TrainConfig
 from minimuse.data import corpus
 from minimuse.data.scenes import fill_frame, sprites
 from minimuse.files import write_text
-from minimuse.processes import first_alone, is_first
-from minimuse.t5 import Stack, T5Encoder, save_t5
-from minimuse.train.loop import fit
-from minimuse.train.step import init_state, make_step
+from minimuse.t5 import Stack, T5Encoder, TextEncoder
+from minimuse.train.loop import Job
+from minimuse.train.step import make_step
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 PAD, END = 0, 1
 SENTINELS = 16  # spans that one sentence can lose
 INPUT_LENGTH, TARGET_LENGTH = 24, 20  # tokens; one sentence in a thousand is longer, and is cut
 # Share of the words hidden and mean length of a span; every sentence draws one pair. T5 has 0.15 and 3.
 CORRUPTION = ((0.3, 2.0), (0.6, 6.0))
-BREAKS = (".", ":", "?", "▁means")  # after these a sentence says something new of what came before
+BREAKS = (".", ":", "?", "▁means")  # after these a sentence says something new about what came before
 SCENES = T5Config(vocab_size=0, d_model=192, d_kv=32, d_ff=512, num_layers=4, num_heads=6, num_decoder_layers=2)
 
 
 # --- the tokenizer --------------------------------------------------------------------------------------------------
 
 
-def make_tokenizer(pieces: int = 1400, n: int = 30_000, seed: int = 0):
+def make_tokenizer(pieces: int = 1400, n: int = 30_000, seed: int = 0) -> "Tokenizer":
     """A byte-pair `tokenizers.Tokenizer` trained on n sentences; every frequent word becomes one piece.
 
     Ids: <pad> 0, </s> 1, <unk> 2, the pieces, 256 bytes (so that no text is unknown), the sentinels; as in T5,
@@ -80,14 +82,14 @@ def make_tokenizer(pieces: int = 1400, n: int = 30_000, seed: int = 0):
     return tokenizer
 
 
-def save_tokenizer(folder: Path, tokenizer) -> None:
+def save_tokenizer(folder: Path, tokenizer: "Tokenizer") -> None:
     """Write tokenizer.json and the tokenizer_config.json that transformers' AutoTokenizer asks for."""
     folder.mkdir(parents=True, exist_ok=True)
     extra = [f"<extra_id_{i}>" for i in range(SENTINELS)]
     about = dict(tokenizer_class="PreTrainedTokenizerFast", pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     about |= dict(additional_special_tokens=extra, model_max_length=512, clean_up_tokenization_spaces=False)
     write_text(folder / "tokenizer_config.json", json.dumps(about, indent=1) + "\n")
-    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))  # last: it stands for both
+    write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))  # last: where it is, the other is too
 
 
 # --- span corruption ------------------------------------------------------------------------------------------------
@@ -107,23 +109,25 @@ def span_corrupt(
     kept = len(ids) - hidden
     spans = min(max(1, round(hidden / mean_span)), kept + 1, SENTINELS - 1)
 
-    def split(total: int, parts: int) -> list[int]:
-        """`total` as a sum of positive lengths, every way equally likely."""
-        cuts = sorted(1 + rng.choice(total - 1, parts - 1, replace=False)) if parts > 1 else []
+    def split(total: int, count: int) -> list[int]:
+        """`total` as a sum of `count` positive lengths, every way equally likely."""
+        cuts = sorted(1 + rng.choice(total - 1, count - 1, replace=False)) if count > 1 else []
         return np.diff([0, *cuts, total]).tolist()
 
     gaps = split(kept + 2, spans + 1)
     gaps[0], gaps[-1] = gaps[0] - 1, gaps[-1] - 1  # only between two spans must there be a token
-    inputs, targets, place = [], [], 0
+    inputs, targets, start = [], [], 0
     for i, (gap, length) in enumerate(zip(gaps, split(hidden, spans))):
-        inputs += [*ids[place : place + gap], last_id - i]
-        targets += [last_id - i, *ids[place + gap : place + gap + length]]
-        place += gap + length
-    return [*inputs, *ids[place:], END], [*targets, last_id - spans, END]
+        inputs += [*ids[start : start + gap], last_id - i]
+        targets += [last_id - i, *ids[start + gap : start + gap + length]]
+        start += gap + length
+    return [*inputs, *ids[start:], END], [*targets, last_id - spans, END]
 
 
-def continuation(ids: list[int], rng: np.random.Generator, last_id: int, breaks: set[int]) -> tuple[list, list]:
-    """A sentence's beginning as input and the rest as target; cut behind the first of `breaks`, or anywhere.
+def continuation(
+    ids: list[int], rng: np.random.Generator, last_id: int, breaks: set[int]
+) -> tuple[list[int], list[int]]:
+    """A sentence's beginning as input and the rest as target; cut after the first of `breaks`, or anywhere.
 
     The input has no sentinel. So what the rest needs must be found out at the words themselves, which is how captions
     are read later: a sentinel would gather it for the decoder, and no caption has one.
@@ -134,7 +138,7 @@ def continuation(ids: list[int], rng: np.random.Generator, last_id: int, breaks:
     return [*ids[:cut], END], [last_id, *rest, last_id - 1, END]
 
 
-def text_batch(tokenizer, step: int, config: TrainConfig, split: str = "train") -> dict[str, np.ndarray]:
+def text_batch(tokenizer: "Tokenizer", step: int, config: TrainConfig, split: str = "train") -> dict[str, np.ndarray]:
     """Corrupted sentences of one step: inputs int32 [B, INPUT_LENGTH], targets int32 [B, TARGET_LENGTH], padded with 0.
 
     A pure function of (config.seed, step, split).
@@ -142,7 +146,8 @@ def text_batch(tokenizer, step: int, config: TrainConfig, split: str = "train") 
     sentences = corpus.sentences(config.batch, f"{config.seed}/{step}", split)
     rng = np.random.default_rng((config.seed, step, corpus.SPLITS.index(split)))
     last_id = tokenizer.get_vocab_size() - 1
-    breaks = {tokenizer.token_to_id(piece) for piece in BREAKS}
+    pieces = (tokenizer.token_to_id(piece) for piece in BREAKS)
+    breaks = {piece for piece in pieces if piece is not None}
     inputs = np.full((config.batch, INPUT_LENGTH), PAD, np.int32)
     targets = np.full((config.batch, TARGET_LENGTH), PAD, np.int32)
     for row, encoding in enumerate(tokenizer.encode_batch(sentences, add_special_tokens=False)):
@@ -159,16 +164,16 @@ def text_batch(tokenizer, step: int, config: TrainConfig, split: str = "train") 
 
 
 class T5Decoder(nnx.Module):
-    """Embedded targets so far and the encoder's output to one vector a target token."""
+    """Embedded targets so far and the encoder's output to one vector per target token."""
 
     def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
         self.stack = Stack(config, config.num_decoder_layers, decoder=True, rngs=rngs)
-        # Queries and keys begin alike, so that a sentinel looks at its twin in the input from the first step on.
+        # Queries and keys begin equal, so that a sentinel looks at its twin in the input from the first step on.
         cross = self.stack.layers.cross
         cross.k.kernel = nnx.Param(cross.q.kernel[...] * config.d_kv**0.5)
 
     def __call__(self, x: jax.Array, source: jax.Array, source_mask: jax.Array) -> jax.Array:
-        """x [B, S, D], source [B, Z, D], source_mask bool [B, Z] -> [B, S, D]; a place sees those before it alone."""
+        """x [B, S, D], source [B, Z, D], source_mask bool [B, Z] -> [B, S, D]; no position sees a later one."""
         causal = jnp.tril(jnp.ones((1, 1, x.shape[1], x.shape[1]), bool))
         return self.stack(x, causal, source, source_mask[:, None, None, :])
 
@@ -186,7 +191,7 @@ class T5(nnx.Module):
 
     def __call__(self, inputs: jax.Array, mask: jax.Array, targets: jax.Array) -> jax.Array:
         """inputs int [B, Z], mask bool [B, Z], targets int [B, S] -> logits [B, S, vocabulary] of each target token
-        from those before it; the first is told from <pad>, which starts every target."""
+        from those before it; the first is predicted from <pad>, which starts every target."""
         source = self.encoder(inputs, mask)
         before = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
         x = self.decoder(self.encoder.embed(before), source, mask)
@@ -195,28 +200,28 @@ class T5(nnx.Module):
         return self.head(x)
 
 
-def pretrain_loss(graphdef, params: dict, key: jax.Array, batch: dict) -> tuple[jax.Array, dict]:
-    """Cross-entropy of the target tokens, in nats a token, on a batch of `text_batch`."""
+def pretrain_loss(model: T5, key: jax.Array | None, batch: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of the target tokens, in nats per token, on a batch of `text_batch`."""
     del key  # the spans are drawn with the batch
     inputs, targets = batch["inputs"], batch["targets"]
-    logits = nnx.merge(graphdef, params)(inputs, inputs != PAD, targets).astype(jnp.float32)
+    logits = model(inputs, inputs != PAD, targets).astype(jnp.float32)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
     real = targets != PAD
     right = (jnp.argmax(logits, -1) == targets) & real
     return -jnp.sum(log_p * real) / jnp.sum(real), dict(accuracy=jnp.sum(right) / jnp.sum(real))
 
 
-def held_out_loss(graphdef, params: dict, tokenizer, config: TrainConfig, batches: int = 8) -> dict[str, float]:
+def held_out_loss(model: T5, tokenizer: "Tokenizer", config: TrainConfig, batches: int = 8) -> dict[str, float]:
     """Mean loss and accuracy on sentences that no training step sees."""
-    step = jax.jit(functools.partial(pretrain_loss, graphdef))
-    rows = [step(params, None, text_batch(tokenizer, i, config, "val")) for i in range(batches)]
+    step = jax.jit(pretrain_loss)
+    rows = [step(model, None, text_batch(tokenizer, i, config, "val")) for i in range(batches)]
     return dict(
         loss=float(np.mean([loss for loss, _ in rows])),
         accuracy=float(np.mean([metrics["accuracy"] for _, metrics in rows])),
     )
 
 
-def nearest_names(encoder, frame: str = "a {}") -> dict[str, tuple[str, str]]:
+def nearest_names(encoder: TextEncoder, frame: str = "a {}") -> dict[str, tuple[str, str]]:
     """Whether synonyms stand near their names: {synonym: (its sprite's name, the name that its vector is nearest to)}.
 
     A caption's vector is the mean of its tokens'; near is by angle, among the names of all sprites.
@@ -228,30 +233,11 @@ def nearest_names(encoder, frame: str = "a {}") -> dict[str, tuple[str, str]]:
     return {synonym: (name, names[i]) for (synonym, name), i in zip(pairs, nearest)}
 
 
-def stage(preset: Preset, train: TrainConfig, out: Path | str, model: T5Config = SCENES) -> dict[str, float]:
-    """Pretrain a T5 into the folder out/text, which `TextEncoder.from_pretrained` reads; returns the held-out loss.
-
-    The T5 is the same for every preset; they differ in `train` alone. Run again after an interruption, it goes on
-    where it was.
-    """
-    from tokenizers import Tokenizer
-
-    folder = Path(out) / "text"
-    with first_alone():
-        if not (folder / "tokenizer.json").is_file():
-            save_tokenizer(folder, make_tokenizer())
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    config = dataclasses.replace(model, vocab_size=tokenizer.get_vocab_size())
-    graphdef, state = nnx.split(T5(config, rngs=nnx.Rngs(train.seed)))
-    step = make_step(functools.partial(pretrain_loss, graphdef), train)
-    state = init_state(nnx.to_pure_dict(state), train)
-
-    def batch_at(i, rows=slice(None)):  # one generator draws a whole batch; it is quick
-        return {name: value[rows] for name, value in text_batch(tokenizer, i, train).items()}
-
-    state = fit(folder, step, state, batch_at, train, preset.run, model=dataclasses.asdict(config))
-    save_t5(folder, config, state["ema"])
-    held_out = held_out_loss(graphdef, state["ema"], tokenizer, train)
-    if is_first():
-        write_text(folder / "held_out.json", json.dumps(held_out) + "\n")
-    return held_out
+def text_job(config: T5Config, train: TrainConfig, tokenizer: "Tokenizer") -> Job:
+    """The training of a fresh T5 of these sizes."""
+    return Job(
+        T5(config, rngs=nnx.Rngs(train.seed)),
+        make_step(pretrain_loss, train),
+        lambda step: text_batch(tokenizer, step, train),
+        about=dict(model=dataclasses.asdict(config)),
+    )
