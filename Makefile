@@ -17,7 +17,8 @@ PORT :=
 endif
 
 # The tests of `make check`: those that compile little. Add a file here if it takes only a few seconds.
-QUICK := $(patsubst %,tests/test_%.py,imports repository tools files scenes corpus data curves doctor modules)
+QUICK := tests/data $(patsubst %,tests/%.py,test_imports test_repository test_tools test_files test_config test_weights \
+	test_masking teach/test_doctor evaluate/test_curves)
 
 # Any Python can start tools/setup.py, which finds the one to create the environment with.
 ANY := $(shell for p in "$(PYTHON)" python3 python3.13 python3.12 python3.11 python; do \

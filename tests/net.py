@@ -86,11 +86,13 @@ def trained(found: dict, out: Path) -> None:
     except ImportError:
         from minimuse import stages
         from minimuse import training as log_module
-    log_module.LOG_EVERY = 1
+    log_module.LOG_EVERY = 1  # where it is not a setting of the run yet
     log_module.mean_metrics = lambda rows: {k: float(v) for k, v in rows[0].items() if not np.isnan(float(v))}
     micro = minimuse.get_preset("micro")
     train = {name: dataclasses.replace(value, steps=20) for name, value in micro.train.items()}
     preset = dataclasses.replace(micro, train=train)
+    if hasattr(micro.run, "log_every"):
+        preset = dataclasses.replace(preset, run=dataclasses.replace(micro.run, log_every=1))
     for stage in STAGES:
         stages.TRAIN[stage](preset, out)
     try:

@@ -1,5 +1,7 @@
 """Initial weights that know the codebook and the text."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -44,9 +46,10 @@ def test_the_start_knows_which_codes_look_alike_and_how_text_varies(fresh_base):
 
 def test_the_start_knows_both_codebooks():
     """Random weights stand for fresh ones, whose program takes long to compile."""
-    model = random_weights("superres", SUPERRES)
+    config = dataclasses.replace(SUPERRES, width=96, codebook_size=64, low_codebook_size=32)
+    model = random_weights("superres", config)
     rng = np.random.default_rng(0)
-    fine, coarse = rng.normal(size=(12, 4)).astype(np.float32), rng.normal(size=(7, 6)).astype(np.float32)
+    fine, coarse = rng.normal(size=(64, 4)).astype(np.float32), rng.normal(size=(32, 6)).astype(np.float32)
     coarse[1] = coarse[0] + 0.05  # two that look alike
     started = named_arrays(start_from_codes(model, fine, low_codebook=coarse))
     a, b, c = np.asarray(started["low_embed.embedding"])[:3]

@@ -114,7 +114,7 @@ def test_a_muse_of_ones_own_pictures_is_trained_and_draws(folder, tmp_path):
 
 
 def test_a_run_is_resumed_with_a_moved_folder_and_not_with_other_captions(folder, tmp_path):
-    """What a tokenizer's job says must be the same when its run is resumed; tests/test_training.py resumes it."""
+    """What a tokenizer's job says must be the same when its run is resumed; tests/train/test_training.py resumes it."""
 
     def about(folder):
         return stages.tokenizer_job(PRESETS["micro"], sources.open_source(str(folder))).about

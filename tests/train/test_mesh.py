@@ -14,7 +14,7 @@ from minimuse import files, processes
 from minimuse.config import TrainConfig
 from minimuse.train import devices
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 QKV = "params.blocks.qkv.kernel"  # [2, 32, 96]
 PIECES = dict(accumulate=2)
 RUNS = {  # of a process with eight devices
@@ -28,8 +28,8 @@ RUNS = {  # of a process with eight devices
 
 
 def launch(runs: list[dict], devices: int, *processes: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "tests" / "train_on_mesh.py"), json.dumps(runs), *processes]
-    env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=str(ROOT))
+    command = [sys.executable, str(ROOT / "tests" / "train" / "train_on_mesh.py"), json.dumps(runs), *processes]
+    env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     env |= dict(JAX_DISABLE_MOST_OPTIMIZATIONS="1")  # compiling is nearly all the time that these runs take
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
