@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ def wait_for_all() -> None:
 
 
 @contextlib.contextmanager
-def first_alone():
+def first_alone() -> Iterator[None]:
     """Process 0 runs the body before the others, which then find the files that it wrote."""
     if not is_first():
         wait_for_all()

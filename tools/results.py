@@ -77,7 +77,6 @@ TASKS = {
     "binding": "colour binding",
 }
 
-
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
@@ -128,11 +127,13 @@ def time_chapters(only: list[str]) -> dict[str, int]:
 
 def draw_grid() -> dict[str, Any]:
     """The picture at the top of README.md."""
+    import numpy as np
+
     import minimuse as mm
     from minimuse.teach import figures
 
     mm.enable_compilation_cache()
-    images = mm.Muse.from_pretrained("tiny").generate(list(CAPTIONS), seed=0)
+    images = np.asarray(mm.Muse.from_pretrained("tiny").generate(list(CAPTIONS), seed=0))
     titles = [textwrap.fill(caption, 22) for caption in CAPTIONS]
     figures.image_grid(images, titles, columns=6).savefig(ROOT / GRID, dpi=100)
     return dict(captions=CAPTIONS, seed=0)
