@@ -93,8 +93,6 @@ def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: 
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, key, batch)
         return grads, metrics | dict(loss=value)
 
-    if pieces == 1:
-        return of(batch, key)
     if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % pieces}):
         raise ValueError(
             f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate."
@@ -125,7 +123,11 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
-        grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
+        if config.accumulate == 1:
+            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state["params"], key, batch)
+            metrics |= dict(loss=value)
+        else:
+            grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         ema = running_average(state, params, config)
