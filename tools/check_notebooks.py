@@ -121,7 +121,7 @@ def alternative_text(this: Chapter) -> Iterator[str]:
         data = output.get("data", {})
         bare = [kind for kind in data if kind.startswith("image/") and "text/html" not in data]
         if bare:
-            yield f"{name} shows a bare {bare[0]}; use plots.with_alt"
+            yield f"{name} shows a bare {bare[0]}; use display.with_alt"
         pages.append((name, data.get("text/html", "")))
     for name, page in pages:
         empty = [alt for alt in re.findall(r"!\[(.*?)\]\(", page) if not alt.strip()]

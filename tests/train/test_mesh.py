@@ -29,7 +29,8 @@ RUNS = {  # of a process with eight devices
 
 def launch(runs: list[dict], devices: int, *processes: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "tests" / "train" / "train_on_mesh.py"), json.dumps(runs), *processes]
-    env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), PYTHONPATH=path)
     env |= dict(JAX_DISABLE_MOST_OPTIMIZATIONS="1")  # compiling is nearly all the time that these runs take
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

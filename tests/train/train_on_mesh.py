@@ -1,4 +1,4 @@
-"""Trains a very small base transformer on simulated devices; tests/train/test_mesh.py starts it in processes of its own.
+"""Trains a very small base transformer on simulated devices; test_mesh.py starts it in processes of its own.
 
 train_on_mesh.py RUNS [PROCESSES]: RUNS is a JSON list of dicts of the arguments of `train`, PROCESSES as for
 `processes.start`. JAX_NUM_CPU_DEVICES says how many devices this process has.
