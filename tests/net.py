@@ -161,7 +161,7 @@ def compare(before: dict, now: dict) -> int:
         if name not in before or name not in now or before[name].shape != now[name].shape:
             print(f"only on one side, or of another shape: {name}")
             groups[group][2] = np.inf
-        elif (before[name] == now[name]).all():
+        elif np.array_equal(before[name], now[name], equal_nan=before[name].dtype.kind == "f"):
             groups[group][0] = equal + 1
         else:
             a, b = before[name].astype(float), now[name].astype(float)
@@ -179,5 +179,5 @@ if __name__ == "__main__":
         np.savez_compressed(sys.argv[2], **{name.replace("/", "|"): value for name, value in now.items()})
     else:
         with np.load(sys.argv[2]) as stored:
-            before = {name.replace("|", "/"): stored[name] for name in stored.files}
+            before = {re.sub(r"(/|^)hidden\.kernel$", r"\1head_proj.kernel", n.replace("|", "/")): stored[n] for n in stored.files}
         sys.exit(compare(before, now))
