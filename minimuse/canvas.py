@@ -34,7 +34,7 @@ def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
 
 def to_size(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
     """uint8 [H, W, 3] as a Muse takes it: a square is resized to size x size. Any other picture must be at least that
-    large, with sides that are multiples of `cell` pixels, or is refused: squashed it would show something else.
+    large, with sides that are multiples of `cell` pixels; otherwise it is rejected, since resizing would distort it.
 
     canvas    keep the size of a square, too
     """

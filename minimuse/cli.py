@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Positional = tyro.conf.Positional
 FLAT, NOTHING = evaluations.FLAT, evaluations.NOTHING
-Sampling = Annotated[SampleOptions, FLAT]
+Options = Annotated[SampleOptions, FLAT]
 
 # --- generate and edit ----------------------------------------------------------------------------------------------
 
@@ -71,12 +71,12 @@ def generate(
     *,
     out: Path = Path("minimuse.png"),
     drawing: Annotated[Drawing, FLAT] = Drawing(),
-    sampling: Sampling = NOTHING,
+    sampling: Options = NOTHING,
 ) -> None:
     """Draw pictures of captions, and save them as one picture with one row per caption.
 
-    Options of sampling take one value, or two, for the base and the super-resolution stage: --steps 12 8. None is the
-    checkpoint's own value: --steps None 8. Write captions before options.
+    Options of sampling take one value, or two, for the base and the super-resolution stage: --steps 12 8. In a
+    pair, None is the checkpoint's own value: --steps None 8. Write captions before options.
 
     Args:
         captions: What to draw, each caption in quotes.
@@ -103,7 +103,7 @@ def edit(
     iterations: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     out: Path = Path("edited.png"),
     drawing: Annotated[Drawing, FLAT] = Drawing(),
-    sampling: Sampling = NOTHING,
+    sampling: Options = NOTHING,
 ) -> None:
     """Change a picture to match a caption: inside a mask, beyond its borders, or, without either, wherever needed.
 

@@ -81,7 +81,7 @@ class SuperresConfig(TransformerConfig):
 
 @dataclass(frozen=True)
 class DiffusionConfig(TransformerConfig):
-    """The latent diffusion twin (baselines.py)."""
+    """The latent diffusion twin (evaluate/baselines.py)."""
 
     code_dim: int = 16  # length of the tokenizer's codes
 
@@ -102,11 +102,11 @@ class TrainConfig:
     dtype: str = "float32"  # in which a transformer computes a step; weights, their averages and sums stay float32
     accumulate: int = 1  # micro-batches that a batch is split into, where the whole does not fit in memory
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
-    quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is laid out
+    quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
-    low_noise: float = 0.0  # most of the low-resolution tokens that are replaced, since the base stage errs, too
+    low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs
     schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     seed: int = 0
 

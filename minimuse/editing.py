@@ -52,10 +52,11 @@ class Resampling:
 
 def check_resampling(settings: Resampling, codes: int) -> Resampling:
     """The record with numbers as floats, or a ValueError; codes is K."""
-    if not 0 < number("fraction", settings.fraction) <= 1:
+    if not 0 < (fraction := number("fraction", settings.fraction)) <= 1:
         raise ValueError(f"fraction must be above 0 and at most 1; it was {settings.fraction!r}.")
     return dataclasses.replace(
         settings,
+        fraction=fraction,
         iterations=whole_number("iterations", settings.iterations, 0, 10_000),
         top_k=whole_number("top_k", settings.top_k, 0, codes),
         guidance=scale("guidance", settings.guidance),
@@ -342,13 +343,13 @@ def vary(
 ) -> np.ndarray | Edited:
     """Pictures similar to this square one: a share `strength` of its base tokens, at random positions, is sampled
     again. 0 gives it back as its tokens decode, 1 is a new picture. The rest as for `inpaint`."""
-    if not 0 <= number("strength", strength) <= 1:
+    if not 0 <= (share := number("strength", strength)) <= 1:
         raise ValueError(f"strength must be from 0 to 1; it was {strength!r}.")
     plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Variations are made of"))
     tokens = canvas.tokens["base"]
     order = np.stack([jax.random.permutation(jax.random.fold_in(key, 2**30), tokens.size) for key in prompts.keys])
-    hidden = (order < round(strength * tokens.size)).reshape(-1, *tokens.shape)
+    hidden = (order < round(share * tokens.size)).reshape(-1, *tokens.shape)
     start = np.where(hidden, muse.configs["base"].codebook_size, tokens)
     found = dict(base=sample(muse, "base", plan.stages["base"], prompts, start))
     if "superres" in plan.stages:

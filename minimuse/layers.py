@@ -19,7 +19,10 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 @functools.cache  # one structure for equal arguments: flax 0.11 would give every module one of its own
 def abstract(cls: Callable[..., Module], *config: object) -> Module:
-    """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made."""
+    """cls(*config, rngs=...) with shapes (jax.ShapeDtypeStruct) in the place of weights, which are never made.
+
+    Calls with equal arguments share the module: do not change it.
+    """
     return nnx.eval_shape(lambda: cls(*config, rngs=nnx.Rngs(0)))
 
 

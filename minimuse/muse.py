@@ -86,11 +86,13 @@ def check_agreement(configs: dict[str, Any]) -> None:
 
 
 def build(stage: str, config: Any) -> nnx.Module:
-    """A stage's module with shapes in the place of weights, or a ValueError for sizes that do not fit together."""
+    """A stage's module with shapes in the place of weights, or a ValueError for sizes that do not fit together.
+
+    Equal configs share one such module: do not change it."""
     try:
         return layers.abstract(STAGES[stage][1], config)
     except Exception as error:  # no heads, a negative width, and whatever else a config.json may contain
-        raise ValueError(f"No {stage} can be built of {config}: {error}") from error
+        raise ValueError(f"Cannot build {stage} from {config}: {error}") from error
 
 
 def init_stage(stage: str, config: Any, seed: int = 0) -> nnx.Module:
@@ -211,10 +213,10 @@ class Muse:
     def defaults(self) -> dict[str, Any]:
         """What `generate` uses where nothing else is given, as its options: pairs of base and super-resolution stage,
         or single values where there is no such stage, or where an option is the same for both."""
-        base, superres = (dataclasses.asdict(self.sampling[stage]) for stage in ("base", "superres"))
-        pairs = {name: (base[name], superres[name]) for name in SampleOptions.__annotations__}
+        names, base = SampleOptions.__annotations__, self.sampling["base"]
         if "superres" not in self.configs:
-            return {name: pair[0] for name, pair in pairs.items()}
+            return {name: getattr(base, name) for name in names}
+        pairs = {name: (getattr(base, name), getattr(self.sampling["superres"], name)) for name in names}
         return {name: pair if name in BASE_ONLY or pair[0] != pair[1] else pair[0] for name, pair in pairs.items()}
 
     def _encode(self, captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -302,7 +304,7 @@ class Muse:
     vary, interpolate = editing.vary, editing.interpolate
 
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
-        """Whether to run an optional stage: as is wanted, or if it is there."""
+        """Whether to run an optional stage: as requested; by default, if the checkpoint has it."""
         if wanted and stage not in self.configs:
             raise ValueError(f"This checkpoint has no {what}; leave out {name}.")
         return stage in self.configs if wanted is None else bool(wanted)

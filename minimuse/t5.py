@@ -1,6 +1,6 @@
 """The frozen text encoder (paper section 2.1): a T5 encoder that reads Hugging Face folders, and its tokenizer.
 
-T5 v1.0 (relu), v1.1 and FLAN (gated GELU) are the same network but for the MLP and the head. What sets T5 apart from
+T5 v1.0 (relu), v1.1 and FLAN (gated GELU) are the same network except for the MLP and the head. What sets T5 apart from
 other transformers: no biases, RMSNorm, attention without 1/sqrt(d), and positions only as a learned bias on the
 attention scores, by the distance from query to key; all layers share one table of biases. The decoder, which only
 pretraining needs, is in `train/t5_pretraining.py` and built from the same layers.
@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import write_arrays, write_text
-from minimuse.layers import Embed, Linear, abstract
+from minimuse.layers import Embed, Linear, abstract, split_heads
 from minimuse.processes import is_first, to_host
 from minimuse.weights import named_arrays, with_arrays
 
@@ -36,7 +36,8 @@ DEFAULTS = dict(
 MLPS = ("relu", "gated-gelu")
 # Standard deviation of token vectors before pretraining. T5's own is 1, for Adafactor; AdamW moves every weight by the
 # same amount, so here they start smaller: what a word learns outweighs the random vector it starts from, and synonyms
-# can meet. With much less, 0.02 or 0.05, the layers drown the tokens at first, and only word frequencies are learned.
+# can converge. With much less, 0.02 or 0.05, the layers outweigh the tokens at first, and only word frequencies are
+# learned.
 INIT_STD = 0.3
 
 
@@ -83,10 +84,9 @@ class Attention(nnx.Module):
         self.v = _linear(d, inner, rngs, d**-0.5)
         self.o = _linear(inner, d, rngs, 0.4 * INIT_STD * inner**-0.5)
 
-    def __call__(self, x, source, bias, mask):
+    def __call__(self, x: jax.Array, source: jax.Array, bias: jax.Array | None, mask: jax.Array | None) -> jax.Array:
         """x [B, Q, D] attends to source [B, K, D]; bias [1, heads, Q, K] or None, mask bool to [B, heads, Q, K]."""
-        heads = lambda y: y.reshape(*y.shape[:2], self.heads, -1)
-        q, k, v = heads(self.q(x)), heads(self.k(source)), heads(self.v(source))
+        q, k, v = (split_heads(y, self.heads) for y in (self.q(x), self.k(source), self.v(source)))
         seen = jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, scale=1.0)
         return self.o(seen.reshape(*x.shape[:2], -1))
 
@@ -102,7 +102,7 @@ class MLP(nnx.Module):
             self.wi = _linear(d, hidden, rngs, d**-0.5)
         self.wo = _linear(hidden, d, rngs, 0.4 * INIT_STD * hidden**-0.5)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         if not self.gated:
             return self.wo(nnx.relu(self.wi(x)))
         return self.wo(
@@ -124,7 +124,14 @@ class Layer(nnx.Module):
             self.cross_norm, self.cross = _norm(config, rngs), Attention(config, rngs=rngs)
         self.mlp_norm, self.mlp = _norm(config, rngs), MLP(config, rngs=rngs)
 
-    def __call__(self, x, bias, mask, source=None, source_mask=None):
+    def __call__(
+        self,
+        x: jax.Array,
+        bias: jax.Array,
+        mask: jax.Array,
+        source: jax.Array | None = None,
+        source_mask: jax.Array | None = None,
+    ) -> jax.Array:
         normed = self.norm(x)
         x = x + self.attention(normed, normed, bias, mask)
         if self.has_cross:

@@ -16,7 +16,7 @@ from minimuse.config import SuperresConfig, TransformerConfig
 from minimuse.layers import Embed, Linear, attend, rows_apart, split_heads
 
 # Standard deviation of token and position vectors before training. The usual 0.02 is a tenth of what a fresh layer adds
-# to them, which all but drowns them (tests/test_transformer.py compares the two).
+# to them, which outweighs them.
 INIT_STD = 0.5
 # What a layer keeps for its backward pass; the rest is computed again. Keeping the results of matrix products needs
 # less memory than keeping everything, and on a CPU it is faster than keeping everything (too much to write) or nothing
@@ -226,8 +226,8 @@ class BaseTransformer(nnx.Module):
 class SuperresTransformer(BaseTransformer):
     """Tokens of the fine grid, given a caption and the tokens of the coarse one (figure 4 of the paper).
 
-    The coarse, low-resolution tokens go through self-attention layers of their own. Their output stands beside the
-    text, and masked tokens attend to both.
+    The coarse, low-resolution tokens go through self-attention layers of their own. Their output is concatenated with
+    the text, and masked tokens attend to both.
     """
 
     def __init__(self, config: SuperresConfig, *, rngs: nnx.Rngs):

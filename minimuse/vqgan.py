@@ -36,21 +36,21 @@ def depth_to_space(x: jax.Array, size: int) -> jax.Array:
 class Halve(nnx.Module):
     """Half the height and width, four times the channels."""
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return space_to_depth(x, 2)
 
 
 class Double(nnx.Module):
     """Twice the height and width, a quarter of the channels."""
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return depth_to_space(x, 2)
 
 
 class Swish(nnx.Module):
     """x sigmoid(x)."""
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         return jax.nn.swish(x)
 
 
@@ -67,7 +67,7 @@ class ResBlock(nnx.Module):
         self.norm2 = nnx.RMSNorm(channels, rngs=rngs)
         self.conv2 = _conv(channels, channels, kernel, rngs)
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         h = self.conv1(jax.nn.swish(self.norm1(x)))
         return x + self.conv2(jax.nn.swish(self.norm2(h)))
 
@@ -92,7 +92,7 @@ class Encoder(nnx.Module):
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), _conv(widths[-1], config.code_dim, 1, rngs)]
         self.stages = nnx.Sequential(*stages)
 
-    def __call__(self, images):
+    def __call__(self, images: jax.Array) -> jax.Array:
         return self.stages(space_to_depth(images, self.patch))
 
 
@@ -111,7 +111,7 @@ class Decoder(nnx.Module):
         stages += [nnx.RMSNorm(widths[-1], rngs=rngs), Swish(), _conv(widths[-1], 3 * self.patch**2, 3, rngs)]
         self.stages = nnx.Sequential(*stages)
 
-    def __call__(self, codes):
+    def __call__(self, codes: jax.Array) -> jax.Array:
         return depth_to_space(self.stages(codes), self.patch)
 
 

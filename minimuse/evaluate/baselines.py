@@ -241,7 +241,8 @@ class Twin:
         baseline = BASELINES[self.name]
         if unknown := sorted(set(options) - set(baseline.options)):
             raise ValueError(f"The {self.name} twin has no {', '.join(unknown)}; it has {', '.join(baseline.options)}.")
-        sampling = dataclasses.replace(baseline.sampling, **options)
+        given = {name: value for name, value in options.items() if value is not None}
+        sampling = dataclasses.replace(baseline.sampling, **given)
         sampling = check_sampling(sampling, MOST_STEPS, self.config.codebook_size)
         return baseline.sample(self.model, sampling, self.muse.prompts(captions, n, seed, negative))
 

@@ -116,8 +116,9 @@ def evaluate_generation(
 def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
     _check_n(n)
     from minimuse.evaluate import baselines, fidelity
+    from minimuse.muse import Muse
 
-    twin = baselines.Twin.from_pretrained(name, preset)
+    twin = baselines.Twin.from_pretrained(name, preset, Muse.from_pretrained(preset, superres=False))
     result = fidelity.evaluate_generation(twin, split=split, n=n, seed=seed, **options)
     _print(result | dict(settings=dict(preset=preset) | result["settings"]), json_only)
 

@@ -182,7 +182,7 @@ def evaluate_generation(
 ) -> dict:
     """Fidelity of one picture of each of n captions of a split, starting with caption number `first`.
 
-    muse       a Muse, or any object with its `generate`, such as a twin of baselines.py
+    muse       a Muse, or any object with its `generate`, such as a `baselines.Twin`
     judges     further opinions, such as `fid_clip.Inception()`
     options    for `muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
 

@@ -1,6 +1,6 @@
 """The GAN in VQGAN: a patch discriminator, and the training of tokenizer and discriminator against each other.
 
-The discriminator learns to distinguish true patches from rebuilt ones; the tokenizer learns to leave it nothing to see.
+The discriminator learns to distinguish true patches from rebuilt ones; the tokenizer learns to prevent that.
 Where a token does not say exactly where an edge is, squared differences are smallest for a blurred edge; and a blur is
 the first thing that a discriminator sees.
 """
@@ -64,7 +64,7 @@ def hinge_loss(true: jax.Array, rebuilt: jax.Array) -> jax.Array:
 
 def lecam(true: jax.Array, rebuilt: jax.Array, means: jax.Array) -> jax.Array:
     """LeCam regularizer (arXiv 2104.03310): true logits are held near the running mean of the rebuilt ones and the
-    reverse; means [2] = (true, rebuilt). A discriminator that is sure of everything teaches nothing."""
+    reverse; means [2] = (true, rebuilt). A discriminator that is sure of everything gives no useful gradient."""
     return jnp.mean(jax.nn.relu(true - means[1]) ** 2) + jnp.mean(jax.nn.relu(means[0] - rebuilt) ** 2)
 
 

@@ -22,10 +22,10 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
 
     state["usage"] [K] is a running mean of the share of a batch that each code gets, times K: 1 on average. A code
     that falls under `floor` is replaced by an encoding of this batch and given some time (a usage of 5 floors) to be of
-    use. The encodings farthest from their code are the likeliest to be taken, as in k-means++: most of a batch is plain
-    background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
+    use. The encodings farthest from their code are the most likely to be chosen, as in k-means++: most of a batch is
+    plain background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
     encodings; without that the encoder soon sends everything to one code. It stays at zero for as long as
-    metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learnt to tell apart.
+    metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learned to distinguish.
     """
     share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
     usage = decay * state["usage"] + (1 - decay) * share

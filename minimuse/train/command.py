@@ -4,6 +4,7 @@ tyro makes options of the arguments, see cli.py.
 """
 
 import dataclasses
+import math
 import sys
 import typing
 from pathlib import Path
@@ -12,10 +13,9 @@ from typing import Annotated, Any, Literal, TypedDict
 import tyro
 
 from minimuse.config import TRANSFORMERS, Preset
+from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
-FLAT = tyro.conf.arg(name="")  # --steps, not --given.steps
-NOTHING: Any = {}  # no option is given
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
 
@@ -52,7 +52,7 @@ def nested_settings(preset: Preset) -> dict[str, Any]:
     return {name: getattr(preset, name) for name in names}
 
 
-def with_options(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Preset, tuple[str, ...]]:
+def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Preset, tuple[str, ...]]:
     """The preset with the options that were given, and the names of the stages to train."""
     names, needed = (stage,), (stage,)
     if stage == "all":
@@ -73,26 +73,33 @@ def with_options(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Pre
         raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
     if computing and not set(names) & set(TRANSFORMERS):
         raise ValueError(f"--dtype and --accumulate are for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
+    if stage == "diffusion" and given.get("dtype", "float32") != "float32":
+        raise ValueError(f"--dtype {given.get('dtype')} is not for diffusion, which is trained in float32.")
     train = dict(preset.train)
     for name in names:
         changes: dict[str, Any] = of_stage | (computing if name in TRANSFORMERS else {})
-        train[name] = settings = dataclasses.replace(train[name], **changes)
-        for field in ("steps", "batch", "accumulate"):
-            if (value := getattr(settings, field)) < 1:
-                option = field if field in given else f"train.{name}.{field}"
-                raise ValueError(f"--{option} must be 1 or more; it was {value}.")
+        train[name] = dataclasses.replace(train[name], **changes)
+        for phase in (name, f"{name}_adversarial"):
+            for field in ("steps", "batch", "accumulate") if phase in train else ():
+                if (value := getattr(train[phase], field)) < 1:
+                    option = field if field in given and phase == name else f"train.{phase}.{field}"
+                    raise ValueError(f"--{option} must be 1 or more; it was {value}.")
     changes = dict(run=dataclasses.replace(preset.run, **run), data=given.get("data", preset.data))
     return dataclasses.replace(preset, train=train, **changes), names
 
 
 def _check_sizes(preset: Preset, names: tuple[str, ...]) -> None:
     """ValueError now for sizes that no module can have, or with which the stages could not be used together later."""
+    from minimuse.decoding import check_sampling
     from minimuse.muse import STAGES, TOKENIZERS, build, check_agreement
 
     configs = {stage: getattr(preset, stage) for stage in STAGES if hasattr(preset, stage)}
     check_agreement(configs)
     for stage, tokenizer in TOKENIZERS.items():
         grid, config = configs[stage].grid, configs[tokenizer]
+        if config.factor < 1:
+            raise ValueError(f"--{tokenizer}.factor must be 1 or more; it was {config.factor}.")
+        check_sampling(preset.sampling[stage], math.prod(grid), configs[stage].codebook_size)
         if grid != (side := config.image_size // config.factor, side):
             raise ValueError(f"{tokenizer} makes {side} x {side} tokens, but {stage}'s grid is {grid[0]} x {grid[1]}.")
     for stage in configs.keys() & {*names, *(TOKENIZERS[name] for name in names if name in TOKENIZERS)}:
@@ -125,7 +132,7 @@ def train(
     """
     from minimuse.processes import start, wait_for_all
 
-    configured, names = with_options(dataclasses.replace(get_preset(preset), **settings), stage, given)
+    run, names = configured(dataclasses.replace(get_preset(preset), **settings), stage, given)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     if "processes" in given:
@@ -134,14 +141,14 @@ def train(
     from minimuse.train.loop import Stopped
 
     if "text" in given:
-        configured = stages.with_text(configured, given["text"])
-    _check_sizes(configured, names)
-    stages.check(configured, names, out)
+        run = stages.with_text(run, given["text"])
+    _check_sizes(run, names)
+    stages.check(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
     name, changed = stage, [key for key, value in settings.items() if value != getattr(get_preset(preset), key)]
     try:
         for name in names:
-            stages.TRAIN[name](configured, out)
+            stages.TRAIN[name](run, out)
             wait_for_all()  # the next stage reads what the first process has written
     except Stopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)

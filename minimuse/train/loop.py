@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
 
 
 def _same_run(out: Path, settings: dict) -> None:
-    """Write the run's settings, or check that they are those the run was begun with."""
+    """Write the run's settings, or check that they are those the run was started with."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=1))
@@ -76,7 +76,7 @@ def _same_run(out: Path, settings: dict) -> None:
         }
 
     begun, now = flat(json.loads(path.read_text())), flat(settings)
-    # What only `now` has is a setting that minimuse did not have when the run was begun.
+    # What only `now` has is a setting that minimuse did not have when the run was started.
     changed = [name for name in begun if begun[name] != now.get(name)]
     if changed:
         was = "; ".join(f"{name} was {begun[name]}, is {now.get(name)}" for name in changed)

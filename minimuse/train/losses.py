@@ -161,4 +161,4 @@ def diffusion_loss(
     return jnp.mean((v - (alpha * noise - sigma * x)) ** 2), {}
 
 
-BASELINES = dict(autoregressive=autoregressive_loss, diffusion=diffusion_loss)
+BASELINE_LOSSES = dict(autoregressive=autoregressive_loss, diffusion=diffusion_loss)

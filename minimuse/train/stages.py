@@ -26,14 +26,12 @@ from minimuse.t5 import find_t5, read_t5_config, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import start_from_codes, start_from_text, twin_from_codes
-from minimuse.train.inputs import fingerprint, load_text, load_tokenizer, token_cache
+from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.step import make_step
 from minimuse.vqgan import VQGAN
 from minimuse.weights import FORMAT, save_weights
-
-__all__ = ["TRAIN", "check", "with_text", "load_text", "load_tokenizer", "token_cache", "fingerprint"]
 
 TEXT_SAMPLE = 200_000  # text tokens that show how their vectors vary
 
@@ -68,7 +66,7 @@ def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
     path = out / "config.json"
     values: dict[str, Any] = dict(format=FORMAT, preset=preset.name)
     if path.is_file():
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text()) | dict(format=FORMAT)
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
@@ -172,7 +170,7 @@ def adversarial_job(
         adversarial.make_step(config, train, scorer.shipped_scorer().maps, update),
         batch_at,
         extra=extra | (codes or {}),
-        # A second phase goes with the first phase that it was begun from, and with no other.
+        # A second phase can only continue the first phase that it started from.
         about=dict(model=dataclasses.asdict(config), begun_from=fingerprint(tokenizer)) | source.about,
     )
 
@@ -235,7 +233,7 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     train = preset.train[stage]
     codes = np.asarray(load_tokenizer(preset, out, TOKENIZERS.get(stage, TOKENIZERS["base"])).codebook[...])
     if stage in baselines.BASELINES:
-        config, loss = baselines.twin_config(stage, preset), losses.BASELINES[stage]
+        config, loss = baselines.twin_config(stage, preset), losses.BASELINE_LOSSES[stage]
         model = layers.init(baselines.BASELINES[stage].module, config, seed=train.seed)
         model = twin_from_codes(stage, model, codes)
     else:

@@ -150,7 +150,7 @@ def test_the_diffusion_loss_by_hand():
 def test_every_weight_that_should_learn_gets_a_gradient(name):
     tokens, text, mask = inputs()
     batch = dict(tokens=tokens, text=text, text_mask=mask)
-    loss = lambda model: losses.BASELINES[name](CONFIGS[name], TRAIN, model, jax.random.key(0), batch)[0]
+    loss = lambda model: losses.BASELINE_LOSSES[name](CONFIGS[name], TRAIN, model, jax.random.key(0), batch)[0]
     grads = named_arrays(jax.jit(jax.grad(loss))(made(name)))
     fixed = {"text_mean", "text_whiten", "codebook"}
     assert {weight for weight, grad in grads.items() if not np.any(grad)} == fixed & set(grads)
