@@ -41,9 +41,9 @@ CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
 	@echo "make demo        draw four pictures of a caption into demo.png (DEMO=\"a caption\")"
-	@echo "make check       check the form and types of the code, and run the quick tests: two minutes"
-	@echo "make test        check form and types, then run the tests and all notebooks (PARITY=1: also against torch)"
-	@echo "make slow        run the tests that compile for long, which make test leaves out"
+	@echo "make check       run lint, types and the quick tests: two minutes"
+	@echo "make test        run lint and types, then the tests and all notebooks (PARITY=1: also against torch)"
+	@echo "make slow        run the tests with long compile times, which make test leaves out"
 	@echo "make test-colab  make test with Colab's versions; needs Python 3.13"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
@@ -73,10 +73,10 @@ demo:
 	|| { echo "No picture was drawn; see the lines above. To diagnose: $(RUN) -m minimuse doctor" >&2; exit 1; }
 	@echo "Your pictures: $(CURDIR)/demo.png"
 
-# Form and types: what pre-commit checks, too.
+# Lint and types; pre-commit also checks them.
 form:
 	@$(SETUP)
-	@echo "The form of the code (ruff), its types (pyright), and the form of the notebooks ..."
+	@echo "Lint (ruff), types (pyright), notebook form ..."
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . \
 	|| { echo "ruff found problems. These commands fix most of them:" \
 	"$(RUN) -m ruff check --fix . && $(RUN) -m ruff format ." >&2; exit 1; }

@@ -54,7 +54,7 @@ EXPERIMENTS = (  # in data/experiments or data/curves; the last five train model
 )
 Results = dict[str, dict[str, Any]]  # by name, what data/results/NAME.json holds
 GRID = "notebooks/figures/first_pictures.png"
-CAPTIONS = (  # each drawn once, with seed 0, nothing selected
+CAPTIONS = (  # each drawn once, with seed 0, not cherry-picked
     "a cat on a blue background",
     "a penguin and a pizza on a pink background",
     "three strawberries on a white background",
@@ -92,7 +92,7 @@ def measure(name: str) -> dict[str, Any]:
     about = loop.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
-    result.pop("machine", None)  # benchmarks print it, too
+    result.pop("machine", None)  # benchmarks also print it
     return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result)
 
 
@@ -165,8 +165,8 @@ def grid(results: Results) -> str:
     return f"""\
 ![Twelve pictures that minimuse drew, each under its caption: {said}.]({GRID})
 
-Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the first picture of each, none selected. The
-emoji are [Noto Color Emoji](data/LICENSE-sprites.md)."""
+Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the first picture of each, not cherry-picked.
+The emoji are [Noto Color Emoji](data/LICENSE-sprites.md)."""
 
 
 def title(notebook: Path) -> str:
@@ -203,7 +203,7 @@ def fidelity(results: Results) -> str:
     splits = {
         "val": "new scenes (`val`)",
         "unseen_pairs": "pairs never seen together (`unseen_pairs`)",
-        "unseen_words": "words in no training caption (`unseen_words`)",
+        "unseen_words": "words absent from training captions (`unseen_words`)",
     }
     drawn = {split: results[split]["result"] for split in splits}
     rows = []
@@ -216,16 +216,18 @@ def fidelity(results: Results) -> str:
         scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage each)."""
     large = f"""At 128 px, drawn by the whole cascade, it is {percent(cascade["overall"])} of {cascade["settings"]["n"]}
         captions of `val`."""
-    ceiling = f"""The scorer reads {percent(scorer["sharp"]["facts"], 1)} of the facts of rendered pictures that it
-        never saw, and {percent(scorer["blur 1 px"]["facts"], 1)} when they are blurred by 1 px: that is the ceiling."""
+    bound = f"""The scorer reads {percent(scorer["sharp"]["facts"], 1)} of the facts of rendered pictures that it
+        never saw, and {percent(scorer["blur 1 px"]["facts"], 1)} when they are blurred by 1 px: this is the upper
+        bound."""
     training = """The transformers were trained for six minutes on one GPU, side by side;
         [data/README.md](../data/README.md) describes what that takes on different machines. Backgrounds, colours and
-        sides are nearly always correct. The most common failures: an object is missing, or there is one too many. With
-        24 steps instead of 12 there are fewer: [chapter 07](../notebooks/07_parallel_decoding.ipynb) measures that, and
-        compares parallel decoding with an autoregressive and a diffusion baseline, in quality and in time."""
+        sides are nearly always correct. The most common failures: an object is missing, or there is one object too
+        many. With 24 steps instead of 12 there are fewer: [chapter 07](../notebooks/07_parallel_decoding.ipynb)
+        measures that, and compares parallel decoding with an autoregressive and a diffusion baseline, in quality and in
+        time."""
     measured = table(["task", *splits.values()], rows)
     return "\n\n".join(
-        ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(ceiling, "- "), prose(training)]
+        ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(bound, "- "), prose(training)]
     )
 
 
@@ -238,9 +240,12 @@ def editing(results: Results) -> str:
     rows = [
         [name, percent(edits[kind]["success"]), percent(edits[kind]["preservation"])] for kind, name in names.items()
     ]
+    shares = ", ".join(f"{kind} {percent(edit['success'])}" for kind, edit in edits["mask_free"]["kinds"].items())
+    split = f"""Without a mask, the share of requested changes that are made depends on the kind of edit: {shares}. The
+        background is almost never changed."""
     about = f"{edits['settings']['n']} edits made by rule, judged by the scene scorer:"
     measured = table(["edit", "requested change made", "remaining facts kept"], rows)
-    return f"## Editing\n\n{about}\n\n{measured}"
+    return f"## Editing\n\n{about}\n\n{measured}\n\n{prose(split)}"
 
 
 def tokenizers(results: Results) -> str:
@@ -332,9 +337,7 @@ def fill(text: str, name: str, content: str, where: str) -> str:
     """`text` with `content` between the comments <!-- name --> and <!-- /name -->."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(
-            f"{where} has no lines <!-- {name} --> and <!-- /{name} -->. Add them where the block belongs."
-        )
+        raise SystemExit(f"{where} lacks <!-- {name} --> or <!-- /{name} -->. Add both where the block belongs.")
     return re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, count=1, flags=re.DOTALL)
 
 
@@ -373,12 +376,8 @@ def main() -> None:
     parser.add_argument("--measure", nargs="*", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--experiments", nargs="*", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page is not up to date")
-    parser.add_argument(
-        "--time-chapters",
-        nargs="*",
-        metavar="NN",
-        help="print the seconds that each notebook takes; with numbers, time only these and keep the stored rest",
-    )
+    timing = "print the seconds that each notebook takes; with numbers, time only these and keep the stored rest"
+    parser.add_argument("--time-chapters", nargs="*", metavar="NN", help=timing)
     parser.add_argument("--draw-grid", action="store_true", help=f"draw {GRID}")
     options = parser.parse_args()
     if options.draw_grid:

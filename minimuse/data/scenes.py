@@ -207,6 +207,7 @@ def fill_frame(frame: str, word: str) -> str:
 
 def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
     """Phrases for the objects of a scene, each equally likely."""
+    # `asked` finds facts by the words used here and in `caption`: change both together.
     table = sprites()
 
     def word(name: str) -> str:
@@ -251,6 +252,7 @@ def asked(scene: Scene, text: str) -> dict[str, list]:
     object: words that must be seen · colour: (word, colour) · count: (name, number) · place: (name, relation, name)
     · background: name of the colour.
     """
+    # Facts are found by the words that `_phrasings` and `caption` use: change both together.
     table = sprites()
     things = [table[item.name] for item in scene.items]
     facts: dict[str, list] = {"object": sorted({s.word for s in things})}

@@ -1,7 +1,7 @@
-"""Figures for the notebooks. Every function takes plain arrays and returns a matplotlib Figure; `with_alt` shows it.
+"""Figures of pictures, tokens and masks for the notebooks; curves and bars are in charts.py.
 
-Colour never carries information without a second sign: tokens show their numbers, hidden positions are hatched, and
-curves differ in dash and marker.
+Every function takes plain arrays and returns a matplotlib Figure; `with_alt` shows it. Colour never carries information
+without a second sign: tokens show their numbers, and hidden positions are hatched.
 """
 
 from __future__ import annotations
