@@ -35,7 +35,7 @@ CAPTIONS = 240
 def random_t5(folder: Path, seed: int) -> None:
     """A Hugging Face folder like t5-scenes, with random weights."""
     shipped = TextEncoder.from_pretrained("t5-scenes")
-    save_t5(folder, shipped.config, layers.init(T5Encoder, shipped.config, seed=seed))
+    save_t5(folder, shipped.config, dict(encoder=layers.init(T5Encoder, shipped.config, seed=seed)))
     shutil.copyfile(data_dir() / "t5-scenes" / "tokenizer.json", folder / "tokenizer.json")
 
 

@@ -134,7 +134,7 @@ class Layer(nnx.Module):
     ) -> jax.Array:
         normed = self.norm(x)
         x = x + self.attention(normed, normed, bias, mask)
-        if self.has_cross:
+        if self.has_cross and source is not None:
             x = x + self.cross(self.cross_norm(x), source, None, source_mask)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -316,8 +316,8 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
     return config, with_arrays(model, jax.device_put(arrays))
 
 
-def save_t5(folder: str | os.PathLike, config: T5Config, model: nnx.Module) -> None:
-    """Write a whole T5 (a `t5_pretraining.T5`) as `transformers.T5ForConditionalGeneration` reads it.
+def save_t5(folder: str | os.PathLike, config: T5Config, model: nnx.Module | dict[str, nnx.Module]) -> None:
+    """Write a `t5_pretraining.T5`, or dict(encoder=T5Encoder), as `transformers.T5ForConditionalGeneration` reads it.
 
     Weights are stored in float16; a file is written whole or not at all, and only by the first of several processes.
     """

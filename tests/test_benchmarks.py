@@ -120,6 +120,7 @@ def test_a_stages_lower_bound_is_its_arithmetic_or_its_reading():
     assert slow_memory["base"] == pytest.approx(24 * 2 * layers / 1e12, rel=0.05)
 
 
+@pytest.mark.slow
 def test_paper_sizes_are_measured_in_the_same_way_at_any_size(monkeypatch):
     monkeypatch.setattr(paper_sizes, "ROUNDS", 1)
     text = T5Config(vocab_size=10, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=1)

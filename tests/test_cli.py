@@ -386,6 +386,7 @@ def test_help_names_every_command(capsys):
     assert all(command in text for command in ("generate", "edit", "train", "evaluate", "doctor"))
 
 
+@pytest.mark.slow
 def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
     out = tmp_path / "run"
     for _ in range(2):  # the second time there is nothing left to do
@@ -410,6 +411,7 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
         assert Image.open(picture).size == (side, side)
 
 
+@pytest.mark.slow
 def test_steps_and_batch_take_the_place_of_the_presets(tmp_path):
     options = ["--preset", "micro", "--out", tmp_path, "--steps", 2, "--batch", 4]
     assert run("train", "tokenizer", *options) == 0
@@ -418,6 +420,7 @@ def test_steps_and_batch_take_the_place_of_the_presets(tmp_path):
     assert (tmp_path / "tokenizer" / "log.jsonl").read_text().startswith('{"step": 2')
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_cascade(cascade_folder, capsys):
     options = ["--preset", cascade_folder, "--n", 4, "--json", "--steps", 1]
     assert run("evaluate", "generation", *options, 2, "--stage", "superres") == 0
@@ -463,6 +466,7 @@ def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsy
     assert "clone" in capsys.readouterr().err and len(calls) == 1
 
 
+@pytest.mark.slow
 def test_evaluate_editing_has_both_ways(micro_folder, capsys):
     assert run("evaluate", "editing", "--preset", micro_folder, "--n", 3, "--json") == 0
     result = json.loads(capsys.readouterr().out)

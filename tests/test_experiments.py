@@ -49,6 +49,7 @@ def tiny_runs(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_fixed_and_a_variable_mask_rate(tiny_runs):
     for arm in ("fixed 0.15", "cosine"):
         (row,) = mask_rates.run(arm, 1)["steps"].values()
@@ -59,6 +60,7 @@ def test_a_fixed_and_a_variable_mask_rate(tiny_runs):
     assert len(list((tiny_runs / "runs").glob("tokens-*.safetensors"))) == 1  # the arms share their tokens
 
 
+@pytest.mark.slow
 def test_frozen_random_and_learned_text(tiny_runs):
     for arm in text_encoders.ARMS:
         rows = text_encoders.run(arm, 0)["splits"]
@@ -70,6 +72,7 @@ def test_frozen_random_and_learned_text(tiny_runs):
     assert not (runs / "frozen-pretrained-0" / "text").exists()
 
 
+@pytest.mark.slow
 def test_with_and_without_the_discriminator(tmp_path, monkeypatch):
     second = dataclasses.replace(discriminator.SECOND, steps=3, batch=1, warmup=1)
     for name, value in dict(RUNS=tmp_path, SECOND=second, PICTURES=2).items():
@@ -100,6 +103,7 @@ def test_every_way_to_sample_runs(micro, monkeypatch):
     assert all(0 <= row["unwanted"] <= 1 and 0 <= row["object"] <= 1 for row in ways.values())
 
 
+@pytest.mark.slow
 def test_the_race_times_and_measures_all_three(micro, monkeypatch):
     twins = {name: random_twin(name, micro) for name in BASELINES}
     monkeypatch.setattr(race, "drawer", (twins | dict(parallel=micro)).get)
@@ -113,6 +117,7 @@ def test_the_race_times_and_measures_all_three(micro, monkeypatch):
     assert len(set(settings)) == len(settings)
 
 
+@pytest.mark.slow
 def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
     train = dataclasses.replace(small.TRAIN, steps=2, batch=4, warmup=1, scenes=8)
     least = dict(width=16, depth=1, heads=2, mlp_width=16)
@@ -173,6 +178,7 @@ def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch)
     assert all(words in negatives.ARMS for words in claims.WORDS)
 
 
+@pytest.mark.slow
 def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):
     muse = Muse.from_pretrained(cascade_folder)
     monkeypatch.setattr(superres.Muse, "from_pretrained", lambda name: muse)

@@ -15,6 +15,8 @@ from minimuse.processes import is_first
 from minimuse.train.step import Tree
 from minimuse.weights import named_arrays, with_arrays
 
+FULL = ("No space left on device", "File too large")  # of a long message of tensorstore, what a reader needs
+
 
 class Checkpoints:
     """The last two checkpoints of a run, in `folder`; they are written in the background. Used as a context."""
@@ -43,7 +45,8 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self.manager.close()
+            with contextlib.suppress(Exception):  # `wait` has raised what went wrong
+                self.manager.close()
             sys.unraisablehook = self.hook
 
     def _remove_unfinished(self) -> None:
@@ -58,7 +61,7 @@ class Checkpoints:
             yield
         except Exception as error:  # for a full disk, tensorstore's is a ValueError of many lines
             self._remove_unfinished()
-            reason = "no space left on device" if "No space left" in str(error) else _short(error)
+            reason = next((known for known in FULL if known in str(error)), _short(error))
             raise OSError(
                 f"A checkpoint could not be written to {self.folder}: {reason}. The one before it is complete; once "
                 "there is room, the same command resumes from it."

@@ -102,6 +102,7 @@ def train(*arguments) -> None:
     cli.main(["train", *map(str, arguments), "--preset", "micro"])
 
 
+@pytest.mark.slow
 def test_a_muse_of_ones_own_pictures_is_trained_and_draws(folder, tmp_path):
     out = tmp_path / "run"
     for stage in ("tokenizer", "base"):

@@ -170,6 +170,7 @@ def twin_folder(micro_folder, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_twin_trains_and_draws(name, twin_folder, capsys):
     from minimuse import cli

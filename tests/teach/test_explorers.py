@@ -78,6 +78,7 @@ def test_the_word_explorer_follows_its_controls(capsys):
     assert "{}" in said(capsys)  # an answer has none
 
 
+@pytest.mark.slow
 def test_the_schedule_explorer_follows_its_controls(capsys):
     found = {c.description: c for c in controls(explorers.schedule_explorer())}
     assert list(found) == ["First schedule", "Second schedule", "Tokens N", "Steps T"]

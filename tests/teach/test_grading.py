@@ -39,6 +39,7 @@ def handed_in(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_notebooks_are_marked_without_metadata_and_without_running_them(handed_in, tmp_path, capsys):
     table = tmp_path / "grades.csv"
     cli.main(["grade", str(handed_in), str(tmp_path / "none.ipynb"), "--csv", str(table), "--seconds", "15"])
@@ -85,6 +86,7 @@ def test_grade_says_what_is_wrong(tmp_path, capsys):
         assert stopped.value.code == 2 and words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pytest_tries_a_notebook(handed_in):
     command = ["-m", "pytest", "exercises", "-q", "-p", "no:cacheprovider", "--nb", str(handed_in), "-k", "law or rate"]
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)

@@ -131,6 +131,7 @@ def test_its_own_loss_never_reaches_the_tokenizer(tokenizer):
     assert not same(one["discriminator"], other["discriminator"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
     """Three gradients meet at the picture; that equals the gradient of one sum, with the adaptive weight held still."""
@@ -169,6 +170,7 @@ def test_the_step_follows_the_gradient_of_the_written_loss(tokenizer, freeze):
         assert metrics["weight"] == pytest.approx(float(weight), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
     """The hinge falls to nothing where true and rebuilt pictures differ, and stays at 1 where they are the same."""
     train = dataclasses.replace(TRAIN, discriminator_rate=3e-3)
@@ -185,6 +187,7 @@ def test_a_blind_tokenizer_is_found_out_and_a_perfect_one_is_not():
         assert low <= step(params)[0] <= high
 
 
+@pytest.mark.slow
 def test_the_whole_tokenizer_can_go_on_learning_with_its_codes(tokenizer):
     free = dataclasses.replace(TRAIN, freeze_tokens=False)
     usage = jnp.full(CONFIG.codebook_size, 1.0).at[3].set(0.001)  # one code is dead, the others must stay

@@ -66,6 +66,7 @@ def assert_same(out: Path, expected: Path) -> None:
         np.testing.assert_allclose(found[name], wanted[name], rtol=0, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, one", [("data", "one"), ("fsdp", "one"), ("both_pieces", "one_pieces")])
 def test_every_mesh_trains_as_one_device_does(eight, name, one):
     assert_same(eight / name, eight / one)
@@ -88,6 +89,7 @@ def test_a_device_holds_only_its_share(eight):
     assert found["fsdp"]["share"] < 0.3 and found["both_pieces"]["share"] < 0.6
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_on_other_devices(eight):
     """From eight devices to two, and on to one."""
     out = str(eight / "resumed")
@@ -97,6 +99,7 @@ def test_a_run_is_resumed_on_other_devices(eight):
     assert json.loads((eight / "resumed" / "devices0.json").read_text())["asked"] == [3]  # one step was left
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(eight, tmp_path):
     """Two devices each, over loopback: the same losses, each process holds half of every batch, one writes."""
     with socket.socket() as free:

@@ -56,6 +56,7 @@ def wait_for(found, process, seconds=120):
     return result
 
 
+@pytest.mark.slow
 def test_a_dozen_kills_change_neither_weights_nor_what_the_log_says(tmp_path):
     context = multiprocessing.get_context("forkserver")  # forks a process that has imported JAX and not begun to use it
     context.set_forkserver_preload(["minimuse.train.loop", "flax", "optax", "orbax.checkpoint"])
