@@ -26,8 +26,7 @@ class Checkpoints:
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs every save, and each error several times
         self.args, self.folder = ocp.args, folder
-        if is_first():
-            self._remove_unfinished()
+        self._remove_unfinished()
         self.manager = ocp.CheckpointManager(
             folder,
             # Named here, since orbax cannot guess it from what is left of a damaged checkpoint.
@@ -47,11 +46,12 @@ class Checkpoints:
         finally:
             with contextlib.suppress(Exception):  # `wait` has raised what went wrong
                 self.manager.close()
+            self._remove_unfinished()
             sys.unraisablehook = self.hook
 
     def _remove_unfinished(self) -> None:
         """Delete what a kill or a full disk left of a checkpoint that was being written."""
-        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        for left in self.folder.glob("*.orbax-checkpoint-tmp*") if is_first() else ():
             shutil.rmtree(left, ignore_errors=True)
 
     @contextlib.contextmanager
