@@ -34,8 +34,8 @@ DEFAULTS = dict(
     tie_word_embeddings=True,
 )
 MLPS = ("relu", "gated-gelu")
-# Standard deviation of token vectors before pretraining. T5's own is 1, for Adafactor. With AdamW they start smaller, so
-# that what a word learns outweighs its random start; with 0.05 or less, only word frequencies are learned.
+# Standard deviation of token vectors before pretraining. T5's own is 1, for Adafactor. With AdamW they start smaller,
+# so that what a word learns outweighs its random start; with 0.05 or less, only word frequencies are learned.
 INIT_STD = 0.3
 
 
