@@ -1,4 +1,4 @@
-"""The command line: how it reads options, what it draws, and how it refuses."""
+"""The command line: how it reads options, without drawing or training."""
 
 import dataclasses
 import importlib.util
@@ -15,7 +15,6 @@ from PIL import Image
 
 from minimuse import cli, muse
 from minimuse.config import SampleOptions
-from minimuse.data import scenes
 from minimuse.evaluate import edits, fidelity, scorer
 from minimuse.evaluate.commands import COMMANDS
 from minimuse.presets import PRESETS
@@ -43,9 +42,6 @@ def run(*arguments):
     except SystemExit as stop:
         return stop.code or 0
     return 0
-
-
-# --- reading options, without drawing or training -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -286,197 +282,3 @@ def test_the_doctor_speaks_where_jax_is_broken(tmp_path):
     code += "from minimuse.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "Traceback" not in done.stderr and "jax" in done.stdout
-
-
-# --- drawing, training and measuring --------------------------------------------------------------------------------
-
-
-def test_generate_writes_a_row_for_every_caption(micro_folder, tmp_path, capsys):
-    out = tmp_path / "cats.png"
-    assert run("generate", "a cat", "a dog", "--n", 3, "--checkpoint", micro_folder, "--out", out, "--steps", 2) == 0
-    assert Image.open(out).size == (192, 128)
-    shown = capsys.readouterr().out
-    assert all(said in shown for said in ("6 ", "64 x 64", str(out)))
-    assert [p.name for p in tmp_path.iterdir()] == ["cats.png"]
-
-
-def test_generate_scales_pixels(micro_folder, tmp_path):
-    small, large = tmp_path / "small.png", tmp_path / "large.png"
-    options = ["--checkpoint", micro_folder, "--steps", 2, "--seed", 5]
-    run("generate", "a cat", *options, "--out", small)
-    run("generate", "a cat", *options, "--out", large, "--scale", 3)
-    assert (np.asarray(Image.open(large))[::3, 1::3] == np.asarray(Image.open(small))).all()
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["generate"], "caption"),
-        (["generate", "a cat", "--n", "0"], r"\bn\b.*\b0\b"),
-        (["generate", "a cat", "--scale", "0"], r"--scale.*\b0\b"),
-        (["generate", "a cat", "--steps", "1", "--scale", "99999999"], "memory"),
-        (["generate", "a cat \udcff"], r"\\udcff"),
-        (["generate", "a cat", "--steps", "99"], r"\bsteps\b.*\b99\b"),
-        (["generate", "a cat", "--checkpoint", "huge"], "huge.*tiny"),
-        (["generate", "a cat", "--out", "nowhere/cat.png"], "nowhere.*--out"),
-        (["generate", "a cat", "--out", "cat.txt"], r"cat\.txt.*\.png"),
-        (["train", "tokenizer", "--preset", "huge"], "huge.*tiny"),
-        (["train", "tokenizer", "--preset", "muse-3b"], r"muse-3b.*\btokenizer\b.*\bbase\b"),
-        (["train", "all", "--steps", "5"], r"--steps.*\ball\b"),
-        (["train", "base", "--batch", "0"], r"--batch.*\b0\b"),
-        (["train", "scorer", "--data", "x"], r"(?=.*--data).*\bscorer\b"),
-        (["train", "tokenizer", "--dtype", "bfloat16"], r"(?=.*--dtype)(?=.*\bbase\b).*\btokenizer\b"),
-        (["train", "base", "--accumulate", "0"], r"--accumulate.*\b0\b"),
-        (["train", "all", "--preset", "muse-3b"], r"muse-3b.*\btokenizer\b"),
-        (["train", "tokenizer", "--data", "./nowhere"], r"\./nowhere"),
-        (["train", "all", "--preset", "colab"], "google/flan-t5-small"),  # before it trains tokenizers
-        (["train", "base", "--text", "./nowhere"], r"\./nowhere"),
-        (["train", "tokenizer", "--out", __file__], r"test_cli\.py.*--out"),
-        (["evaluate", "generation", "--n", "0"], r"--n\b.*\b0\b"),
-        (["evaluate", "generation", "--clip", "a/b"], "--clip"),
-        (["edit", __file__, "a cat"], r"test_cli\.py"),
-        (["edit", "nowhere.png", "a cat"], r"nowhere\.png"),
-        (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "--mask.*--left"),
-        (["train", "base", "--preset", "micro", "--mesh", "3", "1"], r"\b3 x 1\b"),
-        (["train", "base", "--preset", "micro", "--processes", "a:1,2,2"], r"process.*\b2\b"),
-        (["train", "base", "--preset", "micro"], "train tokenizer --preset micro"),
-        (["evaluate", "generation", "--preset", "huge"], "huge.*tiny"),
-    ],
-)
-def test_what_the_user_can_fix_is_one_sentence_and_exit_code_2(
-    arguments, message, micro_folder, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    if arguments[0] == "generate" and "--checkpoint" not in arguments:
-        arguments = [*arguments, "--checkpoint", str(micro_folder)]
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    assert re.search(message, error) and error.count("\n") == 1 and "Traceback" not in error
-    assert not list(tmp_path.glob("*.p*"))  # nothing half-written
-
-
-def test_damaged_and_huge_pictures_are_refused(micro_folder, tmp_path, capsys, monkeypatch):
-    picture = tmp_path / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
-    whole = picture.read_bytes()
-    arguments = ["edit", picture, "a cat", "--checkpoint", micro_folder, "--out", tmp_path / "out.png"]
-    for place in (len(whole) // 2, 40):  # cut in the pixels; a chunk of no known length
-        picture.write_bytes(whole[:place] + (b"" if place > 40 else bytes(range(200, 255))))
-        assert run(*arguments) == 2
-        error = capsys.readouterr().err
-        assert error.startswith("minimuse: ") and error.count("\n") == 1
-    picture.write_bytes(whole)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert run(*arguments) == 2
-    error = capsys.readouterr().err
-    assert str(picture) in error and "4096 pixels" in error and error.count("\n") == 1
-
-
-def test_unknown_commands_and_options_exit_with_2(capsys):
-    assert run("paint") == 2
-    assert run("generate", "a cat", "--colour", "blue") == 2
-    assert run("train", "everything") == 2
-    assert run("evaluate") == run("evaluate", "all", "--preset", "micro") == 2
-    assert run("evaluate", "tokenizer", "--split", "unseen_pairs") == 2
-
-
-def test_help_names_every_command(capsys):
-    assert run("--help") == 0
-    text = capsys.readouterr().out
-    assert all(command in text for command in ("generate", "edit", "train", "evaluate", "doctor"))
-
-
-@pytest.mark.slow
-def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
-    out = tmp_path / "run"
-    for _ in range(2):  # the second time there is nothing left to do
-        assert run("train", "all", "--preset", "micro", "--out", out) == 0
-    config = json.loads((out / "config.json").read_text())
-    stages = {"tokenizer", "tokenizer_adversarial", "superres_tokenizer", "base", "superres", "superres_decoder"}
-    assert config["preset"] == "micro" and set(config["trained"]) >= stages
-    capsys.readouterr()
-    measured = {}
-    for decoder in ("--finetuned", "--no-finetuned"):
-        assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", decoder, "--n", 4, "--json") == 0
-        measured[decoder] = json.loads(capsys.readouterr().out)
-    one, other = measured.values()
-    assert set(one) == {"psnr", "ssim", "sharpness", "frechet", "usage", "perplexity", "readable"}
-    assert one["psnr"] != other["psnr"] and one["perplexity"] == other["perplexity"]  # the same tokens
-    assert (out / "text" / "tokenizer.json").is_file()
-    assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
-    picture, options = tmp_path / "cat.png", ["--checkpoint", out, "--steps", 2, 2]
-    for extra, side in (([], 128), (["--no-superres"], 64), (["--no-finetuned", "--guidance", "None", 1.0], 128)):
-        kept = options[:-1] if side == 64 else options
-        assert run("generate", "a cat", "--out", picture, *kept, *extra) == 0
-        assert Image.open(picture).size == (side, side)
-
-
-@pytest.mark.slow
-def test_steps_and_batch_take_the_place_of_the_presets(tmp_path):
-    options = ["--preset", "micro", "--out", tmp_path, "--steps", 2, "--batch", 4]
-    assert run("train", "tokenizer", *options) == 0
-    trained = json.loads((tmp_path / "config.json").read_text())["trained"]["tokenizer"]
-    assert (trained["steps"], trained["batch"]) == (2, 4)
-    assert (tmp_path / "tokenizer" / "log.jsonl").read_text().startswith('{"step": 2')
-
-
-@pytest.mark.slow
-def test_evaluate_measures_the_cascade(cascade_folder, capsys):
-    options = ["--preset", cascade_folder, "--n", 4, "--json", "--steps", 1]
-    assert run("evaluate", "generation", *options, 2, "--stage", "superres") == 0
-    settings = json.loads(capsys.readouterr().out)["settings"]
-    assert settings["superres"] and settings["finetuned"] and settings["steps"] == [1, 2]
-    assert run("evaluate", "generation", *options) == 0
-    settings = json.loads(capsys.readouterr().out)["settings"]
-    assert settings["steps"] == 1 and settings["guidance"] == 0.5 and "superres" not in settings
-
-
-def test_evaluate_prints_one_json_object(micro_folder, capsys):
-    assert run("evaluate", "generation", "--preset", micro_folder, "--n", 12, "--steps", 1, "--json") == 0
-    result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"overall", "tasks", "facts", "frechet", "seconds", "settings"}
-    assert set(result["facts"]) <= {"object", "colour", "count", "place", "background"} and len(result["tasks"]) == 6
-    assert result["overall"] < 0.5  # random weights draw nothing that was asked
-
-
-def test_edit_inpaints_outpaints_and_edits(micro_folder, tmp_path):
-    picture, mask, out = tmp_path / "scene.png", tmp_path / "mask.png", tmp_path / "out.png"
-    before = scenes.render(scenes.example("val", 3)[0])
-    Image.fromarray(before).save(picture)
-    hidden = np.zeros((64, 64), np.uint8)
-    hidden[8:24, 8:24] = 255
-    Image.fromarray(hidden).save(mask)
-    options = ["--checkpoint", micro_folder, "--out", out]
-    assert run("edit", picture, "a cat", *options, "--mask", mask, "--steps", 2) == 0
-    assert (np.asarray(Image.open(out))[hidden == 0] == before[hidden == 0]).all()
-    assert run("edit", picture, "a cat", *options, "--right", 16, "--steps", 2) == 0
-    assert Image.open(out).size == (80, 64)
-    assert run("edit", picture, "a cat", *options, "--iterations", 2, "--n", 3, "--guidance", 1.0) == 0
-    assert Image.open(out).size == (3 * 64, 64)
-
-
-def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsys):
-    calls = []
-    monkeypatch.setattr("minimuse.evaluate.commands.subprocess.call", lambda command: calls.append(command[1:]) or 0)
-    assert run("evaluate", "all") == 0
-    assert [Path(calls[0][0]).name, *calls[0][1:]] == ["results.py", "--measure", "--experiments"]
-    assert Path(calls[0][0]).is_file()
-    monkeypatch.setattr("minimuse.evaluate.commands.data_dir", lambda: tmp_path / "data")  # as in a wheel
-    assert run("evaluate", "all") == 2
-    assert "clone" in capsys.readouterr().err and len(calls) == 1
-
-
-@pytest.mark.slow
-def test_evaluate_editing_has_both_ways(micro_folder, capsys):
-    assert run("evaluate", "editing", "--preset", micro_folder, "--n", 3, "--json") == 0
-    result = json.loads(capsys.readouterr().out)
-    for way in ("inpainting", "mask_free"):
-        assert {"success", "preservation", "outside_changed"} <= set(result[way])
-    assert result["settings"]["n"] == 3
-
-
-def test_importing_minimuse_imports_no_heavy_library():
-    heavy = {"jax", "flax", "transformers", "datasets", "matplotlib"}
-    code = f"import sys, minimuse; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
