@@ -30,7 +30,7 @@ ALLOWED = ("https://colab.research.google.com/assets/colab-badge.svg",)  # this 
 FOCUSED = "element => element === document.activeElement"
 CHAPTERS = {
     "00": {"first_pictures": ("keys Steps", "mouse Guidance t", "press Next seed")},
-    "06": {"schedule_explorer": ("keys Steps T", "mouse Steps T", "menu Second law")},
+    "06": {"schedule_explorer": ("keys Steps T", "mouse Steps T", "menu Second schedule")},
     "07": {"decode_theatre": ("keys Step", "mouse Step", "menu Order")},
     "11": {
         "editing_desk": ("desk Draw", "press Undo"),
@@ -94,7 +94,7 @@ class Chapter:
     def explore(self, name: str, actions) -> None:
         """Do all actions in the explorer `explorers.name(...)`; the picture must follow each."""
         sources = ["".join(cell["source"]) for cell in self.cells]
-        place = next(i for i, source in enumerate(sources) if re.search(rf"^widgets\.{name}\(", source, re.MULTILINE))
+        place = next(i for i, source in enumerate(sources) if re.search(rf"^explorers\.{name}\(", source, re.MULTILINE))
         self.box = self.page.locator(".jp-Notebook .jp-Cell").nth(place).locator(".jp-OutputArea-output").first
         for action in actions:
             begun = time.monotonic()
