@@ -27,6 +27,8 @@ SETUP = [ -n "$(ANY)" ] || { echo "minimuse needs Python 3.11 or newer, and ther
 	"(python.org, your package manager, or conda with environment.yml), then run the same command again." >&2; exit 1; }; \
 	"$(ANY)" tools/setup.py
 RUN := $(VENV)/bin/python
+# Nearly all test time is compiling, so these tests compile with few optimizations; slow tests and notebooks as users do.
+QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
 CACHED := check test slow browser anywhere
@@ -87,14 +89,14 @@ form:
 check: form
 	@$(CACHE)
 	@echo "The quick tests ..."
-	@$(RUN) -m pytest $(QUICK) -q -n 2 -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest $(QUICK) -q -n 2 --dist loadfile -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
 	@echo "All checks passed."
 
 test: form
 	@$(if $(PARITY),$(SETUP) parity)
 	@$(CACHE)
 	@echo "The tests ..."
-	@$(RUN) -m pytest tests -q -n 2 -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest tests -q -n 2 --dist loadfile -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
 	@echo "The notebooks, from top to bottom ..."
 	@$(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -q -n 2 --dist loadscope notebooks \
 	|| { echo "Some notebook cells failed; the notebooks and cells are above." >&2; exit 1; }
