@@ -166,8 +166,8 @@ def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch)
     monkeypatch.setattr(claims.Twin, "from_pretrained", lambda name, preset, muse: muse)
     monkeypatch.setattr(claims.negatives, "run", lambda arm, seed: dict(unwanted=arm, seed=seed))
     for name, measure in dict(evaluate_inpainting="inpainted", evaluate_mask_free="edited").items():
-        told = lambda muse, n, seed, measure=measure: dict(measure=measure, seed=seed)
-        monkeypatch.setattr(claims.edits, name, told)
+        measured = lambda muse, n, seed, measure=measure: dict(measure=measure, seed=seed)
+        monkeypatch.setattr(claims.edits, name, measured)
     monkeypatch.setattr(claims, "measured", lambda muse, n, **options: options)
     rows = {arm: [claims.run(arm, seed) for seed in (0, 1)] for arm in claims.ARMS}
     assert rows["12 steps"] == [dict(options={}, first=20_000, seed=0), dict(options={}, first=20_128, seed=1)]

@@ -172,10 +172,14 @@ def test_setup_refuses_a_python_that_is_too_old_or_has_no_venv(project):
 
 
 def test_setup_is_read_by_python_3_8():
-    """It must be able to say that 3.11 is needed."""
+    """It must be able to say that 3.11 is needed, so its syntax and annotations are those of 3.8."""
     import ast
 
-    ast.parse(SETUP.read_text(encoding="utf-8"), feature_version=(3, 8))
+    source = SETUP.read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 8))
+    assert "from __future__ import annotations" in source and not any(isinstance(n, ast.Match) for n in ast.walk(tree))
+    with pytest.raises(SyntaxError):  # the check sees what 3.8 cannot read
+        ast.parse("match 1:\n    case _: pass", feature_version=(3, 8))
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")

@@ -18,12 +18,12 @@ def start_from_codes(
     """The fresh `model` with weights that know the codebook [K, code_dim], its codes of length 1; those of the
     super-resolution transformer also the low-resolution codebook.
 
-    Codes that look alike begin alike, as input and as output, so what is learned of one holds for its neighbours; a
+    Similar codes start with similar vectors, as input and as output, so what is learned of one holds for others; a
     quarter of an input vector's variance stays random, to distinguish neighbours.
     """
     rng, fresh = np.random.default_rng(seed), named_arrays(model)
 
-    def alike(embedding: jax.Array, codes: jax.Array | np.ndarray) -> jax.Array:
+    def similar(embedding: jax.Array, codes: jax.Array | np.ndarray) -> jax.Array:
         (k, code_dim), width = codes.shape, embedding.shape[1]
         start = codes @ rng.normal(size=(code_dim, width)) * INIT_STD / np.sqrt(code_dim)
         return embedding.at[:k].set(np.sqrt(1 / 4) * embedding[:k] + np.sqrt(3 / 4) * start)
@@ -33,11 +33,11 @@ def start_from_codes(
 
     codes = standardized(codebook)
     code_dim, width = codes.shape[1], fresh["embed.embedding"].shape[1]
-    found = {"embed.embedding": alike(fresh["embed.embedding"], codes)}
+    found = {"embed.embedding": similar(fresh["embed.embedding"], codes)}
     logits = rng.normal(size=(width, code_dim)) @ codes.T / np.sqrt(code_dim * width)
     found["logits.kernel"] = jnp.asarray(logits, jnp.float32)
     if low_codebook is not None:
-        found["low_embed.embedding"] = alike(fresh["low_embed.embedding"], standardized(low_codebook))
+        found["low_embed.embedding"] = similar(fresh["low_embed.embedding"], standardized(low_codebook))
     return with_arrays(model, found)
 
 

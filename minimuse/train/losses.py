@@ -139,7 +139,7 @@ def autoregressive_loss(
     config: TransformerConfig, train: TrainConfig, model: AutoregressiveTransformer, key: jax.Array, batch: dict
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross-entropy of every token given those before it; batch as for transformer_loss."""
-    tokens = batch["tokens"].astype(jnp.int32)
+    model, tokens = layers.cast(model, train.dtype), batch["tokens"].astype(jnp.int32)
     text_mask = drop_captions(key, batch["text_mask"], train.caption_dropout)
     logits = model(tokens, model.text_keys_values(batch["text"].astype(jnp.float32)), text_mask)
     loss = jnp.mean(token_losses(logits, tokens, train.label_smoothing))
