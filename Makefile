@@ -43,7 +43,7 @@ CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
 	@echo "make demo        draw four pictures of a caption into demo.png (DEMO=\"a caption\")"
-	@echo "make check       run lint, types and the quick tests: two minutes"
+	@echo "make check       run lint, types and the quick tests"
 	@echo "make test        run lint and types, then the tests and all notebooks (PARITY=1: also against torch)"
 	@echo "make slow        run the tests with long compile times, which make test leaves out"
 	@echo "make test-colab  make test with Colab's versions; needs Python 3.13"
