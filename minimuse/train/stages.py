@@ -42,7 +42,10 @@ TEXT_SAMPLE = 200_000  # text tokens that show how their vectors vary
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
     for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
-        mesh_shape(preset.run.mesh, preset.train[phase])
+        train = preset.train[phase]
+        mesh_shape(preset.run.mesh, train)
+        if isinstance(train, AdversarialConfig):
+            adversarial.check_whole(train)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
