@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from minimuse.config import TrainConfig
 from minimuse.weights import named_arrays
@@ -28,8 +29,23 @@ def by_name(choose: Callable[[list[str]], Any]) -> Callable[[Tree], Tree]:
     return of
 
 
+def debiased_decay(step: ArrayLike, b2: ArrayLike) -> jax.Array:
+    """The decay of Adafactor's running means at step 0, 1, ..., for which they are those of Adam with its b2:
+    b2 (1 - b2^step) / (1 - b2^(step + 1)), which rises from 0 to b2 (arXiv 1804.04235, section 7.1).
+
+    In optax, as in Adafactor's paper (7.2), the decay is 1 - t^-0.8 by default, which rises to 1 and has no b2. The
+    tables of Muse name a b2, so its means have a fixed memory of about 1 / (1 - b2) steps.
+    """
+    step, b2 = jnp.asarray(step, jnp.float32), jnp.asarray(b2)
+    return b2 * (1 - b2**step) / (1 - b2 ** (step + 1))
+
+
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW or Adafactor with linear warm-up, cosine decay to 2% and clipping; only matrices (`kernel`) decay.
+
+    config.b2 is the decay of the running mean of squared gradients in both, see `debiased_decay`. Adafactor keeps sums
+    over rows and columns of these means, and limits the root mean square of a weight's update to 1 before the momentum
+    of 0.9.
 
     With config.muon the matrices inside the model are trained by Muon (momentum, orthogonalized before each step)
     at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer, `logits` or `head`.
@@ -46,7 +62,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         )
     elif config.optimizer == "adafactor":
         most = optax.chain(
-            optax.scale_by_factored_rms(decay_rate=0.8),
+            optax.scale_by_factored_rms(decay_rate=config.b2, decay_rate_fn=debiased_decay),
             optax.clip_by_block_rms(1.0),
             optax.ema(0.9, debias=False),
             optax.add_decayed_weights(config.weight_decay, mask=matrices),

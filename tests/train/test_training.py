@@ -208,6 +208,30 @@ def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
     np.testing.assert_allclose(more["b"]["scale"], updates["b"]["scale"])  # no matrix, no decay
 
 
+@pytest.mark.parametrize("b2", [0.5, 0.96, 0.999])
+def test_adafactor_averages_squares_with_b2(b2):
+    """Two gradients, 4 and then 2: the mean of their squares is 16, then (b2 16 + 4) / (b2 + 1), as Adam's is."""
+    config = TrainConfig(steps=9, batch=1, learning_rate=0.1, optimizer="adafactor", b2=b2, warmup=1, clip=1e9)
+    tx, params = optimizer(config), dict(scale=jnp.ones(3))
+    state = tx.init(params)
+    for gradient in (4.0, 2.0):
+        updates, state = tx.update(dict(scale=jnp.full(3, gradient)), state, params)
+    first, second = 4 / np.sqrt(16), 2 / np.sqrt((b2 * 16 + 4) / (b2 + 1))
+    momentum = 0.9 * (0.1 * first) + 0.1 * second
+    np.testing.assert_allclose(updates["scale"], -0.1 * momentum, rtol=1e-4)
+
+
+def test_b2_changes_what_adafactor_trains():
+    trained = []
+    for b2 in (0.96, 0.999):
+        config = dataclasses.replace(CONFIG, optimizer="adafactor", b2=b2)
+        step, state = make_step(loss, config), init_state(PARAMS, config)
+        for i in range(4):
+            state, _ = step(state, batch_at(i))
+        trained.append(state["params"]["a"]["kernel"])
+    assert jnp.abs(trained[0] - trained[1]).max() > 1e-4
+
+
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match=r"\bsgd\b.*\badamw\b"):
         optimizer(dataclasses.replace(CONFIG, optimizer="sgd"))
