@@ -21,7 +21,8 @@ from minimuse.train.t5_pretraining import T5, pretrain_loss
 
 MICRO = get_preset("micro")
 ROWS = 8
-STAGES = ("text", "scorer", "tokenizer", "superres_tokenizer", "base", "superres", "autoregressive", "diffusion")
+LONG = ("scorer", "superres_tokenizer", "superres", "autoregressive")  # to compile; their losses are like the others'
+STAGES = ["text", "tokenizer", "base", "diffusion", *(pytest.param(stage, marks=pytest.mark.slow) for stage in LONG)]
 
 
 @functools.cache
