@@ -97,10 +97,10 @@ class TrainConfig:
     muon: float = 0.0  # learning rate of Muon for the matrices inside the model; 0: `optimizer` trains them, too
     warmup: int = 200  # steps of linear warm-up, before a cosine decay to 2% of the rate
     weight_decay: float = 0.045
-    b2: float = 0.96
+    b2: float = 0.96  # decay of the running mean of squared gradients, in AdamW and Adafactor
     clip: float = 1.0  # global norm of the gradient
     dtype: str = "float32"  # in which a transformer computes a step; weights, their averages and sums stay float32
-    accumulate: int = 1  # micro-batches that a batch is split into, where the whole does not fit in memory
+    accumulate: int = 1  # pieces in which a batch is computed, where it does not fit in memory; the result is the same
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step

@@ -33,9 +33,14 @@ def init(cls: Callable[..., Module], *config: object, seed: int = 0) -> Module:
 
 
 def cast(model: Module, dtype: str) -> Module:
-    """The same weights in another type. A transformer computes in the type of its weights; softmax, the statistics of
-    norms and the losses are in float32 all the same."""
-    return jax.tree.map(lambda x: x.astype(jnp.dtype(dtype)), model)
+    """The same weights in another type, except those whose names the module has in `exact`. A transformer computes in
+    the type of its weights; softmax, the statistics of norms and the losses are in float32 all the same."""
+    exact = getattr(model, "exact", ())
+
+    def of(path: tuple, x: jax.Array) -> jax.Array:
+        return x if str(getattr(path[0], "name", getattr(path[0], "key", ""))) in exact else x.astype(jnp.dtype(dtype))
+
+    return jax.tree_util.tree_map_with_path(of, model)
 
 
 class Embed(nnx.Embed):

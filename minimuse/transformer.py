@@ -145,6 +145,8 @@ class BaseTransformer(nnx.Module):
     """Logits of image tokens given a caption. [MASK] is the token id K, one past the codebook."""
 
     block = Block
+    # What whitening divides by can be small, so a rounded weight or vector becomes a large error.
+    exact = ("text_mean", "text_whiten")
 
     def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
         d, (h, w) = config.width, config.grid
@@ -173,12 +175,16 @@ class BaseTransformer(nnx.Module):
         self.logits = _linear(d, config.codebook_size, rngs)
 
     def text_keys_values(self, text: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Text embeddings [B, S, text_width] -> every layer's keys and values, each [depth, B, S, heads, D/heads]."""
+        """Text embeddings [B, S, text_width] -> every layer's keys and values, each [depth, B, S, heads, D/heads].
+
+        They are whitened in float32, in whatever type the rest is computed.
+        """
         mean, whiten = jax.lax.stop_gradient((self.text_mean[...], self.text_whiten[...]))
         positions, s = self.text_positions[...], text.shape[1]
         if s > len(positions):
             raise ValueError(f"The caption has {s} text tokens; this transformer takes {len(positions)} at most.")
-        text = self.text((text.astype(mean.dtype) - mean) @ whiten) + positions[:s]
+        white = jnp.matmul(text.astype(mean.dtype) - mean, whiten, precision="highest")
+        text = self.text(white.astype(positions.dtype)) + positions[:s]
         return jax.lax.map(lambda block: block.keys_values(text), self.blocks)
 
     def condition(self, text: tuple[jax.Array, jax.Array], low: jax.Array | None = None) -> tuple[tuple, jax.Array]:

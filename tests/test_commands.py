@@ -50,6 +50,7 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["train", "scorer", "--data", "x"], r"(?=.*--data).*\bscorer\b"),
         (["train", "tokenizer", "--dtype", "bfloat16"], r"(?=.*--dtype)(?=.*\bbase\b).*\btokenizer\b"),
         (["train", "base", "--accumulate", "0"], r"--accumulate.*\b0\b"),
+        (["train", "superres_decoder", "--preset", "micro", "--accumulate", "2"], r"\baccumulate\b.*\b2\b"),
         (["train", "all", "--preset", "muse-3b"], r"muse-3b.*\btokenizer\b"),
         (["train", "tokenizer", "--data", "./nowhere"], r"\./nowhere"),
         (["train", "all", "--preset", "colab"], "google/flan-t5-small"),  # before it trains tokenizers

@@ -18,7 +18,12 @@ def perplexity(counts: jax.Array) -> jax.Array:
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio in dB of images in [-1, 1], over the whole batch."""
-    return 10 * jnp.log10(4 / jnp.maximum(jnp.mean((x - y) ** 2), 1e-12))
+    return decibels(jnp.mean((x - y) ** 2))
+
+
+def decibels(error: jax.Array) -> jax.Array:
+    """PSNR in dB of a mean squared error of images in [-1, 1]."""
+    return 10 * jnp.log10(4 / jnp.maximum(error, 1e-12))
 
 
 @jax.jit  # operation by operation, every size of a picture would compile dozens of programs

@@ -190,6 +190,15 @@ def discriminator_gradients(
     return jax.grad(judging, has_aux=True)(state["discriminator"])
 
 
+def check_whole(train: AdversarialConfig) -> None:
+    """ValueError for a batch in pieces: the adaptive weight is a ratio of two gradients of the whole batch."""
+    if train.accumulate != 1:
+        raise ValueError(
+            f"Training against a discriminator computes its batch as a whole; accumulate was {train.accumulate}. Set "
+            "it to 1, and choose a smaller batch if the whole does not fit in memory."
+        )
+
+
 def make_step(
     config: VQGANConfig, train: AdversarialConfig, maps: Callable, update: Callable | None = None
 ) -> Callable:
@@ -198,8 +207,10 @@ def make_step(
     maps    the feature function of the perceptual loss
     update  as of `step.make_step`; with frozen tokens there is nothing to update
 
-    The discriminator learns from the same rebuilt pictures that the tokenizer was judged by.
+    The discriminator learns from the same rebuilt pictures that the tokenizer was judged by. ValueError if
+    train.accumulate is not 1.
     """
+    check_whole(train)
     tx, d_tx = optimizer(train), optimizer(_discriminator_config(train))
 
     @functools.partial(jax.jit, donate_argnums=0)

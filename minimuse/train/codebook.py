@@ -17,6 +17,17 @@ def _with_codes(model: Tree, codes: jax.Array) -> Tree:
     return with_arrays(model, dict(codebook=codes))
 
 
+def _forget(opt: Tree, moved: jax.Array) -> Tree:
+    """An optimizer's state with zeros for the `moved` codes, bool [K], in every array that it keeps for the codebook,
+    such as Adam's two moments. Otherwise a moved code would go on drifting as the dead one did."""
+
+    def is_mirror(name: str, x: jax.Array) -> bool:
+        return name.split(".")[-1] == "codebook" and x.ndim == 2 and len(x) == len(moved)
+
+    mirrors = {name: x for name, x in named_arrays(opt).items() if is_mirror(name, x)}
+    return with_arrays(opt, {name: jnp.where(moved[:, None], 0, x) for name, x in mirrors.items()})
+
+
 def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float = 0.98, floor: float = 0.02) -> dict:
     """Move codes that almost nothing uses onto encodings of this batch.
 
@@ -26,6 +37,8 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
     plain background, which needs no second code. Usage starts at zero: then the whole codebook is laid onto the first
     encodings; without that the encoder soon sends everything to one code. It stays at zero for as long as
     metrics["quantize"] is 0, so the codebook is laid onto what a plain autoencoder has learned to distinguish.
+
+    state["opt"], if there is one, forgets the moved codes: their moments begin at zero.
     """
     share = metrics["counts"] / metrics["counts"].sum() * metrics["counts"].size
     usage = decay * state["usage"] + (1 - decay) * share
@@ -38,8 +51,9 @@ def restart_dead_codes(state: dict, key: jax.Array, metrics: dict, decay: float 
 
     moved = {name: _with_codes(state[name], replace(_codes(state[name]))) for name in ("params", "ema")}
     sums = dict(sums=replace(state["sums"])) if "sums" in state else {}
+    opt = dict(opt=_forget(state["opt"], dead)) if "opt" in state else {}
     usage = jnp.where(dead, 5 * floor, usage) * metrics.get("quantize", 1.0)
-    return state | sums | moved | dict(usage=usage)
+    return state | sums | moved | opt | dict(usage=usage)
 
 
 def average_codes(state: dict, metrics: dict, decay: float) -> dict:

@@ -30,7 +30,9 @@ class TrainOptions(TypedDict, total=False):
     dtype: Literal["float32", "bfloat16"]
     """What transformers compute in. bfloat16 is for TPUs and newer GPUs (not the T4); weights stay float32."""
     accumulate: int
-    """Compute a transformer's batch in this many parts, if the whole does not fit in memory. The result is the same."""
+    """Compute a stage's batch in this many pieces, one after another, if the whole does not fit in memory. Gradients
+    and metrics are those of the whole batch, with the same masks. Not for training against a discriminator. With all,
+    it is for the transformers only."""
     data: str
     """Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data set of the
     Hugging Face Hub. The presets train on emoji scenes."""
@@ -65,19 +67,23 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"Preset {preset.name} has no training settings for {missing[0]}; it has them for {there}.")
     if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
-    of_stage, computing, run = (
+    of_stage, dtype, pieces, run = (
         {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch"), ("dtype", "accumulate"), ("mesh", "save_seconds"))
+        for group in (("steps", "batch"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
     )
     if of_stage and stage == "all":
         raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
-    if computing and not set(names) & set(TRANSFORMERS):
-        raise ValueError(f"--dtype and --accumulate are for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
+    if dtype and not set(names) & set(TRANSFORMERS):
+        raise ValueError(f"--dtype is for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
     if stage == "diffusion" and given.get("dtype", "float32") != "float32":
         raise ValueError(f"--dtype {given.get('dtype')} is not for diffusion, which is trained in float32.")
     train = dict(preset.train)
     for name in names:
-        changes: dict[str, Any] = of_stage | (computing if name in TRANSFORMERS else {})
+        changes: dict[str, Any] = dict(of_stage)
+        if name in TRANSFORMERS:
+            changes |= dtype
+        if name in TRANSFORMERS or stage != "all":
+            changes |= pieces
         train[name] = dataclasses.replace(train[name], **changes)
         for phase in (name, f"{name}_adversarial"):
             for field in ("steps", "batch", "accumulate") if phase in train else ():

@@ -41,12 +41,22 @@ def start_from_codes(
     return with_arrays(model, found)
 
 
+def sample_rows(rows: np.ndarray, most: int, seed: int = 0) -> np.ndarray:
+    """`most` rows of [M, D], drawn at random without replacement and in their order; all of them if there are no more.
+
+    The first ones would not stand for data that are sorted.
+    """
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+
+
 def start_from_text(model: Model, text: np.ndarray) -> Model:
     """`model` with weights that whiten text vectors like these [M, text_width]: much of what a T5 says is in directions
-    in which its vectors hardly differ."""
-    values, vectors = np.linalg.eigh(np.cov(text, rowvar=False))
+    in which its vectors hardly differ. Mean and covariance are computed in float64."""
+    values, vectors = np.linalg.eigh(np.cov(text, rowvar=False, dtype=np.float64))
     whiten = vectors / np.sqrt(values + 1e-3 * values.max()) @ vectors.T  # what hardly varies at all is left small
-    found = dict(text_mean=text.mean(0), text_whiten=whiten)
+    found = dict(text_mean=text.mean(0, dtype=np.float64), text_whiten=whiten)
     return with_arrays(model, {name: jnp.asarray(value, jnp.float32) for name, value in found.items()})
 
 

@@ -13,6 +13,7 @@ from minimuse.data import scenes
 from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, Item, sprites
 from minimuse.evaluate.metrics import blur
 from minimuse.evaluate.scorer import GRID, ScorerNet
+from minimuse.train.step import Loss, share_of_mean
 from minimuse.vqgan import to_float
 
 
@@ -93,17 +94,25 @@ def _spoil(key: jax.Array, pixels: jax.Array) -> jax.Array:
     return jnp.clip(pixels + amount(keys[5], 0.12) * jax.random.normal(keys[6], pixels.shape), -1, 1)
 
 
-def scorer_loss(model: ScorerNet, key: jax.Array, batch: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Which sprite (cells with nothing weigh a quarter, as they are thirty times as many), where, and which background,
-    on a batch of `training_batch`."""
-    pixels = _spoil(key, to_float(batch["images"]))
-    logits, centres, background = model(pixels)
-    there = batch["classes"] < logits.shape[-1] - 1
-    weights = jnp.where(there, 1.0, 0.25)
-    errors = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
-    classes = jnp.sum(weights * errors) / jnp.sum(weights)
-    distance = jnp.sum(there * jnp.abs(centres - batch["centres"]).sum(-1)) / jnp.maximum(there.sum(), 1)
-    wanted = jax.nn.one_hot(batch["background"], len(BACKGROUNDS))  # -1 gives a row of zeros, and no loss
-    ground = jnp.mean(optax.softmax_cross_entropy(background, wanted))
-    right = jnp.sum(there * (logits.argmax(-1) == batch["classes"])) / jnp.maximum(there.sum(), 1)
-    return classes + 0.1 * distance + 0.2 * ground, dict(classes=classes, ground=ground, distance=distance, right=right)
+def _spoiled(key: jax.Array, batch: dict) -> dict:
+    return batch | dict(pixels=_spoil(key, to_float(batch["images"])))
+
+
+def _reading(model: ScorerNet, rows: dict, batch: dict) -> tuple[jax.Array, dict, dict]:
+    logits, centres, background = model(rows["pixels"])
+    there, all_there = (x["classes"] < logits.shape[-1] - 1 for x in (rows, batch))
+    objects = jnp.maximum(all_there.sum(), 1)
+    weights, all_weights = (jnp.where(x, 1.0, 0.25) for x in (there, all_there))
+    errors = optax.softmax_cross_entropy_with_integer_labels(logits, rows["classes"])
+    classes = jnp.sum(weights * errors) / jnp.sum(all_weights)
+    distance = jnp.sum(there * jnp.abs(centres - rows["centres"]).sum(-1)) / objects
+    wanted = jax.nn.one_hot(rows["background"], len(BACKGROUNDS))  # -1 gives a row of zeros, and no loss
+    ground = share_of_mean(optax.softmax_cross_entropy(background, wanted), batch)
+    right = jnp.sum(there * (logits.argmax(-1) == rows["classes"])) / objects
+    sums = dict(classes=classes, ground=ground, distance=distance, right=right)
+    return classes + 0.1 * distance + 0.2 * ground, sums, {}
+
+
+scorer_loss = Loss(_spoiled, _reading)
+"""(model, key, batch) -> (loss, metrics): which sprite (cells with nothing weigh a quarter, as they are thirty times as
+many), where, and which background, on a batch of `training_batch`."""

@@ -25,7 +25,7 @@ from minimuse.processes import first_alone, is_first
 from minimuse.t5 import find_t5, read_t5_config, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
-from minimuse.train.init import start_from_codes, start_from_text, twin_from_codes
+from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
 from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.scorer import scorer_loss, training_batch
@@ -33,7 +33,7 @@ from minimuse.train.step import make_step
 from minimuse.vqgan import VQGAN
 from minimuse.weights import FORMAT, save_weights
 
-TEXT_SAMPLE = 200_000  # text tokens that show how their vectors vary
+TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show how their vectors vary
 
 
 # --- before a run ---------------------------------------------------------------------------------------------------
@@ -42,7 +42,10 @@ TEXT_SAMPLE = 200_000  # text tokens that show how their vectors vary
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
     for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
-        mesh_shape(preset.run.mesh, preset.train[phase])
+        train = preset.train[phase]
+        mesh_shape(preset.run.mesh, train)
+        if isinstance(train, AdversarialConfig):
+            adversarial.check_whole(train)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
@@ -241,7 +244,7 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
         low_codes = np.asarray(load_tokenizer(preset, out).codebook[...]) if stage == "superres" else None
         model: Any = init_stage(stage, config, train.seed)
         model = start_from_codes(model, codes, low_codebook=low_codes)
-    model = start_from_text(model, cache.embeddings[:TEXT_SAMPLE].astype(np.float32))
+    model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
 
     def batch_at(step: int) -> dict:
         return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))

@@ -1,12 +1,15 @@
 """One training step: optimizer, gradients, the running average of the weights."""
 
+import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from minimuse.config import TrainConfig
 from minimuse.weights import named_arrays
@@ -26,8 +29,23 @@ def by_name(choose: Callable[[list[str]], Any]) -> Callable[[Tree], Tree]:
     return of
 
 
+def debiased_decay(step: ArrayLike, b2: ArrayLike) -> jax.Array:
+    """The decay of Adafactor's running means at step 0, 1, ..., for which they are those of Adam with its b2:
+    b2 (1 - b2^step) / (1 - b2^(step + 1)), which rises from 0 to b2 (arXiv 1804.04235, section 7.1).
+
+    In optax, as in Adafactor's paper (7.2), the decay is 1 - t^-0.8 by default, which rises to 1 and has no b2. The
+    tables of Muse name a b2, so its means have a fixed memory of about 1 / (1 - b2) steps.
+    """
+    step, b2 = jnp.asarray(step, jnp.float32), jnp.asarray(b2)
+    return b2 * (1 - b2**step) / (1 - b2 ** (step + 1))
+
+
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW or Adafactor with linear warm-up, cosine decay to 2% and clipping; only matrices (`kernel`) decay.
+
+    config.b2 is the decay of the running mean of squared gradients in both, see `debiased_decay`. Adafactor keeps sums
+    over rows and columns of these means, and limits the root mean square of a weight's update to 1 before the momentum
+    of 0.9.
 
     With config.muon the matrices inside the model are trained by Muon (momentum, orthogonalized before each step)
     at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer, `logits` or `head`.
@@ -44,7 +62,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
         )
     elif config.optimizer == "adafactor":
         most = optax.chain(
-            optax.scale_by_factored_rms(decay_rate=0.8),
+            optax.scale_by_factored_rms(decay_rate=config.b2, decay_rate_fn=debiased_decay),
             optax.clip_by_block_rms(1.0),
             optax.ema(0.9, debias=False),
             optax.add_decayed_weights(config.weight_decay, mask=matrices),
@@ -83,38 +101,111 @@ def running_average(state: dict[str, Tree], params: Tree, config: TrainConfig) -
     return optax.incremental_update(params, state["ema"], 1 - decay)
 
 
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A loss in parts, so that a batch can be computed in pieces. It is called like a function:
+    (*settings, model, key, batch) -> (loss, metrics).
+
+    draw      (*settings, key, batch) -> the batch with everything random in it: masks, noise, dropped captions
+    share     (*settings, model, rows, batch) -> (loss, sums, by_row): what some rows of a drawn batch contribute to its
+              loss and its metrics. It divides by the number of places in the whole batch, so losses and sums of pieces
+              add up to those of the whole. by_row holds arrays [rows, ...], which are put back in the batch's order.
+    metrics   (sums, by_row of the whole batch) -> metrics
+    """
+
+    draw: Callable
+    share: Callable
+    metrics: Callable = operator.or_
+
+    def __call__(self, *args: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        *settings, model, key, batch = args
+        batch = self.draw(*settings, key, batch)
+        loss, sums, by_row = self.share(*settings, model, batch, batch)
+        return loss, self.metrics(sums, by_row)
+
+
+def share_of_mean(x: jax.Array, batch: dict) -> jax.Array:
+    """What x, of some rows of a batch, contributes to the mean of x over the whole batch: a scalar."""
+    return jnp.mean(x) * (len(x) / _rows(batch))
+
+
+def _rows(batch: dict) -> int:
+    return len(jax.tree.leaves(batch)[0])
+
+
+def _in_parts(loss: Callable) -> Loss:
+    """A Loss with its settings bound. A plain function is taken as the mean over rows that it must be."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, functools.partial) and isinstance(loss.func, Loss):
+        draw, share = (functools.partial(part, *loss.args) for part in (loss.func.draw, loss.func.share))
+        return Loss(draw, share, loss.func.metrics)
+
+    def refused(why: str) -> ValueError:
+        return ValueError(
+            f"This loss cannot be computed in pieces, since {why}. Make it a train.step.Loss, or set accumulate to 1."
+        )
+
+    def share(model: Tree, rows: dict, batch: dict) -> tuple:
+        try:
+            value, metrics = loss(model, None, rows)
+        except TypeError as error:
+            raise refused(f"it does not take None as its key ({error})") from error
+        if arrays := [name for name, x in metrics.items() if jnp.ndim(x)]:
+            raise refused(f"its metric {arrays[0]} is an array")
+        part = _rows(rows) / _rows(batch)
+        return value * part, {name: x * part for name, x in metrics.items()}, {}
+
+    return Loss(lambda key, batch: batch, share)
+
+
 def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: dict) -> tuple[Tree, dict]:
     """Gradients of the loss and its metrics (the loss is one of them), the batch [B, ...] taken in `pieces` pieces.
 
-    Each piece has its own key. Gradients and metrics are the mean over the pieces, so only one needs memory at a time.
-    """
+    loss    a Loss, or a `functools.partial` of one with its settings. A plain function (model, key, batch) -> (loss,
+            metrics) can be computed in pieces if it is a mean over rows, draws no random numbers (its key is None) and
+            has scalar metrics.
 
-    def of(batch: dict, key: jax.Array) -> tuple[Tree, dict]:
+    Gradients and metrics are those of the whole batch, up to the order of sums: everything random is drawn for the
+    whole batch at once. Only one piece at a time needs the memory of a forward and a backward pass. ValueError if B is
+    not a multiple of `pieces`.
+    """
+    if pieces == 1:
         (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, key, batch)
         return grads, metrics | dict(loss=value)
-
     if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % pieces}):
         raise ValueError(
             f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate."
         )
+    parts = _in_parts(loss)
+    batch = parts.draw(key, batch)
+
+    def of(rows: dict) -> tuple:
+        def share(params: Tree) -> tuple:
+            value, sums, by_row = parts.share(params, rows, batch)
+            return value, (sums | dict(loss=value), by_row)
+
+        grads, (sums, by_row) = jax.grad(share, has_aux=True)(params)
+        return (grads, sums), by_row
+
+    def add(total: Tree, rows: dict) -> tuple:
+        found, by_row = of(rows)
+        return jax.tree.map(jnp.add, total, found), by_row
+
     # A piece is every `pieces`-th row: on a mesh each device then computes rows of its own in every piece.
-    batch = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
-    keys = jax.random.split(key, pieces)
-    like = jax.eval_shape(of, jax.tree.map(lambda x: x[0], batch), keys[0])
-    if any(value.ndim for value in like[1].values()):
-        raise ValueError("A loss whose metrics are arrays cannot be computed in pieces; set accumulate to 1.")
-
-    def add(total: Tree, piece: tuple) -> tuple[Tree, None]:
-        return jax.tree.map(lambda a, b: a + b / pieces, total, of(*piece)), None
-
+    split = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+    like = jax.eval_shape(of, jax.tree.map(lambda x: x[0], split))[0]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    return jax.lax.scan(add, zeros, (batch, keys))[0]
+    (grads, sums), by_row = jax.lax.scan(add, zeros, split)
+    by_row = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), by_row)
+    value = sums.pop("loss")
+    return grads, parts.metrics(sums, by_row) | dict(loss=value)
 
 
 def make_step(loss: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
     """Compile one training step: (state, batch) -> (state, metrics, all of them scalars).
 
-    loss      (model, key, batch) -> (loss, metrics)
+    loss      (model, key, batch) -> (loss, metrics); for config.accumulate above 1 see `gradients`
     update    (state, key, metrics) -> state, after the gradient step (codebook restarts, for instance). Metrics that
               are arrays are for it, and are not returned.
     """
@@ -123,11 +214,7 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
-        if config.accumulate == 1:
-            (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state["params"], key, batch)
-            metrics |= dict(loss=value)
-        else:
-            grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
+        grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         ema = running_average(state, params, config)

@@ -30,7 +30,7 @@ from minimuse.data.scenes import fill_frame, sprites
 from minimuse.files import write_text
 from minimuse.t5 import Stack, T5Encoder, TextEncoder
 from minimuse.train.loop import Job
-from minimuse.train.step import make_step
+from minimuse.train.step import Loss, make_step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -200,15 +200,19 @@ class T5(nnx.Module):
         return self.head(x)
 
 
-def pretrain_loss(model: T5, key: jax.Array | None, batch: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the target tokens, in nats per token, on a batch of `text_batch`."""
-    del key  # the spans are drawn with the batch
-    inputs, targets = batch["inputs"], batch["targets"]
+def _target_tokens(model: T5, rows: dict, batch: dict) -> tuple[jax.Array, dict, dict]:
+    inputs, targets = rows["inputs"], rows["targets"]
     logits = model(inputs, inputs != PAD, targets).astype(jnp.float32)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
-    real = targets != PAD
+    real, count = targets != PAD, jnp.sum(batch["targets"] != PAD)
     right = (jnp.argmax(logits, -1) == targets) & real
-    return -jnp.sum(log_p * real) / jnp.sum(real), dict(accuracy=jnp.sum(right) / jnp.sum(real))
+    return -jnp.sum(log_p * real) / count, dict(accuracy=jnp.sum(right) / count), {}
+
+
+# The spans are drawn with the batch.
+pretrain_loss = Loss(lambda key, batch: batch, _target_tokens)
+"""(model, key, batch) -> (loss, metrics): cross-entropy of the target tokens, in nats per token, on a batch of
+`text_batch`."""
 
 
 def held_out_loss(model: T5, tokenizer: "Tokenizer", config: TrainConfig, batches: int = 8) -> dict[str, float]:

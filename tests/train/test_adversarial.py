@@ -70,6 +70,11 @@ def test_a_logit_sees_its_patch_and_22_pixels_around():
 # --- losses by hand -------------------------------------------------------------------------------------------------
 
 
+def test_a_batch_in_pieces_is_refused():
+    with pytest.raises(ValueError, match=r"\baccumulate\b.*\b3\b"):
+        adversarial.make_step(CONFIG, AdversarialConfig(steps=1, batch=6, accumulate=3), lambda pixels: [])
+
+
 def test_hinge_by_hand():
     # True patches: 1 - 2 is past the hinge, 1 - 0 is not. Rebuilt: 1 - 3 is past it, 1 + 1 costs 2.
     true, rebuilt = jnp.array([2.0, 0.0]), jnp.array([-3.0, 1.0])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import random_weights
 
-from minimuse.config import VQGANConfig
+from minimuse.config import TrainConfig, VQGANConfig
 from minimuse.train import codebook
+from minimuse.train.step import optimizer
 from minimuse.weights import named_arrays, with_arrays
 
 TINY = VQGANConfig(codebook_size=4, code_dim=4, channels=(4,), blocks=0)
@@ -35,6 +36,25 @@ def test_dead_codes_move_onto_encodings_and_live_ones_stay():
     assert after["step"] == 9 and (after["usage"][2:] > 0.02).all()  # some time to be of use
     again = codebook.restart_dead_codes(after, jax.random.key(1), metrics | dict(encodings=-encodings))
     assert (codes_of(again)[2:] == 0.5).all()
+
+
+@pytest.mark.parametrize("settings", [{}, dict(muon=0.01), dict(optimizer="adafactor")])
+def test_the_optimizer_forgets_moved_codes(settings):
+    train = TrainConfig(steps=9, batch=1, warmup=1, **settings)
+    state = state_of(jnp.eye(4), usage=jnp.array([1.0, 1, 0, 0]))
+    tx, grads = optimizer(train), jax.tree.map(jnp.ones_like, state["params"])
+    opt = tx.update(grads, tx.init(state["params"]), state["params"])[1]
+    metrics = dict(counts=jnp.array([3, 2, 0, 0]), encodings=jnp.full((5, 4), 0.5), distance=jnp.ones(5))
+    after = codebook.restart_dead_codes(state | dict(opt=opt), jax.random.key(0), metrics)["opt"]
+    assert jax.tree.structure(after) == jax.tree.structure(opt)
+    before, found = named_arrays(opt), named_arrays(after)
+    moments = [name for name, x in before.items() if name.endswith(".codebook") and x.shape == (4, 4)]
+    assert len(moments) == 2  # a mean of the gradient, and one of its square
+    for name, x in before.items():
+        if name in moments:
+            assert (x != 0).all() and (found[name][:2] == x[:2]).all() and not found[name][2:].any()
+        else:
+            assert (found[name] == x).all()
 
 
 def test_the_codebook_is_laid_out_when_quantization_begins():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import FRESH, SUPERRES, random_weights
 
-from minimuse.train.init import start_from_codes, start_from_text
+from minimuse.train.init import sample_rows, start_from_codes, start_from_text
 from minimuse.transformer import INIT_STD
 from minimuse.weights import named_arrays
 
@@ -42,6 +42,21 @@ def test_the_start_knows_which_codes_look_alike_and_how_text_varies(fresh_base):
     given = np.linalg.eigvalsh(np.cov(text, rowvar=False))[::-1]
     assert np.allclose(white.mean(0), 0, atol=1e-2)
     assert np.allclose(spread, given / (given + 1e-3 * given[0]), atol=0.05)  # 1, but 0 where text does not vary
+
+
+def test_rows_are_sampled_from_everywhere():
+    rows = np.arange(1000)[:, None]
+    assert sample_rows(rows, 1000) is rows
+    found = sample_rows(rows, 300, seed=1)[:, 0]
+    assert len(set(found)) == 300 and (np.diff(found) > 0).all()
+    assert 450 < found.mean() < 550  # the first 300 have a mean of 149.5
+    assert (sample_rows(rows, 300, seed=1)[:, 0] == found).all() and (sample_rows(rows, 300)[:, 0] != found).any()
+
+
+def test_the_mean_of_many_float32_vectors_does_not_drift(fresh_base):
+    text = np.random.default_rng(0).normal(size=(200_000, 8)).astype(np.float32) + 300
+    found = named_arrays(start_from_text(fresh_base, text))["text_mean"]
+    np.testing.assert_allclose(found, text.mean(0, dtype=np.float64), rtol=1e-7)
 
 
 def test_the_start_knows_both_codebooks():

@@ -211,7 +211,7 @@ def test_remat_changes_memory_and_not_gradients():
 
 @pytest.mark.parametrize("stage", ["base", "superres"])
 def test_it_computes_in_the_type_that_is_asked_for(stage):
-    """bfloat16: no matrix product in float32, the loss nearly the same, gradients for float32 weights."""
+    """bfloat16: only text is whitened in float32, the loss nearly the same, gradients for float32 weights."""
     preset = get_preset("micro")
     config, train = getattr(preset, stage), preset.train[stage]
     model, batch = random_weights(stage, config), batch_of(config)
@@ -228,7 +228,7 @@ def test_it_computes_in_the_type_that_is_asked_for(stage):
     assert {x.dtype for x in jax.tree.leaves(gradients)} == {np.dtype(np.float32)}
     program = str(jax.make_jaxpr(functools.partial(loss, dtype="bfloat16"))(model, batch))
     products = [line.split("=")[0] for line in program.splitlines() if "dot_general" in line]
-    assert products and not [line for line in products if "f32" in line]
+    assert len([line for line in products if "f32" in line]) == 1 < len(products)
 
 
 def test_a_small_transformer_learns_what_the_caption_says(fresh_base):
