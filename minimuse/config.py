@@ -104,6 +104,8 @@ class TrainConfig:
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
+    everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
+    start: str = ""  # a checkpoint whose weights a transformer begins with; "": fresh ones
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
     low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs

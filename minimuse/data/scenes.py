@@ -15,6 +15,7 @@ import io
 import random
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ CELL = 8  # units per side of a lattice cell
 SIZES = (24, 32)  # units per side of an object, multiples of CELL
 TASKS = ("one", "two", "counting", "colours", "position", "binding")
 SPLITS = ("train", "val", "unseen_pairs", "unseen_words")
-NUMBERS = ("zero", "one", "two", "three", "four")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 BACKGROUNDS = {  # light tones, so that every sprite stands out
@@ -41,6 +42,9 @@ BACKGROUNDS = {  # light tones, so that every sprite stands out
     "blue": (160, 205, 250),
     "purple": (210, 185, 245),
 }
+BESIDE = {"next", "beside"}  # words by which a caption requests where its objects are, or how big
+PLACED = {"left", "right", "above", "over", "top", "below", "under", "beneath", "underneath", "bottom"}
+LARGE, LITTLE = {"big", "large", "huge"}, {"small", "little", "tiny"}
 HELD_OUT = 8  # one pair of sprites in this many is held out for the split unseen_pairs
 
 
@@ -139,7 +143,7 @@ def _pair(rng: random.Random, names: tuple[str, ...], split: str) -> tuple[str, 
             return a, b
 
 
-def _two_corners(rng: random.Random, relation: str) -> list[tuple[int, int]]:
+def two_corners(rng: random.Random, relation: str) -> list[tuple[int, int]]:
     """Corners (x, y) of two objects of the smaller size, on the lattice, the first `relation` the second."""
     near, far = CELL * rng.randrange(2), CELL * (4 + rng.randrange(2))  # 0 or 8, and 32 or 40
     across = CELL * rng.randrange(1, 5)
@@ -172,7 +176,7 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
     elif task in ("two", "position", "binding"):
         names = _pair(rng, _names(shapes=task == "binding"), split)
         relation = rng.choice(RELATIONS)
-        corners = _two_corners(rng, relation)
+        corners = two_corners(rng, relation)
         items = [Item(name, x, y, SIZES[0]) for name, (x, y) in zip(names, corners)]
     else:
         raise ValueError(f"There is no task {task!r}; the tasks are {', '.join(TASKS)}.")
@@ -190,6 +194,11 @@ def a(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def with_articles(text: str) -> str:
+    """The text with "an" for "a" before a vowel."""
+    return re.sub(r"\ba (?=[aeiou])", "an ", text)
+
+
 def pluralise(noun: str) -> str:
     """Regular plural, for synonyms; the sprites' own plurals are in their table."""
     if re.search("[^aeiou]y$", noun):
@@ -202,7 +211,7 @@ def fill_frame(frame: str, word: str) -> str:
     sprite = sprites().get(word)
     if frame.split(" {}")[0].split()[-1:] in ([number] for number in NUMBERS[2:]):
         word = sprite.plural if sprite else pluralise(word)
-    return re.sub(r"\ba (?=[aeiou])", "an ", frame.replace("{}", word))
+    return with_articles(frame.replace("{}", word))
 
 
 def _phrasings(scene: Scene, rng: random.Random, synonyms: bool) -> list[str]:
@@ -249,20 +258,28 @@ def caption(scene: Scene, rng: random.Random, *, synonyms: bool = False) -> str:
 def asked(scene: Scene, text: str) -> dict[str, list]:
     """The facts that a caption of this scene requests, by kind; kinds that it does not request are absent.
 
-    object: words that must be seen · colour: (word, colour) · count: (name, number) · place: (name, relation, name)
-    · background: name of the colour.
+    object: words that must be seen · colour: (word, colour) · count: (name, number) · place: (name, relation, name),
+    where "next to" is a relation, too · size: (name, "big" or "small") · background: name of the colour.
     """
-    # Facts are found by the words that `_phrasings` and `caption` use: change both together.
-    table = sprites()
-    things = [table[item.name] for item in scene.items]
+    # Facts are found by the words that captions use, here and in everyday.py: change both together.
+    table, words = sprites(), set(re.findall("[a-z]+", text.lower()))
+    things, named = (
+        [table[item.name] for item in scene.items],
+        re.sub("[a-z]+ background", "", text.lower()),
+    )  # its colour is not a shape's
+    # "two hearts" requests no colour. What is requested is then the word, otherwise the name: "red heart".
+    wanted = [s.name if re.search(rf"\b{s.colour}\b", named) else s.word for s in things]
     facts: dict[str, list] = {"object": sorted({s.word for s in things})}
-    if colours := sorted({(s.word, s.colour) for s in things if s.colour}):
+    if colours := sorted({(s.word, s.colour) for s, name in zip(things, wanted) if s.colour and name == s.name}):
         facts["colour"] = colours
-    if scene.task == "counting":
-        facts["count"] = [(things[0].name, len(things))]
-    if scene.relation and any(f" {relation} " in text for relation in RELATIONS):
-        facts["place"] = [(things[0].name, scene.relation, things[1].name)]
-    if "background" in text:
+    counts = Counter(wanted)
+    if scene.task == "counting" or max(counts.values()) > 1:
+        facts["count"] = list(counts.items())
+    if scene.relation and words & (BESIDE | PLACED):
+        facts["place"] = [(wanted[0], "next to" if words & BESIDE else scene.relation, wanted[1])]
+    if len(things) == 1 and words & (LARGE | LITTLE):
+        facts["size"] = [(wanted[0], "big" if words & LARGE else "small")]
+    if "background" in words:
         facts["background"] = [scene.background]
     return facts
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minimuse.config import TrainConfig
-from minimuse.data import scenes
+from minimuse.data import everyday, scenes
 from minimuse.data.cache import batch_indices
 from minimuse.data.captioned import load_captioned, to_square
 
@@ -60,9 +60,12 @@ class Scenes:
         """Number of examples that a transformer learns from."""
         return train.scenes
 
-    def example(self, i: int, sizes: tuple[int, ...], seed: int) -> tuple[tuple[np.ndarray, ...], str]:
+    def example(self, i: int, sizes: tuple[int, ...], train: TrainConfig) -> tuple[tuple[np.ndarray, ...], str]:
         """Example i as uint8 [H, H, 3] for every H of sizes, and its caption."""
-        scene, caption = scenes.example("train", i, seed)
+        split, seed = "train", train.seed
+        if random.Random(f"everyday or not/{seed}/{i}").random() < train.everyday:
+            split, seed = "everyday", -1 - seed  # seeds of held-out scenes are not negative
+        scene, caption = everyday.example(split, i, seed)
         return tuple(scenes.render(scene, size) for size in sizes), caption
 
     def pictures(self, numbers: range, size: int, seed: int) -> np.ndarray:
@@ -138,8 +141,8 @@ class Pictures:
         """Number of examples that a transformer learns from: all of them."""
         return len(self.captions)
 
-    def example(self, i: int, sizes: tuple[int, ...], seed: int) -> tuple[tuple[np.ndarray, ...], str]:
-        """Example i as uint8 [H, H, 3] for every H of sizes, and its caption; the seed has no effect."""
+    def example(self, i: int, sizes: tuple[int, ...], train: TrainConfig) -> tuple[tuple[np.ndarray, ...], str]:
+        """Example i as uint8 [H, H, 3] for every H of sizes, and its caption; `train` has no effect."""
         return tuple(self._pixels([i], size)[0] for size in sizes), self.captions[i]
 
     def pictures(self, numbers: range, size: int, seed: int) -> np.ndarray:

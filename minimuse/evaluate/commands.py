@@ -21,7 +21,8 @@ NOTHING: Any = {}  # no option is given
 Checkpoint = Annotated[str, arg(help="Name of a shipped checkpoint, or a checkpoint folder.")]
 Resolution = Annotated[Literal["base", "superres"], arg(help="The stage whose pictures or tokenizer are measured.")]
 Split = Annotated[
-    Literal["train", "val", "unseen_pairs", "unseen_words"], arg(help="The split that the captions come from.")
+    Literal["train", "val", "unseen_pairs", "unseen_words", "everyday", "typed"],
+    arg(help="The split that the captions come from; typed has 60."),
 ]
 N = Annotated[int, arg(help="How many captions, edits or scenes.")]
 Seed = Annotated[int, arg(help="Seed of sampling.")]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.data import scenes
-from minimuse.data.scenes import TASKS, Scene, sprites
+from minimuse.data import everyday, scenes
+from minimuse.data.scenes import SIZES, TASKS, Scene, sprites
 from minimuse.evaluate.metrics import blur, diversity, frechet, perplexity, rebuilt
 from minimuse.evaluate.scorer import CHUNK, Reading, Scorer, Seen, shipped_scorer
 from minimuse.muse import TOKENIZERS
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from minimuse.evaluate.baselines import Twin
     from minimuse.muse import Muse
 
-KINDS = ("object", "colour", "count", "place", "background")
+KINDS = ("object", "colour", "count", "place", "background")  # everyday captions request sizes, too
 
 
 class Judge(Protocol):
@@ -39,14 +39,19 @@ class Judge(Protocol):
 def _related(a: Seen, relation: str, b: Seen) -> bool:
     """Whether a is `relation` b: further in that direction than across it."""
     dx, dy = b.x - a.x, b.y - a.y
+    if relation == "next to":
+        return abs(dx) > abs(dy)
     along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
     return (along if relation in ("left of", "above") else -along) > abs(across)
 
 
 def facts_true(scene: Scene, caption: str, reading: Reading) -> dict[str, list[bool]]:
     """For every fact that the caption requests (scenes.asked), whether it holds in the scene that was read."""
-    names = [thing.name for thing in reading.objects]
-    seen = [sprites()[name] for name in names]
+    seen = [sprites()[thing.name] for thing in reading.objects]
+
+    def of(name: str) -> list[Seen]:
+        """The objects that have this name, or this word: "heart" is any heart."""
+        return [thing for thing in reading.objects if name in (thing.name, sprites()[thing.name].word)]
 
     def holds(kind: str, fact: Any) -> bool:
         if kind == "object":
@@ -54,10 +59,11 @@ def facts_true(scene: Scene, caption: str, reading: Reading) -> dict[str, list[b
         if kind == "colour":
             return any((sprite.word, sprite.colour) == fact for sprite in seen)
         if kind == "count":
-            return names.count(fact[0]) == fact[1]
+            return len(of(fact[0])) == fact[1]
         if kind == "place":
-            first, second = ([thing for thing in reading.objects if thing.name == fact[i]] for i in (0, 2))
-            return any(_related(a, fact[1], b) for a in first for b in second)
+            return any(_related(a, fact[1], b) for a in of(fact[0]) for b in of(fact[2]))
+        if kind == "size":
+            return any((thing.side > SIZES[0]) == (fact[1] == "big") for thing in of(fact[0]))
         return reading.background == fact
 
     return {kind: [holds(kind, fact) for fact in facts] for kind, facts in scenes.asked(scene, caption).items()}
@@ -70,12 +76,12 @@ def tally(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> dict:
         counts = f"There are {len(prompts)} prompts and {len(readings)} images"
         raise ValueError(f"{counts}; give at least one prompt, and one image per prompt.")
     facts = {kind: [] for kind in KINDS}
-    tasks = {task: [] for task in TASKS}
+    tasks: dict[str, list[bool]] = {task: [] for task in TASKS}
     for (scene, caption), reading in zip(prompts, readings):
         answers = facts_true(scene, caption, reading)
         for kind, values in answers.items():
-            facts[kind] += values
-        tasks[scene.task].append(all(value for values in answers.values() for value in values))
+            facts.setdefault(kind, []).extend(values)
+        tasks.setdefault(scene.task, []).append(all(value for values in answers.values() for value in values))
     share = lambda values: round(sum(values) / len(values), 4) if values else None
     return dict(
         overall=share([value for values in tasks.values() for value in values]),
@@ -193,7 +199,7 @@ def evaluate_generation(
     from tqdm.auto import tqdm
 
     scorer = scorer or shipped_scorer()  # before the work, so that a missing one is reported at once
-    prompts = [scenes.example(split, first + i) for i in range(n)]
+    prompts = [everyday.example(split, first + i) for i in range(n)]
     batch, images, begun = min(batch, n), [], time.monotonic()
     with tqdm(total=n, unit="image", desc=f"drawing {split}") as bar:
         for number, start in enumerate(range(0, n, batch)):
@@ -229,7 +235,7 @@ def evaluate_diversity(
 ) -> float:
     """`diversity` of `each` pictures of n captions of a split; the other arguments are those of
     `evaluate_generation`."""
-    captions = [scenes.example(split, first + i)[1] for i in range(n)]
+    captions = [everyday.example(split, first + i)[1] for i in range(n)]
     at_once = max(1, 64 // each)  # captions
     groups = [captions[i : i + at_once] for i in range(0, n, at_once)]
     drawn = [

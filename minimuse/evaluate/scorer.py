@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
+from PIL import Image
 
 from minimuse.config import from_dict
-from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, sprites
+from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, SIZES, Item, Scene, render, sprites
 from minimuse.layers import abstract
 from minimuse.vqgan import Halve, ResBlock, Swish, space_to_depth, to_float
 from minimuse.weights import find_checkpoint, load_weights, read_config
@@ -25,12 +26,14 @@ GRID = CANVAS // CELL  # cells per side
 
 
 class Seen(NamedTuple):
-    """An object that the scorer sees: its sprite's name, its centre in canvas units, the confidence in [0, 1]."""
+    """An object that the scorer sees: its sprite's name, its centre in canvas units, the confidence in [0, 1], and its
+    side in canvas units, one of scenes.SIZES."""
 
     name: str
     x: float
     y: float
     confidence: float = 1.0
+    side: int = SIZES[0]
 
 
 class Reading(NamedTuple):
@@ -96,6 +99,31 @@ def _pixels(images: jax.Array) -> jax.Array:
     return jax.image.resize(pixels, (len(images), CANVAS, CANVAS, 3), "linear", antialias=True)
 
 
+def side_of(image: np.ndarray, name: str, x: float, y: float, background: str) -> int:
+    """Which of scenes.SIZES an object has in a picture uint8 [64, 64, 3]: the one whose sprite fits better, with its
+    centre near (x, y)."""
+
+    def error(side: int) -> float:
+        rows = []
+        for row in range(-2, 3):  # the centre is read to a unit or two
+            for column in range(-2, 3):
+                corner = (round(v - side / 2) + move for v, move in ((x, column), (y, row)))
+                drawn = render(Scene("one", background, (Item(name, *corner, side),)))
+                rows.append(float(np.abs(drawn.astype(int) - image).mean()))
+        return min(rows)
+
+    return min(SIZES, key=error)
+
+
+def _with_side(reading: Reading, image: np.ndarray) -> Reading:
+    """The reading with the side of its object, if there is only one: captions request no other sizes."""
+    if len(reading.objects) != 1:
+        return reading
+    small = np.asarray(Image.fromarray(image).resize((CANVAS, CANVAS), Image.Resampling.BOX))
+    (seen,) = reading.objects
+    return reading._replace(objects=[seen._replace(side=side_of(small, seen.name, seen.x, seen.y, reading.background))])
+
+
 @jax.jit
 def _answers(model: ScorerNet, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """uint8 [B, H, H, 3] -> class probabilities, centres, index of the background."""
@@ -153,7 +181,8 @@ class Scorer:
             windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (1, 2))
             peaks = (there == windows.max((-1, -2))) & (there > THRESHOLD)
             for i in range(len(there)):
-                readings.append(self._reading(probabilities[i], centres[i], there[i], peaks[i], int(background[i])))
+                seen = self._reading(probabilities[i], centres[i], there[i], peaks[i], int(background[i]))
+                readings.append(_with_side(seen, images[len(readings)]))
         return readings
 
     def _reading(

@@ -69,7 +69,8 @@ def token_cache(
     # The name depends on all that the cache is made from, so that other tokens or embeddings are never used by mistake.
     # The decoders are not among it.
     read = [weights for tokenizer in tokenizers for weights in (tokenizer.encoder, tokenizer.codebook[...])]
-    made_from = fingerprint(f"{count}/{train.seed}", *source.about.values(), *read, text.model)
+    wide = f"/everyday {train.everyday}" if train.everyday and not preset.data else ""
+    made_from = fingerprint(f"{count}/{train.seed}{wide}", *source.about.values(), *read, text.model)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"tokens-{made_from}.safetensors"
     if path.is_file():
@@ -86,7 +87,7 @@ def token_cache(
         paths.append(path.with_suffix(f".part{start}"))
         if not paths[-1].is_file():
             TokenCache.build(
-                lambda i, start=start: source.example(start + i, sizes, train.seed),
+                lambda i, start=start: source.example(start + i, sizes, train),
                 min(part, count - start),
                 tokenize,
                 lambda captions: text.encode(captions, length=preset.base.text_length),

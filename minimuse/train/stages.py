@@ -31,7 +31,7 @@ from minimuse.train.loop import Job, fit
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.step import make_step
 from minimuse.vqgan import VQGAN
-from minimuse.weights import FORMAT, save_weights
+from minimuse.weights import FORMAT, find_checkpoint, load_weights, save_weights
 
 TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show how their vectors vary
 
@@ -244,7 +244,10 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
         low_codes = np.asarray(load_tokenizer(preset, out).codebook[...]) if stage == "superres" else None
         model: Any = init_stage(stage, config, train.seed)
         model = start_from_codes(model, codes, low_codebook=low_codes)
-    model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
+    if train.start:
+        model = load_weights(find_checkpoint(train.start) / f"{stage}.safetensors", model)
+    else:
+        model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
 
     def batch_at(step: int) -> dict:
         return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))

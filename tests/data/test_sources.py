@@ -54,7 +54,7 @@ def test_examples_are_the_pictures_in_their_order_in_both_sizes(folder):
     source = sources.Pictures(folder)
     assert source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 5
     for i in range(5):
-        (small, large), caption = source.example(i, (32, 64), seed=0)
+        (small, large), caption = source.example(i, (32, 64), TrainConfig(1, 1))
         assert caption == f"grey number {i}"
         with Image.open(folder / f"{i}.png") as picture:
             assert (small == captioned.to_square(picture, 32)).all() and (
@@ -77,7 +77,7 @@ def test_pieces_are_cut_at_multiples_of_a_token(folder):
 def test_scenes_are_what_they_were():
     source = sources.open_source("")
     assert source.about == {} and source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 7
-    (image,), caption = source.example(3, (64,), seed=2)
+    (image,), caption = source.example(3, (64,), TrainConfig(1, 1, seed=2))
     scene, expected = scenes.example("train", 3, 2)
     assert caption == expected and (image == scenes.render(scene, 64)).all()
 
@@ -143,3 +143,11 @@ def test_another_text_encoder_changes_the_widths(tmp_path):
     settings = stages.with_text(PRESETS["colab"], str(tmp_path / "t5"))
     assert settings.base.text_width == settings.superres.text_width == 64
     assert settings.text == str(tmp_path / "t5")
+
+
+def test_a_share_of_the_scenes_is_everyday():
+    source, train = sources.Scenes(), TrainConfig(1, 1, everyday=0.25)
+    plain = [source.example(i, (32,), TrainConfig(1, 1))[1] for i in range(400)]
+    mixed = [source.example(i, (32,), train)[1] for i in range(400)]
+    share = sum(one != other for one, other in zip(plain, mixed)) / 400
+    assert 0.18 < share < 0.32
