@@ -240,7 +240,9 @@ def parallel_decode(
     ranks        int [N] or [B, N]: reveal positions in this order, the least first, whatever their confidence
 
     A step samples a token for every hidden position, then hides those of least (noisy) confidence again, as many as the
-    schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row.
+    schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row, and each step
+    reveals at least one position. A row with fewer hidden positions than steps is therefore finished early. (MaskGIT
+    clamps in the same way, but keeps the last position for the last step.)
     """
     n, steps = tokens.shape[1], sampling.steps
     left = jnp.asarray(decode_schedule(steps, n, sampling.law))
@@ -259,7 +261,9 @@ def parallel_decode(
         else:
             score = -ranks
         score = jnp.where(known, jnp.inf, score)
-        hidden = hide_least_confident(score, left[s] * to_fill // n)
+        hidden_before = jnp.sum(~known, -1, keepdims=True)
+        count = jnp.minimum(left[s] * to_fill // n, jnp.maximum(hidden_before - 1, 0))
+        hidden = hide_least_confident(score, count)
         record = Trace(sampled, jnp.where(known, 1.0, probability), hidden) if trace else None
         return jnp.where(hidden, mask_id, sampled), record
 

@@ -160,6 +160,21 @@ def test_counts_follow_the_schedule(changes):
     assert (tokens < K).all()
 
 
+def test_every_step_reveals_a_position_of_every_row_until_none_is_hidden():
+    """Of 12 positions are hidden after 6 steps 11, 10, 8, 6, 3, 0. Scaled to 6, that is 5, 5, 4, 3, 1, 0; to 3, it is
+    2, 2, 2, 1, 0, 0; to 1, none at once; and each step reveals at least one."""
+    hidden = jnp.arange(N) < jnp.array([12, 6, 3, 1, 0])[:, None]
+    tokens, trace = decode(jnp.where(hidden, K, 2), keys(5), with_(steps=6))
+    assert trace.hidden.sum(-1).T.tolist() == [
+        [11, 10, 8, 6, 3, 0],
+        [5, 4, 3, 2, 1, 0],
+        [2, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+    assert (tokens < K).all() and (np.where(hidden, 2, tokens) == 2).all()
+
+
 def test_known_tokens_never_change_and_hidden_positions_only_become_fewer():
     start = START.at[:, :5].set(jnp.array([4, 3, 2, 1, 0])).at[1, 5:9].set(2)
     for seed in range(5):
