@@ -163,9 +163,10 @@ def guided_predict(predict: Callable, guided: bool, *, has_aux: bool = False) ->
 
 
 def guided_steps(sampling: Sampling) -> range:
-    """The steps, counted from 0, that the guidance interval covers, wholly or in part."""
+    """The steps, counted from 0, that the guidance interval covers, wholly or in part: at least one."""
     begin, end = (round(share * sampling.steps, 6) for share in (sampling.guided_from, sampling.guided_to))
-    return range(math.floor(begin), math.ceil(end))
+    first = min(math.floor(begin), sampling.steps - 1)
+    return range(first, max(first + 1, math.ceil(end)))
 
 
 def keep_most_likely(logits: jax.Array, top_k: int) -> jax.Array:
