@@ -108,12 +108,11 @@ def test_laws_orders_and_top_k_reach_the_decoder(micro):
 
 
 def test_an_interval_and_revising_reach_the_decoder(micro):
-    """Of four steps two fill and two revise; the first two are guided."""
-    options = dict(steps=4, revise=2, order="halton", guidance=8.0)
-    trace = draw(micro, TWO, **options, guided_to=0.5).trace
-    assert trace.hidden.sum(-1).tolist() == [[45, 45], [16, 16], [6, 6], [0, 0]]
-    whole = draw(micro, TWO, **options).trace
-    assert (trace.tokens[:2] == whole.tokens[:2]).all() and (trace.tokens[2] != whole.tokens[2]).any()
+    """Of three steps one fills and two revise; the first is guided."""
+    trace = draw(micro, TWO, steps=3, revise=2, guided_to=0.3, guidance=8.0).trace
+    assert trace.hidden.sum(-1).tolist() == [[16, 16], [6, 6], [0, 0]]
+    known = ~trace.hidden[0]
+    assert (trace.tokens[1] == trace.tokens[0])[known].all()
 
 
 OPTIONS = dict(
