@@ -24,6 +24,9 @@ class Law(NamedTuple):
     mean: Callable  # n -> the mean of r
 
 
+STEEPNESS = 5.0  # of the law "exp"
+FALL = 1 - math.exp(-STEEPNESS)
+REVISED = (0.25, 0.1)  # shares of the positions that the first and the last revising pass hide again
 LINEAR = Law(lambda u, n: 1 - u, lambda r, n: jnp.ones_like(r), lambda n: 1 / 2)
 LAWS = {
     "cosine": Law(
@@ -47,6 +50,14 @@ LAWS = {
         lambda u, n: 1 - n ** (u - 1),
         lambda r, n: jnp.where(r <= 1 - 1 / n, 1 / ((1 - r) * math.log(n)), 0.0),
         lambda n: 1 - (1 - 1 / n) / math.log(n),
+    ),
+    # eMIGM's (arXiv 2503.07197), named as in its code: 1 - exp(-5 (1 - u)), divided by its value at u = 0, so that it
+    # starts with everything hidden. MaskGIT's "exponential" is 1 - exp(-ln(N) (1 - u)): the same curve, but its
+    # steepness depends on N (5 would be N = 148), and nothing scales it to start at 1.
+    "exp": Law(
+        lambda u, n: (1 - jnp.exp(STEEPNESS * (u - 1))) / FALL,
+        lambda r, n: FALL / (STEEPNESS * (1 - FALL * r)),
+        lambda n: 1 / FALL - 1 / STEEPNESS,
     ),
     "arccos": Law(
         lambda u, n: 2 / jnp.pi * jnp.arccos(u),
@@ -111,3 +122,9 @@ def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
         hidden = max(min(math.floor(tokens * r + 1e-4), hidden - 1), steps - 1 - s)
         left.append(hidden)
     return np.array(left)
+
+
+def revise_schedule(passes: int, tokens: int) -> np.ndarray:
+    """How many of `tokens` each of the revising passes hides again, int [passes]: a share that falls geometrically from
+    25% to 10%, but at least one token."""
+    return np.maximum(1, np.floor(tokens * np.geomspace(*REVISED, passes) + 1e-4)).astype(int)

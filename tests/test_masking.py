@@ -24,6 +24,7 @@ def test_laws_by_hand():
         "square root": 1 - np.sqrt(0.5),
         "log": 1 / 4,  # log2(2) / log2(16)
         "exponential": 1 - 1 / 4,  # 1 - 16^(-1/2)
+        "exp": (1 - np.exp(-2.5)) / (1 - np.exp(-5)),
         "arccos": 2 / 3,  # cos(pi / 3) = 1 / 2
     }
     assert set(by_hand) == set(masking.LAWS)
@@ -42,6 +43,29 @@ def test_density_and_mean_are_those_of_the_draws(law, tokens):
     expected = np.asarray(masking.density(middles, law, tokens)).mean(-1) * 0.1
     found = np.histogram(r, edges)[0] / len(r)
     assert np.abs(found - expected).max() < 0.006
+
+
+def test_the_law_exp_by_hand():
+    half = 1 - np.log(2) / 5  # where exp(-5 (1 - u)) is 1/2
+    r = masking.mask_rate([0.0, half, 1.0], "exp")
+    np.testing.assert_allclose(r, [1, 0.5 / (1 - np.exp(-5)), 0], atol=1e-6)
+    # du / dr is 1 / (5 exp(-5 (1 - u))), times 1 - exp(-5)
+    found = masking.density([0.0, 0.5 / (1 - np.exp(-5)), 1.0], "exp")
+    np.testing.assert_allclose(found, (1 - np.exp(-5)) / np.array([5, 2.5, 5 * np.exp(-5)]), rtol=1e-4)
+    # 16 times 0.983, 0.924, 0.718, 0
+    assert masking.decode_schedule(4, 16, "exp").tolist() == [15, 14, 11, 0]
+    # Where ln N is 5, MaskGIT's exponential law has this steepness, but does not start at 1.
+    u = np.linspace(0, 1, 11)
+    scaled = np.asarray(masking.LAWS["exponential"].rate(u, np.exp(5))) / (1 - np.exp(-5))
+    np.testing.assert_allclose(masking.mask_rate(u, "exp"), scaled, atol=1e-6)
+
+
+def test_the_law_exp_has_the_density_and_the_mean_of_its_integrals():
+    r = np.linspace(0, 1, 20_001)
+    p = np.asarray(masking.density(r, "exp"))
+    assert abs(np.trapezoid(p, r) - 1) < 1e-4
+    assert abs(np.trapezoid(r * p, r) - masking.mean_rate("exp")) < 1e-4
+    assert abs(np.trapezoid(masking.mask_rate(r, "exp"), r) - masking.mean_rate("exp")) < 1e-4
 
 
 def test_log_hides_all_in_one_draw_of_n():
@@ -86,6 +110,14 @@ def test_schedule_by_hand():
     assert masking.decode_schedule(1, 64).tolist() == [0]
     assert masking.decode_schedule(4, 4).tolist() == [3, 2, 1, 0]
     assert masking.decode_schedule(4, 16, "linear").tolist() == [12, 8, 4, 0]
+
+
+def test_revising_hides_a_falling_share_by_hand():
+    assert masking.revise_schedule(3, 64).tolist() == [16, 10, 6]  # 25, 15.8 and 10%
+    assert masking.revise_schedule(2, 64).tolist() == [16, 6]
+    assert masking.revise_schedule(1, 64).tolist() == [16]
+    assert masking.revise_schedule(0, 64).tolist() == []
+    assert masking.revise_schedule(3, 4).tolist() == [1, 1, 1]  # never none
 
 
 @pytest.mark.parametrize("law", masking.LAWS)
