@@ -116,8 +116,8 @@ def fingerprint_of(*paths: Path | str) -> dict[str, str]:
 
     It is that of files; `train.inputs.fingerprint` is that of arrays in memory.
     """
-    data, found = data_dir().resolve(), {}
-    for path in sorted(Path(path).resolve() for path in paths):
+    data, found = data_dir().absolute(), {}
+    for path in (Path(path).absolute() for path in paths):
         name = path.relative_to(data if path.is_relative_to(data) else path.parent.parent).as_posix()
         found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return found
+    return dict(sorted(found.items()))
