@@ -21,9 +21,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.small import RUNS, SMALL, TRAIN, experiment, measured
+from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, own_sampling
 from minimuse.config import Preset, SuperresConfig, TransformerConfig
 from minimuse.data.cache import TokenCache
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse, build, init_stage
 from minimuse.presets import get_preset
 from minimuse.train import losses, stages
@@ -138,5 +139,6 @@ if __name__ == "__main__":
         sys.exit(print(json.dumps({name: milliseconds(config) for name, config in models.items()})))
     about = dict(base=FIRST_STAGE, second=SECOND, small=SMALL, superres=SUPERRES, direct=DIRECT, deep=DEEP)
     settings = {name: dataclasses.asdict(values) for name, values in about.items()}
-    settings |= dict(steps=STEPS, milliseconds=MILLISECONDS, captions=CAPTIONS, first=FIRST)
-    experiment("cascade", list(ARMS), run, settings, seeds=SEEDS, only=sys.argv[1:])
+    settings |= dict(steps=STEPS, milliseconds=MILLISECONDS, captions=CAPTIONS, first=FIRST, own=own_sampling())
+    weights = weights_of("tokenizer", "superres_tokenizer")
+    experiment("cascade", list(ARMS), run, settings, seeds=SEEDS, only=sys.argv[1:], weights=weights)

@@ -11,6 +11,7 @@ from experiments import negatives
 from experiments.small import experiment, measured
 from minimuse.evaluate import edits
 from minimuse.evaluate.baselines import Twin
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 BASE = {
@@ -42,4 +43,5 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(captions=CAPTIONS, first=FIRST, edits=EDITS, own=Muse.from_pretrained("tiny").defaults)
-    experiment("claims", list(ARMS), run, settings, only=sys.argv[1:])
+    used = ("tokenizer", "base", "superres_tokenizer", "superres", "superres_decoder", *TWINS)
+    experiment("claims", list(ARMS), run, settings, only=sys.argv[1:], weights=weights_of(*used))

@@ -9,6 +9,7 @@ import dataclasses
 from experiments.small import RUNS, experiment
 from minimuse.data.sources import open_source
 from minimuse.evaluate.fidelity import evaluate_tokenizer
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
 from minimuse.train import adversarial
@@ -43,4 +44,5 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(train=dataclasses.asdict(SECOND), pictures=PICTURES)
-    experiment("discriminator", list(ARMS), run, settings, seeds=(SECOND.seed,))
+    weights = weights_of(STAGE, f"{STAGE}_reconstruction", text=False)
+    experiment("discriminator", list(ARMS), run, settings, seeds=(SECOND.seed,), weights=weights)

@@ -8,6 +8,7 @@ shipped tokenizer and text encoder: run this again when they are replaced.
 import dataclasses
 import functools
 import json
+import sys
 import time
 
 import jax
@@ -18,6 +19,7 @@ from minimuse.config import TrainConfig, TransformerConfig, data_dir
 from minimuse.data import scenes
 from minimuse.data.cache import TokenCache, batch_indices
 from minimuse.evaluate.curves import curve_of_seeds
+from minimuse.evaluate.stored import weights_of
 from minimuse.files import write_text
 from minimuse.muse import Muse
 from minimuse.train import losses
@@ -62,21 +64,27 @@ def made_from(muse: Muse) -> str:
     return fingerprint(tokenizer.encoder, tokenizer.codebook[...], muse.text.model)
 
 
+def about(muse: Muse, config: TransformerConfig) -> dict:
+    """What is stored beside the curve."""
+    settings = dict(train=dataclasses.asdict(TRAIN), model=dataclasses.asdict(config), seeds=SEEDS)
+    return dict(
+        command=f"python -m experiments.{NAME}",
+        settings=json.loads(json.dumps(settings | dict(made_from=made_from(muse)))),
+        weights=weights_of("tokenizer", scorer=False),
+    )
+
+
 def main() -> None:
-    muse = Muse.from_pretrained("tiny")
+    muse, begun = Muse.from_pretrained("tiny"), time.monotonic()
     config = TransformerConfig(muse.configs["base"].codebook_size, text_width=muse.text.width, **SIZE)
+    if sys.argv[1:] == ["--about"]:
+        return print(json.dumps(about(muse, config)))
     cache, logs = token_cache(muse, TRAIN.scenes), []
     for seed in SEEDS:
         logs.append(run(muse, cache, config, dataclasses.replace(TRAIN, seed=seed)))
         print(f"seed {seed}: loss {logs[-1]['loss'][-1]:.3f}, {logs[-1]['seconds'][-1]:.0f} s", flush=True)
-    curve = curve_of_seeds(
-        logs,
-        command=f"python -m experiments.{NAME}",
-        machine=machine(),
-        settings=dict(
-            train=dataclasses.asdict(TRAIN), model=dataclasses.asdict(config), seeds=SEEDS, made_from=made_from(muse)
-        ),
-    )
+    took = round(time.monotonic() - begun, 1)
+    curve = curve_of_seeds(logs, machine=machine(), took=took, **about(muse, config))
     write_text(data_dir() / "curves" / f"{NAME}.json", json.dumps(curve) + "\n")
 
 

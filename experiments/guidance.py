@@ -6,6 +6,7 @@ are sampled from the guided probabilities.
 
 from experiments.small import experiment, measured
 from minimuse.evaluate.fidelity import evaluate_diversity
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
@@ -31,4 +32,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment("guidance", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,))
+    settings = dict(captions=CAPTIONS, first=FIRST)
+    experiment("guidance", list(ARMS), run, settings, seeds=(0,), weights=weights_of("tokenizer", "base"))

@@ -10,6 +10,7 @@ import sys
 from experiments.small import experiment
 from minimuse.editing import Resampling
 from minimuse.evaluate.edits import evaluate_mask_free
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)} | {"half of the tokens": dict(fraction=0.5)}
@@ -23,4 +24,6 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(edits=EDITS, first_seed=SEED, own=dataclasses.asdict(Resampling()))
-    experiment("mask_free", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:])
+    experiment(
+        "mask_free", list(ARMS), run, settings, seeds=(0,), only=sys.argv[1:], weights=weights_of("tokenizer", "base")
+    )

@@ -6,7 +6,8 @@ and sampled in the same way with several numbers of decoding steps.
 
 import dataclasses
 
-from experiments.small import RUNS, TRAIN, experiment, measured, trained_muse
+from experiments.small import RUNS, TRAIN, experiment, measured, own_sampling, trained_muse
+from minimuse.evaluate.stored import weights_of
 
 ARMS = {"fixed 0.15": 0.15, "fixed 0.5": 0.5, "fixed 0.9": 0.9, "uniform": "uniform", "cosine": "cosine"}
 STEPS = (1, 4, 8, 16)
@@ -20,4 +21,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment("mask_rates", list(ARMS), run, dict(train=dataclasses.asdict(TRAIN), steps=STEPS, captions=CAPTIONS))
+    settings = dict(train=dataclasses.asdict(TRAIN), steps=STEPS, captions=CAPTIONS, own=own_sampling())
+    experiment("mask_rates", list(ARMS), run, settings, weights=weights_of("tokenizer"))

@@ -13,6 +13,7 @@ from experiments.small import experiment
 from minimuse.data import scenes
 from minimuse.evaluate.fidelity import facts_true
 from minimuse.evaluate.scorer import shipped_scorer
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 PICTURES = 128
@@ -58,4 +59,6 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment("negatives", list(ARMS), run, dict(pictures=PICTURES), seeds=(0,))
+    experiment(
+        "negatives", list(ARMS), run, dict(pictures=PICTURES), seeds=(0,), weights=weights_of("tokenizer", "base")
+    )

@@ -11,6 +11,7 @@ import time
 from experiments.small import experiment, measured
 from minimuse.data import scenes
 from minimuse.evaluate.baselines import Twin
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
@@ -57,4 +58,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment("race", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,))
+    weights = weights_of("tokenizer", "base", "autoregressive", "diffusion")
+    experiment("race", list(ARMS), run, dict(captions=CAPTIONS, first=FIRST), seeds=(0,), weights=weights)

@@ -9,6 +9,7 @@ import functools
 from experiments.small import experiment, measured
 from minimuse.decoding import ORDERS
 from minimuse.evaluate.fidelity import evaluate_diversity
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
@@ -38,4 +39,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment("sampling", list(ARMS), run, dict(base=BASE, captions=CAPTIONS, first=FIRST), seeds=(0,))
+    settings = dict(base=BASE, captions=CAPTIONS, first=FIRST)
+    experiment("sampling", list(ARMS), run, settings, seeds=(0,), weights=weights_of("tokenizer", "base"))

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from minimuse.config import Preset, TrainConfig, TransformerConfig, data_dir
 from minimuse.evaluate.fidelity import evaluate_generation
+from minimuse.evaluate.stored import defaults_of
 from minimuse.files import write_text
 from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
@@ -23,7 +25,8 @@ RUNS = Path("runs/experiments")
 SMALL = TransformerConfig(width=128, depth=4, heads=4, mlp_width=512)
 TRAIN = TrainConfig(steps=2000, batch=16, learning_rate=3e-3, muon=0.01, scenes=16_000, label_smoothing=0.0)
 SEEDS = (0, 1, 2)
-KEPT = ("overall", "tasks", "facts", "frechet")  # of the numbers of `evaluate_generation`
+# Of the numbers of `evaluate_generation`:
+KEPT = ("overall", "exact", "tasks", "exact_tasks", "facts", "frechet", "frechet_random", "floor")
 
 
 def small_preset(train: TrainConfig) -> Preset:
@@ -55,6 +58,11 @@ def trained_muse(run: Path, train: TrainConfig) -> Muse:
     return muse_of(load_small(run), load_text(preset, run))
 
 
+def own_sampling() -> dict[str, Any]:
+    """How the shipped base draws where no option is given; small transformers draw in the same way."""
+    return defaults_of({"checkpoints/tiny/base.safetensors": ""})["tiny"]["base"]
+
+
 def measured(muse: Any, n: int, split: str = "val", **options: Any) -> dict:
     """The numbers of `evaluate_generation` for n captions, without the seconds. `muse` is a Muse or has its
     `generate`."""
@@ -63,24 +71,39 @@ def measured(muse: Any, n: int, split: str = "val", **options: Any) -> dict:
 
 
 def experiment(
-    name: str, arms: list[str], run: Callable, settings: dict, seeds: tuple[int, ...] = SEEDS, only: Sequence[str] = ()
+    name: str,
+    arms: list[str],
+    run: Callable,
+    settings: dict,
+    seeds: tuple[int, ...] = SEEDS,
+    only: Sequence[str] = (),
+    *,
+    weights: dict[str, str],
 ) -> None:
     """run(arm, seed) -> a dict of numbers, for every arm and seed; a row that is already stored is not run again.
 
-    only    run only these arms, so that two processes, each on a core of its own, can share an experiment
+    only       run only these arms, so that two processes, each on a core of its own, can share an experiment
+    weights    the fingerprint of the shipped weights that it uses (`stored.weights_of`)
+
+    With `--about` after the command it only prints what it would store about itself (tools/results.py asks that).
     """
+    path = data_dir() / "experiments" / f"{name}.json"
+    about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)), weights=weights)
+    about |= dict(defaults=defaults_of(weights), runs=len(arms) * len(seeds))
+    if sys.argv[1:] == ["--about"]:
+        return print(json.dumps(about))
     if unknown := [arm for arm in only if arm not in arms]:
         sys.exit(f"{name} has no arm {unknown[0]!r}; its arms are: {'; '.join(arms)}.")
-    path = data_dir() / "experiments" / f"{name}.json"
-    about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)))
 
-    def rows() -> dict:
-        """The rows that are stored now, by seed and arm, from all processes."""
+    def stored() -> dict:
+        """What is stored now, of all processes."""
         before = json.loads(path.read_text()) if path.is_file() else about | dict(rows=[])
-        if before["settings"] != about["settings"]:
-            sys.exit(f"{path} has different settings. Move it and {RUNS / name} away to run the experiment again.")
-        return {(row["seed"], row["arm"]): row for row in before["rows"]}
+        for key in ("settings", "weights", "defaults"):
+            if before.get(key) != about[key]:
+                sys.exit(f"{path} has different {key}. Move it and {RUNS / name} away to run the experiment again.")
+        return before
 
+    rows = lambda: {(row["seed"], row["arm"]): row for row in stored()["rows"]}
     path.parent.mkdir(exist_ok=True)
     order = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))
     for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
@@ -88,7 +111,9 @@ def experiment(
             if (seed, arm) in rows():
                 continue
             print(f"{name}: {arm}, seed {seed}", flush=True)
+            begun = time.monotonic()
             row = dict(arm=arm, seed=seed) | run(arm, seed)
+            took = round(stored().get("took", 0) + time.monotonic() - begun, 1)  # seconds of all rows
             found = sorted((rows() | {(seed, arm): row}).values(), key=order)
-            values = about | dict(machine=machine(), rows=found)
+            values = about | dict(machine=machine(), took=took, rows=found)
             write_text(path, json.dumps(values, indent=1) + "\n")

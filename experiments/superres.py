@@ -16,8 +16,9 @@ from experiments.small import experiment, measured
 from minimuse.data import scenes
 from minimuse.editing import sample
 from minimuse.evaluate.fidelity import fidelity
-from minimuse.evaluate.metrics import frechet, psnr
+from minimuse.evaluate.metrics import distances, psnr
 from minimuse.evaluate.scorer import shipped_scorer
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 from minimuse.vqgan import to_float
 
@@ -64,13 +65,13 @@ def raised(muse: Muse, pairs: list[tuple], bicubic: bool, seed: int) -> np.ndarr
 
 
 def from_true(muse: Muse, bicubic: bool, seed: int) -> dict:
-    """Fidelity, distance and PSNR of pictures that start from true base tokens."""
+    """Fidelity, distances and PSNR of pictures that start from true base tokens."""
     pairs = [scenes.example("val", FIRST + i) for i in range(CAPTIONS)]
     images, scorer = raised(muse, pairs, bicubic, seed), shipped_scorer()
     true = scenes.render_batch([scene for scene, _ in pairs], images.shape[1])
-    distance = frechet(scorer.features(images), scorer.features(true))
+    far = {name: round(value, 4) for name, value in distances(images, true, scorer).items()}
     decibels = float(psnr(to_float(images), to_float(true)))
-    return fidelity(pairs, images, scorer) | dict(frechet=round(distance, 4), psnr=round(decibels, 1))
+    return fidelity(pairs, images, scorer) | far | dict(psnr=round(decibels, 1))
 
 
 def run(arm: str, seed: int) -> dict:
@@ -85,4 +86,5 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     settings = dict(captions=CAPTIONS, first=FIRST, own=Muse.from_pretrained("tiny").defaults)
-    experiment("superres", [*ARMS, *TRUE], run, settings, seeds=(0,), only=sys.argv[1:])
+    weights = weights_of("tokenizer", "base", "superres_tokenizer", "superres", "superres_decoder")
+    experiment("superres", [*ARMS, *TRUE], run, settings, seeds=(0,), only=sys.argv[1:], weights=weights)

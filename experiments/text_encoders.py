@@ -13,11 +13,22 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, muse_of, small_preset, trained_muse
+from experiments.small import (
+    RUNS,
+    SMALL,
+    TRAIN,
+    experiment,
+    measured,
+    muse_of,
+    own_sampling,
+    small_preset,
+    trained_muse,
+)
 from minimuse import layers
 from minimuse.config import TrainConfig, data_dir
 from minimuse.data import scenes
 from minimuse.data.cache import batch_indices
+from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 from minimuse.t5 import T5Encoder, TextEncoder, save_t5
 from minimuse.train import losses
@@ -74,6 +85,5 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    experiment(
-        "text_encoders", list(ARMS), run, dict(train=dataclasses.asdict(TRAIN), splits=SPLITS, captions=CAPTIONS)
-    )
+    settings = dict(train=dataclasses.asdict(TRAIN), splits=SPLITS, captions=CAPTIONS, own=own_sampling())
+    experiment("text_encoders", list(ARMS), run, settings, weights=weights_of("tokenizer"))

@@ -3,6 +3,7 @@
 A weight's name is its path in the module: `base.blocks.qkv.kernel` is "blocks.qkv.kernel". Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -107,3 +108,16 @@ def read_config(folder: Path) -> dict:
         known = " and ".join(map(str, READABLE))
         raise ValueError(f"{folder} has checkpoint format {config.get('format')}; this minimuse reads {known}.")
     return config
+
+
+def fingerprint_of(*paths: Path | str) -> dict[str, str]:
+    """What distinguishes the content of these files from any other: the first 12 digits of their SHA-256, by their path
+    in data/; files elsewhere go by their folder and name.
+
+    It is that of files; `train.inputs.fingerprint` is that of arrays in memory.
+    """
+    data, found = data_dir().absolute(), {}
+    for path in (Path(path).absolute() for path in paths):
+        name = path.relative_to(data if path.is_relative_to(data) else path.parent.parent).as_posix()
+        found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return dict(sorted(found.items()))

@@ -124,7 +124,10 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
         assert run("evaluate", "tokenizer", "--preset", out, "--stage", "superres", decoder, "--n", 4, "--json") == 0
         measured[decoder] = json.loads(capsys.readouterr().out)
     one, other = measured.values()
-    assert set(one) == {"psnr", "ssim", "sharpness", "frechet", "usage", "perplexity", "readable"}
+    distances = {"frechet", "frechet_random"}
+    assert set(one) == distances | {"psnr", "ssim", "sharpness", "usage", "perplexity", "readable", "weights"}
+    assert [Path(name).stem for name in one["weights"]] == ["scorer", "superres_decoder", "superres_tokenizer"]
+    assert [Path(name).stem for name in other["weights"]] == ["scorer", "superres_tokenizer"]
     assert one["psnr"] != other["psnr"] and one["perplexity"] == other["perplexity"]  # the same tokens
     assert (out / "text" / "tokenizer.json").is_file()
     assert (out / "base" / "log.jsonl").read_text().count("\n") == 1
@@ -148,7 +151,9 @@ def test_steps_and_batch_take_the_place_of_the_presets(tmp_path):
 def test_evaluate_measures_the_cascade(cascade_folder, capsys):
     options = ["--preset", cascade_folder, "--n", 4, "--json", "--steps", 1]
     assert run("evaluate", "generation", *options, 2, "--stage", "superres") == 0
-    settings = json.loads(capsys.readouterr().out)["settings"]
+    printed = json.loads(capsys.readouterr().out)
+    settings, stages = printed["settings"], {Path(name).stem for name in printed["weights"]}
+    assert {"base", "superres", "superres_decoder"} < stages
     assert settings["superres"] and settings["finetuned"] and settings["steps"] == [1, 2]
     assert run("evaluate", "generation", *options) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]
@@ -158,7 +163,9 @@ def test_evaluate_measures_the_cascade(cascade_folder, capsys):
 def test_evaluate_prints_one_json_object(micro_folder, capsys):
     assert run("evaluate", "generation", "--preset", micro_folder, "--n", 12, "--steps", 1, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"overall", "tasks", "facts", "frechet", "seconds", "settings"}
+    shares = {"overall", "exact", "tasks", "exact_tasks", "facts"}
+    assert set(result) == shares | {"frechet", "frechet_random", "floor", "seconds", "settings", "weights"}
+    assert {Path(name).stem for name in result["weights"]} == {"base", "tokenizer", "model", "scorer"}
     assert set(result["facts"]) <= {"object", "colour", "count", "place", "background"} and len(result["tasks"]) == 6
     assert result["overall"] < 0.5  # random weights draw nothing that was asked
 
@@ -185,6 +192,14 @@ def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsy
     assert run("evaluate", "all") == 0
     assert [Path(calls[0][0]).name, *calls[0][1:]] == ["results.py", "--measure", "--experiments"]
     assert Path(calls[0][0]).is_file()
+    for line, options in {
+        "--plan": "--measure --experiments --plan",
+        "--measure val cascade --again": "--measure val cascade --again",
+        "--experiments race": "--experiments race",
+        "--experiments race --measure val": "--measure val --experiments race",
+    }.items():
+        assert run("evaluate", "all", *line.split()) == 0
+        assert calls.pop()[1:] == options.split()
     monkeypatch.setattr("minimuse.evaluate.commands.data_dir", lambda: tmp_path / "data")  # as in a wheel
     assert run("evaluate", "all") == 2
     assert "clone" in capsys.readouterr().err and len(calls) == 1

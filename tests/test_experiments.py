@@ -187,7 +187,8 @@ def test_every_arm_of_the_second_stage(cascade_folder, monkeypatch):
     for arm in superres.TRUE:
         row = superres.run(arm, 0)
         assert row["psnr"] > 0 and 0 <= row["overall"] <= 1
-    assert len({row["frechet"] for row in rows.values()}) == 4
+    for distance in ("frechet", "frechet_random"):
+        assert len({row[distance] for row in rows.values()}) == 4
     assert rows["2 steps"]["options"] == dict(steps=(None, 2))
 
 
@@ -204,6 +205,9 @@ def test_no_arm_of_the_sweeps_is_twice_the_same():
     assert all(negative is None or "{thing}" in negative for _, negative in negatives.WORDS.values())
 
 
+USED = {"checkpoints/tiny/tokenizer.safetensors": "0123456789ab"}
+
+
 def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
     calls = []
@@ -214,15 +218,30 @@ def test_rows_are_kept_and_not_run_again(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return dict(value=len(calls))
 
+    def start(n=1, weights=USED):
+        small.experiment("try", ["a", "b"], run, dict(n=n), (0, 1), weights=weights)
+
     with pytest.raises(KeyboardInterrupt):
-        small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1))
-    small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1))
+        start()
+    start()
     assert calls == [("a", 0), ("b", 0), ("a", 1), ("a", 1), ("b", 1)]
     stored = json.loads((tmp_path / "experiments" / "try.json").read_text())
     assert [(row["arm"], row["seed"]) for row in stored["rows"]] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert stored["command"] == "python -m experiments.try" and stored["settings"] == dict(n=1)
+    assert stored["weights"] == USED and stored["runs"] == 4 and stored["took"] >= 0
     with pytest.raises(SystemExit, match=r"try\.json.*settings"):
-        small.experiment("try", ["a", "b"], run, dict(n=2), (0, 1))
+        start(n=2)
+    with pytest.raises(SystemExit, match=r"try\.json.*weights"):
+        start(weights=dict.fromkeys(USED, "ba9876543210"))
+
+
+def test_an_experiment_says_what_it_would_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(small.sys, "argv", ["try.py", "--about"])
+    small.experiment("try", ["a", "b"], lambda arm, seed: 1 / 0, dict(steps=(1, 2)), (0,), weights=USED)
+    about = json.loads(capsys.readouterr().out)
+    assert about["settings"] == dict(steps=[1, 2]) and about["weights"] == USED and about["runs"] == 2
+    assert not (tmp_path / "experiments").exists()
 
 
 def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
@@ -230,14 +249,14 @@ def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
 
     def run(arm, seed):
         if arm == "b":  # while this one runs, another process finishes its own arm
-            small.experiment("try", ["a", "b"], run, dict(n=1), (seed,), only=["a"])
+            small.experiment("try", ["a", "b"], run, dict(n=1), (seed,), only=["a"], weights=USED)
         return dict(value=1)
 
-    small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1), only=["b"])
+    small.experiment("try", ["a", "b"], run, dict(n=1), (0, 1), only=["b"], weights=USED)
     rows = json.loads((tmp_path / "experiments" / "try.json").read_text())["rows"]
     assert [(row["arm"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     with pytest.raises(SystemExit, match=r"'c'.*\ba\b.*\bb\b"):
-        small.experiment("try", ["a", "b"], run, dict(n=1), (0,), only=["c"])
+        small.experiment("try", ["a", "b"], run, dict(n=1), (0,), only=["c"], weights=USED)
 
 
 def test_the_first_transformer_becomes_a_band(tmp_path, monkeypatch):

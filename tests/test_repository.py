@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from minimuse.evaluate.baselines import BASELINES
+from minimuse.evaluate.stored import differing, weights_of
 from minimuse.muse import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -221,21 +222,131 @@ def test_the_pages_show_what_was_measured():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
+# Measured before results carried fingerprints; measured again with the next weights. This list only gets shorter.
+WITHOUT_FINGERPRINT = (
+    *("results/cascade", "results/chapters", "results/decoding", "results/editing", "results/first_image"),
+    *("results/grid", "results/mesh", "results/paper_sizes", "results/peers", "results/scorer"),
+    *("results/superres_cost", "results/superres_decoder", "results/superres_tokenizer", "results/tokenizer"),
+    *("results/train_rate", "results/unseen_pairs", "results/unseen_words", "results/val"),
+    *("experiments/cascade", "experiments/claims", "experiments/discriminator", "experiments/guidance"),
+    *("experiments/mask_free", "experiments/mask_rates", "experiments/negatives", "experiments/race"),
+    *("experiments/sampling", "experiments/superres", "experiments/text_encoders", "curves/first_transformer"),
+)
+
+
+def stored_files() -> dict[str, dict]:
+    """What is stored, by folder and name: results, experiments, and the curve that is an experiment."""
+    paths = [path for folder in ("results", "experiments") for path in (ROOT / "data" / folder).glob("*.json")]
+    paths.append(ROOT / "data" / "curves" / "first_transformer.json")
+    return {f"{path.parent.name}/{path.stem}": json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def wrong_fingerprints(files: dict[str, dict], excused: tuple[str, ...]) -> list[str]:
+    """What is wrong with the fingerprints of these files."""
+    wrong = [f"{name} is excused, but it is not stored or has a fingerprint" for name in excused if name not in files]
+    for name, content in files.items():
+        if name in excused:
+            if "weights" in content:
+                wrong.append(f"{name} has a fingerprint: take it from WITHOUT_FINGERPRINT")
+        elif "weights" not in content:
+            wrong.append(f"{name} has no fingerprint: measure it with tools/results.py")
+        elif names := differing(content["weights"]):
+            wrong.append(f"{name} was measured with other weights ({', '.join(names)}): measure it again")
+        elif content["weights"] == {} and not name.startswith("results/"):
+            wrong.append(f"{name} names no weights")
+    return wrong
+
+
+def test_what_is_stored_was_measured_with_the_shipped_weights():
+    wrong = wrong_fingerprints(stored_files(), WITHOUT_FINGERPRINT)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_stored_file_of_other_weights_is_refused():
+    base = weights_of("base", text=False, scorer=False)
+    other = dict.fromkeys(base, "0123456789ab")
+    files = {"results/a": dict(weights=base), "results/b": dict(weights=other), "results/c": {}, "results/d": {}}
+    files |= {"results/e": dict(weights={}), "experiments/f": dict(weights={}), "results/g": dict(weights=base)}
+    wrong = wrong_fingerprints(files, ("results/d", "results/g", "results/h"))
+    assert sorted(line.split()[0][-1] for line in wrong) == ["b", "c", "f", "g", "h"]
+
+
 def test_every_experiment_can_be_repeated_and_the_old_one_is_kept(tmp_path, monkeypatch):
     modules = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "small"}
     assert set(results.EXPERIMENTS) == modules
-    (tmp_path / "data" / "experiments").mkdir(parents=True)
-    (tmp_path / "data" / "experiments" / "race.json").write_text("old")
+    stored = tmp_path / "data" / "experiments" / "race.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("old")
     (tmp_path / "runs" / "experiments" / "race" / "run").mkdir(parents=True)
     commands = []
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results.subprocess, "run", lambda command, **options: commands.append(command[1:]))
+    results.repeat("race", fresh=False)
+    assert stored.read_text() == "old" and not (tmp_path / "runs" / "before").exists()
+    monkeypatch.setattr(
+        results.subprocess, "run", lambda command, **options: commands.append(command[1:]) or stored.write_text("new")
+    )
     results.repeat("race")
+    assert stored.read_text() == "new"
     results.repeat("claims")  # nothing was there
-    assert commands == [["-m", "experiments.race"], ["-m", "experiments.claims"]]
+    assert commands == [["-m", "experiments.race"]] * 2 + [["-m", "experiments.claims"]]
     (away,) = (tmp_path / "runs" / "before").iterdir()
     assert (away / "race.json").read_text() == "old" and (away / "race" / "run").is_dir()
-    assert not (tmp_path / "data" / "experiments" / "race.json").exists()
+
+
+def test_rows_come_back_if_an_experiment_fails_before_its_first(tmp_path, monkeypatch):
+    stored = tmp_path / "data" / "experiments" / "race.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("old")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+
+    def fail(command, **options):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(results.subprocess, "run", fail)
+    with pytest.raises(subprocess.CalledProcessError):
+        results.repeat("race")
+    assert stored.read_text() == "old"
+
+
+def test_measurements_have_a_fingerprint_and_the_chapters_are_timed_last(monkeypatch):
+    every = results.measurements(list(results.ALL), list(results.EXPERIMENTS))
+    names = [each.name for each in every]
+    assert len(set(names)) == len(results.ALL) + len(results.EXPERIMENTS) and names[-1] == "chapters"
+    assert all(
+        f"{each.path.parent.name}/{each.path.stem}" in stored_files() for each in every if "gpu" not in each.name
+    )
+    printed = {name for name, line in results.ALL.items() if "minimuse evaluate" in line}
+    trained = {name for name in results.ALL if results.WEIGHTS[name]()}
+    assert not printed & trained and trained == {"first_image", "superres_cost", "chapters", "grid"}
+    for line, weights in (
+        ("{}", results.weights_of(*results.CASCADE, scorer=False)),
+        ('{"weights": {"a": "b"}}', {"a": "b"}),
+    ):
+        done = subprocess.CompletedProcess([], 0, stdout=line)
+        monkeypatch.setattr(results.subprocess, "run", lambda command, done=done, **options: done)
+        stored = results.measure("grid")
+        assert stored["weights"] == weights and stored["result"] == {} and stored["took"] >= 0
+        assert stored["command"] == results.ALL["grid"]
+
+
+def test_pages_show_exact_and_the_second_judge_where_they_were_measured():
+    names = [*results.COMMANDS, *results.ON_A_GPU, "peers"]
+    stored = {name: stored_files()[f"results/{name}"] for name in names}
+    for name in ("val", "unseen_pairs", "unseen_words", "cascade"):
+        result = {key: value for key, value in stored[name]["result"].items() if not key.startswith("exact")}
+        stored[name] = stored[name] | dict(result=result | dict(overall=0.91))
+    for name in ("tokenizer", "superres_tokenizer", "superres_decoder"):
+        result = {key: value for key, value in stored[name]["result"].items() if key != "frechet_random"}
+        stored[name] = stored[name] | dict(result=result)
+    before = results.results_page(stored) + results.headline(stored)
+    assert "91%" in before and "91% /" not in before and "random kernels" not in before
+    new = dict(overall=0.91, exact=0.87, exact_tasks=dict.fromkeys(results.TASKS, 0.5))
+    stored["val"] = stored["val"] | dict(result=stored["val"]["result"] | new)
+    stored["tokenizer"] = stored["tokenizer"] | dict(result=stored["tokenizer"]["result"] | dict(frechet_random=0.0123))
+    page = results.results_page(stored)
+    assert "**91% / 87%** | **91%** |" in page and "random kernels" in page and "| 0.012 |" in page
+    assert "**87%**" in results.headline(stored)
 
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in our_files() if path.suffix == ".md")

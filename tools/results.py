@@ -1,16 +1,22 @@
 """Measure the stored results, and write them into the pages: `python tools/results.py`, or `--check` to only compare.
 
-    python tools/results.py --measure              all measurements, some minutes on two cores
+    python tools/results.py --measure              all measurements
     python tools/results.py --measure tokenizer    one of them
     python tools/results.py --experiments          the experiments that notebooks show; hours, because some train models
     python tools/results.py --experiments race     one of these
 
-Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions
-and the command's output. From these files only, this script writes docs/results.md and the blocks of README.md and
-benchmarks/README.md that stand between <!-- NAME --> and <!-- /NAME -->.
+What is stored for the same command, settings and weights is skipped, so a stopped command continues; `--again` measures
+it again. `--plan` only prints what would be measured, and how long that takes. `--measure --experiments` is
+`python -m minimuse evaluate all`.
+
+Every measurement is a command of the repository. data/results/NAME.json keeps the command, the machine, the versions,
+the fingerprint of the weights, the seconds that it took, and the command's output. From these files only, this script
+writes docs/results.md and the blocks of README.md and benchmarks/README.md that stand between <!-- NAME --> and
+<!-- /NAME -->.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import re
@@ -22,9 +28,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from minimuse.evaluate.stored import Measurement, defaults_of, remake, shipped_weights, weights_of
 from minimuse.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+CASCADE = ("tokenizer", "base", "superres_tokenizer", "superres", "superres_decoder")
 COMMANDS = {
     "scorer": "python -m minimuse evaluate scorer --n 1200 --json",
     "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 1024 --json",
@@ -47,6 +55,13 @@ ON_A_GPU = {"paper_sizes": "python -m benchmarks.paper_sizes --measure --json"} 
 PEERS = {  # only measured by name, with the Python of `make peers`
     "peers": "python -m benchmarks.peers --json",
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
+}
+ALL = COMMANDS | ON_A_GPU | PEERS
+WEIGHTS = dict.fromkeys(ALL, dict) | {  # the fingerprint of commands that do not print it; without: no trained weights
+    "first_image": lambda: weights_of(*CASCADE, scorer=False),
+    "superres_cost": lambda: weights_of(*CASCADE, scorer=False),
+    "chapters": shipped_weights,
+    "grid": lambda: weights_of(*CASCADE, scorer=False),
 }
 EXPERIMENTS = (  # in data/experiments or data/curves; the last five train models
     *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "claims"),
@@ -85,26 +100,56 @@ def measure(name: str) -> dict[str, Any]:
     from minimuse import __version__
     from minimuse.train import loop
 
-    line = (COMMANDS | ON_A_GPU | PEERS)[name]
+    line, begun = ALL[name], time.monotonic()
     command = shlex.split(line)
-    print(f"{name}: {line}", flush=True)
     done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    about = loop.machine()
+    took, about = round(time.monotonic() - begun, 1), loop.machine()
     machine = f"{about['processor']}, JAX on {about['devices']}, Python {about['python']}"
     versions, result = dict(minimuse=__version__) | about["versions"], json.loads(done.stdout)
     result.pop("machine", None)  # benchmarks also print it
-    return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, result=result)
+    weights = result.pop("weights", None)
+    if weights is None:
+        weights = WEIGHTS[name]()
+    used = dict(weights=weights, defaults=defaults_of(weights), took=took)
+    return dict(command=line, date=time.strftime("%Y-%m-%d"), machine=machine, versions=versions, **used, result=result)
 
 
-def repeat(name: str) -> None:
-    """Run one experiment again. Stored rows are moved away first, because an experiment skips those that it finds."""
-    away = ROOT / "runs" / "before" / time.strftime("%Y-%m-%d-%H-%M-%S")
+def repeat(name: str, fresh: bool = True) -> None:
+    """Run one experiment. It continues from the rows that are stored, or, if `fresh`, these are first moved to
+    runs/before; they come back if it fails before its first row."""
+    away, moved = ROOT / "runs" / "before" / time.strftime("%Y-%m-%d-%H-%M-%S"), []
     for old in (ROOT / "data" / "experiments" / f"{name}.json", ROOT / "runs" / "experiments" / name):
-        if old.exists():
+        if fresh and old.exists():
             away.mkdir(parents=True, exist_ok=True)
-            old.rename(away / old.name)
-    print(f"{name}: python -m experiments.{name}; if it is stopped, this command continues it", flush=True)
-    subprocess.run([sys.executable, "-m", f"experiments.{name}"], cwd=ROOT, check=True)
+            moved.append((old, old.rename(away / old.name)))
+    try:
+        subprocess.run([sys.executable, "-m", f"experiments.{name}"], cwd=ROOT, check=True)
+    finally:
+        for old, kept in moved:
+            if old.suffix and not old.exists():  # the rows, not the runs
+                kept.rename(old)
+
+
+def about_experiment(name: str) -> dict[str, Any]:
+    """What an experiment would store about itself now."""
+    line = [sys.executable, "-m", f"experiments.{name}", "--about"]
+    return json.loads(subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def measurements(results: list[str], experiments: list[str]) -> list[Measurement]:
+    """These results and experiments in the order of their dependence: what notebooks show before the notebooks are
+    timed."""
+    found, data = [], ROOT / "data"
+    for name in results:
+        path = data / "results" / f"{name}.json"
+        store = lambda fresh, name=name, path=path: write_text(path, json.dumps(measure(name), indent=1) + "\n")
+        found.append(Measurement(name, ALL[name], path, store))
+    for name in experiments:
+        folder = "curves" if name == "first_transformer" else "experiments"
+        path, line = data / folder / f"{name}.json", f"python -m experiments.{name}"
+        run, now = functools.partial(repeat, name), functools.cache(functools.partial(about_experiment, name))
+        found.append(Measurement(f"experiments.{name}", line, path, run, now))
+    return sorted(found, key=lambda each: each.name == "chapters")
 
 
 def time_chapters(only: list[str]) -> dict[str, int]:
@@ -189,13 +234,24 @@ def chapters(results: Results) -> str:
     return f"{table(['chapter', 'run time'] * 2, rows)}\n\n{prose(about)}"
 
 
+def shares(result: dict[str, Any], task: str = "") -> str:
+    """Fidelity of a result or of one of its tasks, and after a slash the exact share, if that was measured."""
+    pair = [result["tasks"][task], result.get("exact_tasks", {}).get(task)] if task else []
+    pair = pair or [result["overall"], result.get("exact")]
+    return " / ".join(percent(share) for share in pair if share is not None) or "-"
+
+
+EXACT = "the objects are also the scene's, no more and no fewer, with nothing else on the canvas"
+
+
 def headline(results: Results) -> str:
-    """The block of README.md with one number."""
+    """The block of README.md with one number, or two."""
     val = results["val"]["result"]
+    exact = f"; in **{percent(val['exact'])}** {EXACT}" if "exact" in val else ""
     return prose(
         f"""In **{percent(val["overall"])}** of {val["settings"]["n"]:,} pictures, drawn from captions of new scenes,
-        every requested fact holds, as read by the scene scorer. [docs/results.md](docs/results.md) has all results:
-        unseen pairs and words, 128 px, editing, tokenizers, speed, and the paper's size."""
+        every requested fact holds, as read by the scene scorer{exact}. [docs/results.md](docs/results.md) has all
+        results: unseen pairs and words, 128 px, editing, tokenizers, speed, and the paper's size."""
     )
 
 
@@ -206,15 +262,14 @@ def fidelity(results: Results) -> str:
         "unseen_words": "words absent from training captions (`unseen_words`)",
     }
     drawn = {split: results[split]["result"] for split in splits}
-    rows = []
-    for task, name in TASKS.items():
-        shares = [drawn[split]["tasks"][task] for split in splits]
-        rows.append([name, *("-" if share is None else percent(share) for share in shares)])
-    rows.append(["**overall**", *(f"**{percent(drawn[split]['overall'])}**" for split in splits)])
+    rows = [[name, *(shares(drawn[split], task) for split in splits)] for task, name in TASKS.items()]
+    rows.append(["**overall**", *(f"**{shares(drawn[split])}**" for split in splits)])
+    exact = f" After a slash: the share in which {EXACT}." * any("exact" in of for of in drawn.values())
     cascade, scorer = results["cascade"]["result"], results["scorer"]["result"]
     measure = f"""Fidelity is the share of captions whose every requested fact holds in the picture, as read by the
-        scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage each)."""
-    large = f"""At 128 px, drawn by the whole cascade, it is {percent(cascade["overall"])} of {cascade["settings"]["n"]}
+        scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage
+        each).{exact}"""
+    large = f"""At 128 px, drawn by the whole cascade, it is {shares(cascade)} of {cascade["settings"]["n"]}
         captions of `val`."""
     bound = f"""The scorer reads {percent(scorer["sharp"]["facts"], 1)} of the facts of rendered pictures that it
         never saw, and {percent(scorer["blur 1 px"]["facts"], 1)} when they are blurred by 1 px: this is the upper
@@ -254,14 +309,22 @@ def tokenizers(results: Results) -> str:
         "superres_tokenizer": "super-resolution, 128 px to 32 x 32 tokens",
         "superres_decoder": "the same tokens, fine-tuned decoder",
     }
+    found = {name: results[stored]["result"] for stored, name in names.items()}
+    judged = any("frechet_random" in of for of in found.values())  # stored before there was this judge: none
     rows = []
-    for stored, name in names.items():
-        of = results[stored]["result"]
+    for name, of in found.items():
         rows.append([name, f"{of['psnr']:.1f} dB", f"{of['ssim']:.3f}", f"{of['frechet']:.2g}"])
+        rows[-1] += [f"{of['frechet_random']:.2g}" if "frechet_random" in of else "-"] * judged
         rows[-1] += [percent(of["readable"], 1), percent(of["usage"])]
-    columns = """Fréchet is the Fréchet distance on the scorer's features (not FID), facts is the share that the scorer
-        still reads, and codes is the share of the codebook that occurs."""
-    measured = table(["tokenizer", "PSNR", "SSIM", "Fréchet", "facts", "codes"], rows)
+    random = (
+        """ The fine-tuned decoder was trained with that scorer's features; random is the same distance on features
+        of fixed random kernels, which were in no loss."""
+        * judged
+    )
+    columns = f"""Fréchet is the Fréchet distance on the scorer's features (not FID), facts is the share that the scorer
+        still reads, and codes is the share of the codebook that occurs.{random}"""
+    header = ["tokenizer", "PSNR", "SSIM", "Fréchet", *["random"] * judged, "facts", "codes"]
+    measured = table(header, rows)
     return f"## Tokenizers\n\n1,024 held-out pictures, encoded and decoded:\n\n{measured}\n\n{prose(columns)}"
 
 
@@ -301,8 +364,9 @@ def sources(results: Results) -> str:
         [f"[`{name}`](../data/results/{name}.json)", f"`{stored['command']}`", stored["date"], stored["machine"]]
         for name, stored in results.items()
     ]
-    about = "`python tools/results.py --measure NAME` measures one of these again."
-    return f"## All measurements\n\n{about}\n\n{table(['name', 'command', 'date', 'machine'], rows)}"
+    about = """`python tools/results.py --measure NAME` measures one of these again if its command, its settings or the
+        weights have changed; with `--again` in any case."""
+    return f"## All measurements\n\n{prose(about)}\n\n{table(['name', 'command', 'date', 'machine'], rows)}"
 
 
 def results_page(results: Results) -> str:
@@ -372,9 +436,10 @@ def update_pages(check: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*COMMANDS, *ON_A_GPU, *PEERS]
-    parser.add_argument("--measure", nargs="*", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--measure", nargs="*", choices=[*ALL], metavar="NAME", help=", ".join(ALL))
     parser.add_argument("--experiments", nargs="*", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
+    parser.add_argument("--again", action="store_true", help="measure what is current, too")
+    parser.add_argument("--plan", action="store_true", help="only print what would be measured")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a page is not up to date")
     timing = "print the seconds that each notebook takes; with numbers, time only these and keep the stored rest"
     parser.add_argument("--time-chapters", nargs="*", metavar="NN", help=timing)
@@ -386,13 +451,19 @@ def main() -> None:
     if options.time_chapters is not None:
         print(json.dumps(time_chapters(options.time_chapters)))
         return
-    if options.measure is not None:
-        for name in options.measure or COMMANDS:
-            write_text(ROOT / "data" / "results" / f"{name}.json", json.dumps(measure(name), indent=1) + "\n")
-    if options.experiments is not None:
-        for name in options.experiments or EXPERIMENTS:
-            repeat(name)
-    update_pages(options.check)
+    failed = []
+    if options.measure is not None or options.experiments is not None:
+        chosen = [] if options.measure is None else options.measure or list(COMMANDS)
+        more = [] if options.experiments is None else options.experiments or list(EXPERIMENTS)
+        report = functools.partial(print, flush=True)
+        try:
+            failed = remake(measurements(chosen, more), again=options.again, plan=options.plan, report=report)
+        except KeyboardInterrupt:
+            sys.exit("Interrupted. The same command continues.")
+    if not options.plan:
+        update_pages(options.check)
+    if failed:
+        sys.exit(f"Not measured: {', '.join(failed)}. The same command tries again.")
 
 
 if __name__ == "__main__":

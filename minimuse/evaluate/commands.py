@@ -69,6 +69,19 @@ def check_pairs(options: SampleOptions, muse: "Muse") -> None:
             )
 
 
+def _weights(preset: str, *stages: str, text: bool = True) -> dict[str, dict[str, str]]:
+    """The fingerprint of the weights that were used, as `weights`."""
+    from minimuse.evaluate.stored import weights_of
+
+    return dict(weights=weights_of(*stages, checkpoint=preset, text=text))
+
+
+def _drawing(options: dict[str, Any]) -> list[str]:
+    """The stages that draw pictures with these options of `Muse.generate`."""
+    cascade = ["superres_tokenizer", "superres"] if options.get("superres") else []
+    return ["tokenizer", "base", *cascade] + ["superres_decoder"] * bool(options.get("finetuned"))
+
+
 def _superres(muse: "Muse", stage: str, finetuned: bool) -> dict[str, Any]:
     """The options of `Muse.generate` for pictures of this stage."""
     return dict(superres=True, finetuned=finetuned and "superres_decoder" in muse.configs) if stage != "base" else {}
@@ -111,7 +124,8 @@ def evaluate_generation(
     check_pairs(sampling, muse)
     options: dict[str, Any] = dict(sampling) | _superres(muse, stage, finetuned)
     result = fidelity.evaluate_generation(muse, split=split, n=n, seed=seed, judges=panel, **options)
-    _print(result | dict(settings=dict(preset=preset) | result["settings"] | about), json_only)
+    settings = dict(settings=dict(preset=preset) | result["settings"] | about)
+    _print(result | settings | _weights(preset, *_drawing(options)), json_only)
 
 
 def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
@@ -121,7 +135,8 @@ def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, opti
 
     twin = baselines.Twin.from_pretrained(name, preset, Muse.from_pretrained(preset, superres=False))
     result = fidelity.evaluate_generation(twin, split=split, n=n, seed=seed, **options)
-    _print(result | dict(settings=dict(preset=preset) | result["settings"]), json_only)
+    settings = dict(settings=dict(preset=preset) | result["settings"])
+    _print(result | settings | _weights(preset, "tokenizer", name), json_only)
 
 
 def evaluate_autoregressive(
@@ -175,7 +190,7 @@ def evaluate_editing(
         outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **options),
         settings=dict(preset=preset, stage=stage, n=n, seed=seed) | options,
     )
-    _print(result, json_only)
+    _print(result | _weights(preset, *_drawing(options)), json_only)
 
 
 def evaluate_tokenizer(
@@ -189,11 +204,13 @@ def evaluate_tokenizer(
     """Measure how well a tokenizer reconstructs held-out scenes."""
     _check_n(n)
     from minimuse.evaluate import fidelity
-    from minimuse.muse import Muse
+    from minimuse.muse import TOKENIZERS, Muse
 
     muse = Muse.from_pretrained(preset)
     grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
-    _print(fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown), json_only)
+    result = fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
+    decoder = ("superres_decoder",) if grown else ()
+    _print(result | _weights(preset, TOKENIZERS[stage], *decoder, text=False), json_only)
 
 
 def evaluate_scorer(*, n: N = 256, json_only: Json = False) -> None:
@@ -201,19 +218,32 @@ def evaluate_scorer(*, n: N = 256, json_only: Json = False) -> None:
     _check_n(n)
     from minimuse.evaluate import fidelity, scorer
 
-    _print(fidelity.evaluate_scorer(scorer.shipped_scorer(), n=n), json_only)
+    result = fidelity.evaluate_scorer(scorer.shipped_scorer(), n=n)
+    _print(result | _weights("scorer", text=False), json_only)
 
 
-def evaluate_all() -> None:
+def evaluate_all(
+    *,
+    measure: Annotated[
+        tuple[str, ...], arg(metavar="NAME", help="Only these results, and --experiments if given.")
+    ] = (),
+    experiments: Annotated[tuple[str, ...], arg(metavar="NAME", help="Only these, and --measure if given.")] = (),
+    again: Annotated[bool, arg(help="Also measure what is current.")] = False,
+    plan: Annotated[bool, arg(help="Only print what would be measured, and how long that takes.")] = False,
+) -> None:
     """Measure every number that README.md and the notebooks print, into data/ of a clone of the repository.
 
-    It trains the models of the experiments, too, which takes many hours on two cores; tools/results.py measures one
-    number at a time.
+    What is stored for the same command, settings and weights is skipped, so a stopped command continues. Some
+    experiments train models, which takes many hours on two cores.
     """
     tool = data_dir().parent / "tools" / "results.py"
     if not tool.is_file():
         raise ValueError(f"evaluate all needs a clone of the repository; there is no {tool}.")
-    sys.exit(subprocess.call([sys.executable, str(tool), "--measure", "--experiments"]))
+    both = not (measure or experiments)
+    options = ["--measure", *measure] if measure or both else []
+    options += ["--experiments", *experiments] if experiments or both else []
+    options += ["--again"] * again + ["--plan"] * plan
+    sys.exit(subprocess.call([sys.executable, str(tool), *options]))
 
 
 COMMANDS: dict[str, Callable[..., None]] = dict(

@@ -1,7 +1,8 @@
 """Does it work? Which requested facts hold in a picture, as the scene scorer sees it, and what is measured with that.
 
-Fidelity is the share of captions whose every requested fact holds (the idea of GenEval, arXiv 2310.11513, with a
-detector that recognises its objects almost perfectly).
+Fidelity, `overall`, is the share of captions whose every requested fact holds (the idea of GenEval, arXiv 2310.11513,
+with a detector that recognises its objects almost perfectly). `exact` also refuses an object too many, and anything
+else on the canvas.
 """
 
 import time
@@ -13,8 +14,9 @@ import numpy as np
 
 from minimuse.data import everyday, scenes
 from minimuse.data.scenes import SIZES, TASKS, Scene, sprites
-from minimuse.evaluate.metrics import blur, diversity, frechet, perplexity, rebuilt
+from minimuse.evaluate.metrics import blur, distances, diversity, perplexity, rebuilt
 from minimuse.evaluate.scorer import CHUNK, Reading, Scorer, Seen, shipped_scorer
+from minimuse.evaluate.strays import nothing_else
 from minimuse.muse import TOKENIZERS
 from minimuse.vqgan import to_float, to_uint8
 
@@ -69,34 +71,58 @@ def facts_true(scene: Scene, caption: str, reading: Reading) -> dict[str, list[b
     return {kind: [holds(kind, fact) for fact in facts] for kind, facts in scenes.asked(scene, caption).items()}
 
 
-def tally(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> dict:
-    """overall and tasks: shares of captions whose every fact holds; facts: shares of facts that hold, by kind. None
-    where nothing was requested. ValueError unless there is one reading per prompt, and at least one."""
-    if len(prompts) != len(readings) or not prompts:
-        counts = f"There are {len(prompts)} prompts and {len(readings)} images"
+def exactly(scene: Scene, caption: str, reading: Reading) -> bool:
+    """Whether every requested fact holds and the objects that were read are those of the scene, none more or fewer.
+
+    A shape counts with its colour if the caption requests a colour for it.
+    """
+    coloured = {word for word, _ in scenes.asked(scene, caption).get("colour", ())}
+
+    def kinds(names: list[str]) -> list[str]:
+        words = {name: sprites()[name].word for name in names}
+        return sorted(name if words[name] in coloured else words[name] for name in names)
+
+    facts = [holds for kind in facts_true(scene, caption, reading).values() for holds in kind]
+    return all(facts) and kinds([thing.name for thing in reading.objects]) == kinds([item.name for item in scene.items])
+
+
+def tally(
+    prompts: list[tuple[Scene, str]], readings: list[Reading], images: np.ndarray | Sequence[np.ndarray] | None = None
+) -> dict:
+    """Shares of the captions, None where nothing was requested.
+
+    -> overall, tasks: every requested fact holds, in all and by task · exact, exact_tasks: also the objects are the
+    scene's, no more, no fewer (`exactly`), and, if the pictures uint8 [B, H, H, 3] are given, nothing else is on the
+    canvas (`strays.nothing_else`) · facts: shares of facts that hold, by kind
+
+    ValueError unless there is one reading per prompt, one picture if any, and at least one prompt.
+    """
+    if len({len(prompts), len(readings), len(prompts if images is None else images)}) > 1 or not prompts:
+        counts = f"There are {len(prompts)} prompts and {len(readings if images is None else images)} images"
         raise ValueError(f"{counts}; give at least one prompt, and one image per prompt.")
     facts = {kind: [] for kind in KINDS}
-    tasks: dict[str, list[bool]] = {task: [] for task in TASKS}
-    for (scene, caption), reading in zip(prompts, readings):
+    tasks, exact = ({task: [] for task in TASKS} for _ in range(2))
+    for i, ((scene, caption), reading) in enumerate(zip(prompts, readings)):
         answers = facts_true(scene, caption, reading)
         for kind, values in answers.items():
             facts.setdefault(kind, []).extend(values)
-        tasks.setdefault(scene.task, []).append(all(value for values in answers.values() for value in values))
+        holds = all(value for values in answers.values() for value in values)
+        tasks.setdefault(scene.task, []).append(holds)
+        clean = exactly(scene, caption, reading) and (images is None or nothing_else(images[i], reading))
+        exact.setdefault(scene.task, []).append(clean)
     share = lambda values: round(sum(values) / len(values), 4) if values else None
     return dict(
         overall=share([value for values in tasks.values() for value in values]),
+        exact=share([value for values in exact.values() for value in values]),
         tasks={task: share(values) for task, values in tasks.items()},
+        exact_tasks={task: share(values) for task, values in exact.items()},
         facts={kind: share(values) for kind, values in facts.items()},
     )
 
 
 def fidelity(prompts: list[tuple[Scene, str]], images: np.ndarray, scorer: Scorer | None = None) -> dict:
-    """How well images uint8 [B, H, H, 3] show what their prompts (scene, caption) request.
-
-    -> overall: share of captions whose every requested fact holds · tasks: the same by task · facts: share of facts
-    that hold, by kind
-    """
-    return tally(prompts, (scorer or shipped_scorer()).read(images))
+    """How well images uint8 [B, H, H, 3] show what their prompts (scene, caption) request: what `tally` returns."""
+    return tally(prompts, (scorer or shipped_scorer()).read(images), images)
 
 
 # --- measures -------------------------------------------------------------------------------------------------------
@@ -109,7 +135,7 @@ def facts_share(prompts: list[tuple[Scene, str]], readings: list[Reading]) -> fl
     return round(sum(values) / len(values), 4)
 
 
-def _exact(scene: Scene, reading: Reading) -> bool:
+def _whole(scene: Scene, reading: Reading) -> bool:
     names = sorted(item.name for item in scene.items)
     return (reading.background, sorted(thing.name for thing in reading.objects)) == (scene.background, names)
 
@@ -118,7 +144,8 @@ def evaluate_scorer(scorer: Scorer, n: int = 1200) -> dict:
     """How well the scorer reads true pictures of n held-out scenes (split `val`): the upper limit of every fidelity.
 
     By condition (sharp, blurred by a Gaussian of some pixels, off the lattice), the shares that are read correctly:
-    facts, captions (all their facts), scenes (background, objects, and nothing else), and kinds, facts by kind.
+    facts, captions (all their facts), exact (as `tally` counts it), scenes (background and objects, requested or not,
+    and no others), and kinds, facts by kind.
     """
     result: dict[str, Any] = dict(split="val", n=n)
     for name, sigma, lattice in (
@@ -134,10 +161,10 @@ def evaluate_scorer(scorer: Scorer, n: int = 1200) -> dict:
         if sigma:
             images = np.concatenate([_blurred(images[i : i + CHUNK], sigma) for i in range(0, n, CHUNK)])
         readings = scorer.read(images)
-        counts = tally(prompts, readings)
-        exact = sum(_exact(scene, reading) for (scene, _), reading in zip(prompts, readings)) / n
-        shares = dict(facts=facts_share(prompts, readings), captions=counts["overall"], scenes=round(exact, 4))
-        result[name] = shares | dict(kinds=counts["facts"])
+        counts = tally(prompts, readings, images)
+        whole = sum(_whole(scene, reading) for (scene, _), reading in zip(prompts, readings)) / n
+        shares = dict(facts=facts_share(prompts, readings), captions=counts["overall"], exact=counts["exact"])
+        result[name] = shares | dict(scenes=round(whole, 4), kinds=counts["facts"])
     return result
 
 
@@ -154,9 +181,8 @@ def evaluate_tokenizer(
     stage       base or superres: whose tokenizer
     finetuned   with the stage's fine-tuned decoder
 
-    -> psnr, in dB over all pixels · ssim · sharpness, as a share of the true pictures' · frechet, on the scorer's
-    features, so not FID · readable, the share of facts that the scorer reads correctly in the reconstructions · usage,
-    the share of the codebook that occurs · perplexity of the codes
+    -> what `metrics.rebuilt` returns · readable, the share of facts that the scorer reads correctly in the
+    reconstructions · usage, the share of the codebook that occurs · perplexity of the codes
     """
     config, scorer = muse.configs[TOKENIZERS[stage]], scorer or shipped_scorer()
     options = dict(finetuned=True) if finetuned else {}
@@ -192,9 +218,10 @@ def evaluate_generation(
     judges     further opinions, such as `fid_clip.Inception()`
     options    for `muse.generate`: steps, guidance, temperature and so on; None means the checkpoint's own
 
-    -> overall, tasks, facts, as `fidelity` returns them · frechet, to the true pictures of the same captions, on the
-    scorer's features, so not FID, only if n > 1 · what the judges measure · seconds of drawing, including the first
-    batch's compilation · settings that the pictures were drawn with
+    -> what `fidelity` returns · frechet and frechet_random, `metrics.distances` to the true pictures of the same
+    captions, only if n > 1 · floor, the same distances of the true pictures of n other captions: so much comes from the
+    small number of pictures, so compare only results of the same n · what the judges measure · seconds of drawing,
+    including the first batch's compilation · settings that the pictures were drawn with
     """
     from tqdm.auto import tqdm
 
@@ -215,7 +242,9 @@ def evaluate_generation(
     result = fidelity(prompts, images, scorer)
     true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
     if n > 1:
-        result["frechet"] = round(frechet(scorer.features(images), scorer.features(true)), 4)
+        others = scenes.render_batch([everyday.example(split, first + n + i)[0] for i in range(n)], images.shape[1])
+        rounded = lambda far: {name: round(value, 4) for name, value in far.items()}
+        result |= rounded(distances(images, true, scorer)) | dict(floor=rounded(distances(others, true, scorer)))
     for judge in judges:
         result |= judge.measure(images, [caption for _, caption in prompts], true)
     return result | dict(

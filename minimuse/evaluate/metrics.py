@@ -57,6 +57,59 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
     return float(means + np.trace(cov_x) + np.trace(cov_y) - 2 * shared)
 
 
+RANDOM_KERNELS, RANDOM_SCALES = 8, 3
+
+
+@functools.cache
+def _random_kernels() -> np.ndarray:
+    """[scales, 3, 3, 3, kernels]: fixed random numbers, each kernel with a sum of 0 and a length of 1, so that plain
+    areas give 0."""
+    shape = (RANDOM_SCALES, 3, 3, 3, RANDOM_KERNELS)
+    kernels = np.random.RandomState(0).standard_normal(shape)  # NumPy keeps this generator's numbers for ever
+    kernels -= kernels.mean((1, 2), keepdims=True)
+    return (kernels / np.sqrt((kernels**2).sum((1, 2, 3), keepdims=True))).astype(np.float32)
+
+
+@jax.jit
+def _random_features(images: jax.Array) -> jax.Array:
+    pixels = to_float(images)
+    found = [pixels.mean((1, 2)), pixels.std((1, 2))]
+    for scale, kernels in enumerate(_random_kernels()):
+        if scale:  # half the size
+            b, h, w, c = pixels.shape
+            pixels = pixels[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+        order = ("NHWC", "HWIO", "NHWC")
+        answers = jax.nn.relu(jax.lax.conv_general_dilated(pixels, kernels, (1, 1), "VALID", dimension_numbers=order))
+        # Logarithms, because a blur changes small detail by a factor.
+        found += [jnp.log(0.01 + answers.mean((1, 2))), jnp.log(0.01 + answers.std((1, 2)))]
+    return jnp.concatenate(found, -1)
+
+
+def random_features(images: np.ndarray) -> np.ndarray:
+    """Features of pictures uint8 [B, H, W, 3], at least 12 pixels a side, that were in no loss: float32 [B, 54].
+
+    Mean and deviation of the colours and of the answers of one layer of fixed random kernels, at three scales. They see
+    detail, noise and colour, not what is drawn where. `frechet` on them is `frechet_random` in all results.
+    """
+    parts = []
+    for start in range(0, len(images), CHUNK):
+        chunk = np.asarray(images[start : start + CHUNK])
+        padded = np.pad(chunk, [(0, CHUNK - len(chunk)), (0, 0), (0, 0), (0, 0)])  # one compilation
+        parts.append(np.asarray(_random_features(padded))[: len(chunk)])
+    return np.concatenate(parts)
+
+
+def distances(images: np.ndarray, others: np.ndarray, scorer: Scorer | None = None) -> dict[str, float]:
+    """Fréchet distances of two sets of pictures, uint8 [B, H, H, 3] with B > 1, that are not FID:
+
+    frechet          on the scorer's features, a judge that may have been in a loss: superres_decoder learned from it
+    frechet_random   on `random_features`, which were in none
+    """
+    scorer = scorer or shipped_scorer()
+    ways = dict(frechet=scorer.features, frechet_random=random_features)
+    return {name: frechet(features(images), features(others)) for name, features in ways.items()}
+
+
 def diversity(features: np.ndarray, each: int) -> float:
     """How different the pictures of one caption are: features [B, F], `each` pictures of a caption next to each other.
 
@@ -84,17 +137,16 @@ def sharpness(images: np.ndarray) -> float:
 def rebuilt(images: np.ndarray, decoded: np.ndarray, scorer: Scorer | None = None) -> dict:
     """How close decoded pictures are to their originals, uint8 [B, H, W, 3] both.
 
-    -> psnr in dB · ssim · sharpness, as a share of the originals' · frechet on the scorer's features, None for one
-    picture
+    -> psnr in dB · ssim · sharpness, as a share of the originals' · the two `distances`, None for one picture
     """
     scorer, chunks = scorer or shipped_scorer(), [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
     similarity = sum(float(ssim(to_float(decoded[i]), to_float(images[i]))) * len(images[i]) for i in chunks)
-    distance = frechet(scorer.features(decoded), scorer.features(images)) if len(images) > 1 else None
+    far = distances(decoded, images, scorer) if len(images) > 1 else dict(frechet=None, frechet_random=None)
     return dict(
         psnr=round(float(psnr(to_float(decoded), to_float(images))), 3),
         ssim=round(similarity / len(images), 4),
         sharpness=round(sharpness(decoded) / max(sharpness(images), 1e-9), 3),
-        frechet=None if distance is None else float(f"{distance:.3g}"),
+        **{name: None if value is None else float(f"{value:.3g}") for name, value in far.items()},
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from minimuse.data import scenes
 from minimuse.data.scenes import Item, Scene
 from minimuse.evaluate import fidelity, scorer
-from minimuse.evaluate.fidelity import facts_true, tally
+from minimuse.evaluate.fidelity import exactly, facts_true, tally
 from minimuse.evaluate.scorer import Reading, Seen
 
 CAT, DOG = Item("cat", 0, 8, 24), Item("dog", 40, 8, 24)
@@ -68,10 +68,51 @@ def test_a_caption_holds_if_all_its_facts_do():
         tally(prompts, readings[:2])
 
 
+def test_exactly_the_objects_of_the_scene():
+    """A caption of one cat holds where there are two; it is not drawn exactly."""
+    one = Scene("one", "white", (CAT,))
+    cat, other, dog = ("cat", 12, 20), ("cat", 44, 12), ("dog", 52, 20)
+    for caption, seen, exact in (
+        ("a cat", reading("white", cat), True),
+        ("a cat", reading("blue", cat), True),  # no background was requested
+        ("a cat on a white background", reading("blue", cat), False),
+        ("a cat", reading("white", cat, other), False),
+        ("a cat", reading("white", cat, dog), False),
+        ("a cat", reading("white", dog), False),
+    ):
+        assert exactly(one, caption, seen) == exact, (caption, seen)
+    assert exactly(PAIR, "a cat and a dog", reading("pink", dog, cat))
+    assert not exactly(PAIR, "a cat left of a dog", reading("pink", ("dog", 12, 20), ("cat", 52, 20)))
+    assert not exactly(PAIR, "a cat and a dog", reading("pink", dog, cat, other))
+
+
+def test_a_shape_counts_with_its_colour_if_that_is_requested(monkeypatch):
+    blue, red = reading("green", ("blue heart", 24, 24)), reading("green", ("red heart", 24, 24))
+    assert exactly(HEART, "a red heart", red) and not exactly(HEART, "a red heart", blue)
+    both = reading("green", ("red heart", 24, 24), ("blue heart", 50, 50))
+    assert not exactly(HEART, "a red heart", both)
+    monkeypatch.setattr(scenes, "asked", lambda scene, caption: dict(object=["heart"]))
+    assert exactly(HEART, "a heart", blue) and not exactly(HEART, "a heart", both)
+
+
+def test_exact_needs_an_empty_canvas_where_pictures_are_given():
+    scene = Scene("one", "blue", (Item("cat", 8, 16, 24),))
+    clean = scenes.render(scene)
+    blot = clean.copy()
+    blot[48:, 48:] = 0
+    prompts, readings = [(scene, "a cat")] * 2, [reading("blue", ("cat", 20, 28))] * 2
+    counts = tally(prompts, readings, [clean, blot])
+    assert (counts["overall"], counts["exact"], counts["exact_tasks"]["one"]) == (1, 0.5, 0.5)
+    assert tally(prompts, readings)["exact"] == 1 and counts["exact_tasks"]["two"] is None
+    with pytest.raises(ValueError, match=r"(?=.*\b2\b).*\b1\b"):
+        tally(prompts, readings, [clean])
+
+
 def test_the_shipped_scorer_reads_true_pictures_also_blurred():
     result = fidelity.evaluate_scorer(scorer.shipped_scorer(), n=240)
     for condition in ("sharp", "blur 1 px", "blur 1.5 px", "off the lattice"):
         assert result[condition]["facts"] >= 0.98, condition
+        assert result[condition]["exact"] >= 0.95, condition
     assert result["sharp"]["scenes"] >= 0.95
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from minimuse.data import scenes
 from minimuse.evaluate import scorer
-from minimuse.evaluate.metrics import blur, diversity, frechet, sharpness, ssim
+from minimuse.evaluate.metrics import blur, distances, diversity, frechet, random_features, sharpness, ssim
 from minimuse.vqgan import to_float, to_uint8
 
 
@@ -44,6 +44,32 @@ def test_blur_costs_similarity_and_distance():
     assert 0 < near < far
     near, far = (float(ssim(to_float(images), to_float(picture))) for picture in blurred)
     assert 1 > near > far
+
+
+def test_the_judge_that_was_in_no_loss_ranks_what_is_obvious():
+    """Other true pictures are nearest; then the same pictures with more and more blur or noise."""
+    first, others = (scenes.render_batch([scenes.example("val", i + k)[0] for i in range(126)]) for k in (0, 126))
+
+    def far(images):
+        return distances(images, others)["frechet_random"]
+
+    soft = [far(np.asarray(to_uint8(blur(to_float(first), jnp.full(126, sigma))))) for sigma in (0.5, 1.0, 2.0)]
+    noise = np.random.default_rng(0).normal(size=first.shape)
+    rough = [far(np.clip(first + sigma * noise, 0, 255).astype(np.uint8)) for sigma in (4, 16)]
+    floor = far(first)
+    assert 0 < 1.5 * floor < soft[0] < soft[1] < soft[2] and 1.5 * floor < rough[0] < rough[1]
+    assert far(others) == pytest.approx(0, abs=1e-6)
+    assert far(first[:42]) > floor  # few pictures
+
+
+def test_random_features_by_hand():
+    """Plain pictures have their colour, no deviation, and no answer of any kernel; the batch does not matter."""
+    plain = np.full((2, 24, 24, 3), (0, 255, 0), np.uint8)
+    features = random_features(plain)
+    assert features.shape == (2, 54)
+    np.testing.assert_allclose(features[0], [-1, 1, -1, 0, 0, 0, *[np.log(0.01)] * 48], atol=1e-3)
+    noise = np.random.default_rng(0).integers(0, 255, (70, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(random_features(noise)[66], random_features(noise[66:67])[0], rtol=1e-5)
 
 
 def test_diversity_by_hand():
