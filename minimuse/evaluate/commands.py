@@ -183,16 +183,22 @@ def evaluate_tokenizer(
     stage: Resolution = "base",
     n: N = 256,
     finetuned: Finetuned = True,
+    artwork: Literal["seen", "unseen"] = "seen",
     json_only: Json = False,
 ) -> None:
-    """Measure how well a tokenizer reconstructs held-out scenes."""
+    """Measure how well a tokenizer reconstructs held-out scenes.
+
+    Args:
+        artwork: unseen: measure the same scenes with drawings of another artist, too, which no training saw.
+    """
     _check_n(n)
-    from minimuse.evaluate import fidelity
+    from minimuse.evaluate import fidelity, unseen
     from minimuse.muse import Muse
 
     muse = Muse.from_pretrained(preset)
     grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
-    _print(fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown), json_only)
+    evaluate = unseen.evaluate_unseen if artwork == "unseen" else fidelity.evaluate_tokenizer
+    _print(evaluate(muse, stage, n=n, finetuned=grown), json_only)
 
 
 def evaluate_scorer(*, n: N = 256, json_only: Json = False) -> None:
