@@ -105,11 +105,13 @@ class TrainConfig:
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
     everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
-    start: str = ""  # a checkpoint whose weights a transformer begins with; "": fresh ones
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
     low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs
     schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
+    start: str = (
+        ""  # a checkpoint whose weights a transformer or superres_decoder begins with; "": fresh, or grown ones
+    )
     seed: int = 0
 
 
@@ -118,7 +120,7 @@ class AdversarialConfig(TrainConfig):
     """How a tokenizer that already reconstructs images is trained against a discriminator (compare paper table 5)."""
 
     perceptual: float = 0.5  # weight of the perceptual loss
-    adversarial: float = 0.1  # weight of the adversarial loss
+    adversarial: float = 0.1  # weight of the adversarial loss; 0: no discriminator is trained
     adaptive: bool = True  # multiply that by the adaptive weight (VQGAN, equation 7)
     discriminator_start: int = 300  # steps in which only the discriminator is trained
     discriminator_rate: float = 5e-4  # the discriminator's learning rate
@@ -126,6 +128,7 @@ class AdversarialConfig(TrainConfig):
     lecam: float = 0.01  # weight of the LeCam regularizer
     freeze_tokens: bool = True  # train only the decoder, so that tokens and what was trained on them stay valid
     crop: int = 0  # side in pixels of the crops to train on, each with an object in it; 0: whole pictures
+    artwork: str = ""  # a Parquet file of drawings; if given, half of the pictures are collages of them
 
 
 def static(default: Any) -> Any:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from minimuse import cli, muse
 from minimuse.config import SampleOptions
-from minimuse.evaluate import edits, fidelity, scorer
+from minimuse.evaluate import edits, fidelity, scorer, unseen
 from minimuse.evaluate.commands import COMMANDS
 from minimuse.presets import PRESETS
 from minimuse.train import stages
@@ -67,6 +67,7 @@ def measured(monkeypatch):
     calls = []
     for module, name in (
         *((fidelity, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
+        (unseen, "evaluate_unseen"),
         *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "outpainting")),
     ):
         measure = lambda *args, name=name, **options: calls.append((name, options)) or dict(settings={})
@@ -246,7 +247,7 @@ OWN = dict(
     autoregressive="--preset --split --n --seed --guidance --token-temperature --top-k --json",
     diffusion="--preset --split --n --seed --guidance --steps --json",
     editing="--preset --stage --n --seed --finetuned --json",
-    tokenizer="--preset --stage --n --finetuned --json",
+    tokenizer="--preset --stage --n --finetuned --artwork --json",
     scorer="--n --json",
     all="",
 )
@@ -275,6 +276,16 @@ def test_evaluations_ask_for_what_they_say(asked, measured):
     assert measured.pop() == ("evaluate_generation", options)
     assert run("evaluate", "tokenizer", "--stage", "superres", "--n", 9) == 0
     assert measured.pop() == ("evaluate_tokenizer", dict(n=9, finetuned=False))
+    assert run("evaluate", "tokenizer", "--artwork", "unseen", "--n", 9) == 0
+    assert measured.pop() == ("evaluate_unseen", dict(n=9, finetuned=False))
+
+
+def test_only_the_decoder_learns_from_artwork(trained, capsys):
+    assert run("train", "superres_decoder", "--preset", "micro", "--artwork", "drawings.parquet") == 0
+    name, preset = trained.pop()
+    assert name == "superres_decoder" and preset.train[name].artwork == "drawings.parquet"
+    assert run("train", "tokenizer", "--preset", "micro", "--artwork", "drawings.parquet") == 2
+    assert "tokenizer" in capsys.readouterr().err and not trained
 
 
 def test_the_doctor_speaks_where_jax_is_broken(tmp_path):

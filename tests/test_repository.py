@@ -417,7 +417,7 @@ def test_a_wheel_holds_what_the_library_reads():
     builders = pytest.importorskip("hatchling.builders.wheel")
     held = {file.distribution_path for file in builders.WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {"minimuse/__init__.py", "minimuse/py.typed", "minimuse/teach/doctor.py"} <= held
-    data = ["sprites.parquet", "LICENSE-sprites.md"]
+    data = ["sprites.parquet", "LICENSE-sprites.md", "unseen_artwork.parquet", "LICENSE-artwork.md"]
     for folder in ("t5-scenes", "checkpoints", "curves", "experiments", "results"):
         inside = [path for path in (ROOT / "data" / folder).rglob("*") if path.is_file()]
         assert inside, f"data/{folder} is empty"

@@ -38,6 +38,13 @@ COMMANDS = {
     "tokenizer": "python -m minimuse evaluate tokenizer --preset tiny --n 1024 --json",
     "superres_tokenizer": "python -m minimuse evaluate tokenizer --stage superres --no-finetuned --n 1024 --json",
     "superres_decoder": "python -m minimuse evaluate tokenizer --stage superres --finetuned --n 1024 --json",
+    "artwork_tokenizer": "python -m minimuse evaluate tokenizer --artwork unseen --n 256 --json",
+    "artwork_superres_tokenizer": (
+        "python -m minimuse evaluate tokenizer --stage superres --no-finetuned --artwork unseen --n 256 --json"
+    ),
+    "artwork_superres_decoder": (
+        "python -m minimuse evaluate tokenizer --stage superres --finetuned --artwork unseen --n 256 --json"
+    ),
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",

@@ -16,7 +16,7 @@ import random
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -113,13 +113,16 @@ def _stamp(name: str, side: int) -> Image.Image:
     return image if side == image.width else image.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def render(scene: Scene, size: int = CANVAS) -> np.ndarray:
-    """The picture of a scene, uint8 [size, size, 3], of `size` pixels per side."""
+def render(scene: Scene, size: int = CANVAS, stamp: Callable[[str, int], Image.Image] = _stamp) -> np.ndarray:
+    """The picture of a scene, uint8 [size, size, 3], of `size` pixels per side.
+
+    stamp    what to draw for a sprite: its name and a side in pixels -> RGBA of that side
+    """
     scale = size / CANVAS
     canvas = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
     for item in scene.items:
-        stamp = _stamp(item.name, max(1, round(item.size * scale)))
-        canvas.paste(stamp, (round(item.x * scale), round(item.y * scale)), stamp)
+        drawing = stamp(item.name, max(1, round(item.size * scale)))
+        canvas.paste(drawing, (round(item.x * scale), round(item.y * scale)), drawing)
     return np.asarray(canvas)
 
 

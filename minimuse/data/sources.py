@@ -1,20 +1,21 @@
 """What a run learns from: emoji scenes, rendered when they are needed, or your own captioned pictures.
 
 Both sources have the same methods: tokenizers take pictures by number, transformers take examples, that is, pictures
-with a caption.
+with a caption. Tokenizers can also take collages of artwork, which have no captions, between the pictures of a source.
 """
 
 import functools
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minimuse.config import TrainConfig
 from minimuse.data import everyday, scenes
+from minimuse.data.artwork import Artwork
 from minimuse.data.cache import batch_indices
 from minimuse.data.captioned import load_captioned, to_square
 
@@ -38,17 +39,22 @@ def tokenizer_scenes(numbers: range, seed: int) -> list[scenes.Scene]:
     return [large_object(i // 2, seed) if i % 2 else scenes.example("train", i // 2, seed)[0] for i in numbers]
 
 
-def piece_around(scene: scenes.Scene, image: np.ndarray, size: int, step: int, rng: random.Random) -> np.ndarray:
-    """A crop [size, size, 3] of image [H, H, 3] with one of the scene's objects in it, its corner at a multiple of
-    `step`."""
-    item, scale = rng.choice(scene.items), len(image) / scenes.CANVAS
+def piece_at(centre: tuple[float, float], image: np.ndarray, size: int, step: int, rng: random.Random) -> np.ndarray:
+    """A crop [size, size, 3] of image [H, H, 3] with the point `centre` (x, y), in pixels, in it, its corner at a
+    multiple of `step`."""
 
-    def start(centre: float) -> int:
-        wanted = centre * scale - size * rng.uniform(0.25, 0.75)  # the object should not always be in the middle
+    def start(middle: float) -> int:
+        wanted = middle - size * rng.uniform(0.25, 0.75)  # the object should not always be in the middle
         return int(min(max(round(wanted / step) * step, 0), len(image) - size))
 
-    x, y = (start(centre) for centre in item.centre)
+    x, y = (start(middle) for middle in centre)
     return image[y : y + size, x : x + size]
+
+
+def piece_around(scene: scenes.Scene, image: np.ndarray, size: int, step: int, rng: random.Random) -> np.ndarray:
+    """A crop as `piece_at` takes it, around one of the scene's objects."""
+    item, scale = rng.choice(scene.items), len(image) / scenes.CANVAS
+    return piece_at((item.centre[0] * scale, item.centre[1] * scale), image, size, step, rng)
 
 
 class Scenes:
@@ -157,6 +163,44 @@ class Pictures:
             x, y = (rng.randrange((size - crop) // factor + 1) * factor for _ in range(2))
             found.append(image[y : y + crop, x : x + crop])
         return np.stack(found)
+
+
+class WithArtwork:
+    """The pictures of a source, for tokenizers, with a collage of artwork before each: half of the pictures are
+    collages.
+
+    source     where the other half comes from
+    artwork    the drawings
+    """
+
+    def __init__(self, source: Scenes | Pictures, artwork: Artwork):
+        self.source, self.artwork = source, artwork
+        self.about = source.about | artwork.about
+
+    def _mixed(self, numbers: range, others: Callable[[range], np.ndarray], collage: Callable) -> np.ndarray:
+        """Collages for even numbers, the source's for odd ones; its own numbers have no gaps."""
+        own = range(numbers.start // 2, numbers.stop // 2)
+        rest = iter(others(own)) if len(own) else iter(())
+        return np.stack([next(rest) if n % 2 else collage(n // 2) for n in numbers])
+
+    def pictures(self, numbers: range, size: int, seed: int) -> np.ndarray:
+        """uint8 [B, size, size, 3]; numbers without gaps."""
+        return self._mixed(
+            numbers,
+            lambda own: self.source.pictures(own, size, seed),
+            lambda number: self.artwork.collage(number, size, seed)[0],
+        )
+
+    def pieces(self, numbers: range, size: int, seed: int, crop: int, factor: int, name: str) -> np.ndarray:
+        """Crops of pictures, uint8 [B, crop, crop, 3], as `Scenes.pieces` cuts them, each around an object or a
+        drawing."""
+        rng = random.Random(f"{name}/artwork")
+
+        def piece(number: int) -> np.ndarray:
+            image, centres = self.artwork.collage(number, size, seed)
+            return piece_at(rng.choice(centres), image, crop, factor, rng)
+
+        return self._mixed(numbers, lambda own: self.source.pieces(own, size, seed, crop, factor, name), piece)
 
 
 def open_source(name: str) -> Scenes | Pictures:

@@ -199,17 +199,23 @@ def evaluate_tokenizer(
     stage: Resolution = "base",
     n: N = 256,
     finetuned: Finetuned = True,
+    artwork: Literal["seen", "unseen"] = "seen",
     json_only: Json = False,
 ) -> None:
-    """Measure how well a tokenizer reconstructs held-out scenes."""
+    """Measure how well a tokenizer reconstructs held-out scenes.
+
+    Args:
+        artwork: unseen: measure the same scenes with drawings of another artist, too, which no training saw.
+    """
     _check_n(n)
-    from minimuse.evaluate import fidelity
+    from minimuse.evaluate import fidelity, unseen
     from minimuse.muse import TOKENIZERS, Muse
 
     muse = Muse.from_pretrained(preset)
     grown = finetuned and stage == "superres" and "superres_decoder" in muse.configs
-    result = fidelity.evaluate_tokenizer(muse, stage, n=n, finetuned=grown)
+    evaluate = unseen.evaluate_unseen if artwork == "unseen" else fidelity.evaluate_tokenizer
     decoder = ("superres_decoder",) if grown else ()
+    result = evaluate(muse, stage, n=n, finetuned=grown)
     _print(result | _weights(preset, TOKENIZERS[stage], *decoder, text=False), json_only)
 
 

@@ -172,6 +172,18 @@ def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(to_uint8(blur(to_float(images), jnp.full(len(images), sigma))))
 
 
+def reconstruct(
+    muse: "Muse", images: np.ndarray, stage: str = "base", finetuned: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [B, H, W, 3], encoded and decoded: tokens int [B, h, w], and the decoded images. The other arguments
+    are those of `evaluate_tokenizer`."""
+    options, tokens, decoded = dict(finetuned=True) if finetuned else {}, [], []
+    for start in range(0, len(images), CHUNK):
+        tokens.append(np.asarray(muse.tokenize(images[start : start + CHUNK], stage)))
+        decoded.append(np.asarray(muse.detokenize(tokens[-1], stage, **options)))
+    return np.concatenate(tokens), np.concatenate(decoded)
+
+
 def evaluate_tokenizer(
     muse: "Muse", stage: str = "base", n: int = 512, scorer: Scorer | None = None, finetuned: bool = False
 ) -> dict:
@@ -185,17 +197,13 @@ def evaluate_tokenizer(
     reconstructions · usage, the share of the codebook that occurs · perplexity of the codes
     """
     config, scorer = muse.configs[TOKENIZERS[stage]], scorer or shipped_scorer()
-    options = dict(finetuned=True) if finetuned else {}
     prompts = [scenes.example("val", i) for i in range(n)]
     images = scenes.render_batch([scene for scene, _ in prompts], config.image_size)
-    counts, decoded = np.zeros(config.codebook_size), []
-    for start in range(0, n, CHUNK):
-        tokens = np.asarray(muse.tokenize(images[start : start + CHUNK], stage))
-        counts += np.bincount(tokens.reshape(-1), minlength=config.codebook_size)
-        decoded.append(np.asarray(muse.detokenize(tokens, stage, **options)))
+    tokens, decoded = reconstruct(muse, images, stage, finetuned)
+    counts = np.bincount(tokens.reshape(-1), minlength=config.codebook_size)
     return dict(
-        rebuilt(images, np.concatenate(decoded), scorer),
-        readable=facts_share(prompts, scorer.read(np.concatenate(decoded))),
+        rebuilt(images, decoded, scorer),
+        readable=facts_share(prompts, scorer.read(decoded)),
         usage=round(float((counts > 0).mean()), 4),
         perplexity=round(float(perplexity(jnp.asarray(counts))), 1),
     )

@@ -153,6 +153,22 @@ def tokenizer_gradients(
         return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
 
     (loss, terms), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
+    metrics |= terms | dict(psnr=psnr(decoded, images), loss=loss)
+    if train.adversarial:
+        heard, judged = adversarial_gradient(train, state, decoded, towards_images, back)
+        towards_images, metrics = towards_images + heard, metrics | judged
+    (grads,) = back((towards_images, jnp.ones(())))
+    return grads, decoded, metrics
+
+
+def adversarial_gradient(
+    train: AdversarialConfig, state: dict[str, Tree], decoded: jax.Array, towards_images: jax.Array, back: Callable
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted gradient of the adversarial loss at the rebuilt pictures [B, H, W, 3], and metrics.
+
+    towards_images    the gradient of the reconstruction losses at the rebuilt pictures
+    back              gradients at the rebuilt pictures and at the codes' loss -> the weights' gradients
+    """
     fooling, towards_true = jax.value_and_grad(lambda pixels: -jnp.mean(state["discriminator"](pixels)))(decoded)
 
     # XLA computes no more of these two passes than their last kernels' gradients.
@@ -164,10 +180,7 @@ def tokenizer_gradients(
     weight = adaptive_weight(last(towards_images), last(towards_true)) if train.adaptive else 1.0
     weight = jnp.where(state["step"] >= train.discriminator_start, train.adversarial * weight, 0.0)
     # A product with a weight of 0 would still let a nan through.
-    heard = jnp.where(weight > 0, weight * towards_true, 0.0)
-    (grads,) = back((towards_images + heard, jnp.ones(())))
-    metrics |= terms | dict(psnr=psnr(decoded, images), loss=loss, adversarial=fooling, weight=weight)
-    return grads, decoded, metrics
+    return jnp.where(weight > 0, weight * towards_true, 0.0), dict(adversarial=fooling, weight=weight)
 
 
 def discriminator_gradients(
@@ -207,8 +220,8 @@ def make_step(
     maps    the feature function of the perceptual loss
     update  as of `step.make_step`; with frozen tokens there is nothing to update
 
-    The discriminator learns from the same rebuilt pictures that the tokenizer was judged by. ValueError if
-    train.accumulate is not 1.
+    The discriminator learns from the same rebuilt pictures that the tokenizer was judged by. Where train.adversarial is
+    0, it is left out. ValueError if train.accumulate is not 1.
     """
     check_whole(train)
     tx, d_tx = optimizer(train), optimizer(_discriminator_config(train))
@@ -220,18 +233,18 @@ def make_step(
         grads, decoded, metrics = tokenizer_gradients(config, train, maps, state, images)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        d_grads, judged = discriminator_gradients(train, state, images, decoded)
-        d_updates, discriminator_opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
-        means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
-        state = state | dict(
-            params=params,
-            ema=running_average(state, params, train),
-            opt=opt,
-            discriminator=optax.apply_updates(state["discriminator"], d_updates),
-            discriminator_opt=discriminator_opt,
-            means=0.99 * state["means"] + 0.01 * means,
-            step=state["step"] + 1,
-        )
+        state = state | dict(params=params, ema=running_average(state, params, train), opt=opt)
+        judged = {}
+        if train.adversarial:  # otherwise nobody hears the discriminator
+            d_grads, judged = discriminator_gradients(train, state, images, decoded)
+            d_updates, opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
+            means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
+            state = state | dict(
+                discriminator=optax.apply_updates(state["discriminator"], d_updates),
+                discriminator_opt=opt,
+                means=0.99 * state["means"] + 0.01 * means,
+            )
+        state = state | dict(step=state["step"] + 1)
         if update is not None:
             state = update(state, update_key, metrics)
         return state, scalars(metrics) | judged

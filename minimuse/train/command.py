@@ -36,6 +36,9 @@ class TrainOptions(TypedDict, total=False):
     data: str
     """Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data set of the
     Hugging Face Hub. The presets train on emoji scenes."""
+    artwork: str
+    """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
+    pictures are then collages of them."""
     text: str
     """Frozen text encoder: a folder, or a Hub name such as google/flan-t5-base."""
     mesh: tuple[int, int]
@@ -69,8 +72,10 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
     of_stage, dtype, pieces, run = (
         {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
+        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
     )
+    if "artwork" in of_stage and stage != "superres_decoder":
+        raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")
     if of_stage and stage == "all":
         raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
     if dtype and not set(names) & set(TRANSFORMERS):

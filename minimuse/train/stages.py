@@ -15,12 +15,21 @@ from typing import Any
 import numpy as np
 
 from minimuse import layers, vqgan
-from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset, T5Config, VQGANConfig, sampling_to_dict
+from minimuse.config import (
+    TRANSFORMERS,
+    AdversarialConfig,
+    Preset,
+    T5Config,
+    VQGANConfig,
+    from_dict,
+    sampling_to_dict,
+)
+from minimuse.data.artwork import Artwork
 from minimuse.data.cache import TokenCache, batch_indices
-from minimuse.data.sources import Pictures, Scenes, open_source
+from minimuse.data.sources import Pictures, Scenes, WithArtwork, open_source
 from minimuse.evaluate import baselines, fidelity, scorer
 from minimuse.files import write_text
-from minimuse.muse import TOKENIZERS, init_stage
+from minimuse.muse import TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
 from minimuse.t5 import find_t5, read_t5_config, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
@@ -30,8 +39,8 @@ from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.step import make_step
-from minimuse.vqgan import VQGAN
-from minimuse.weights import FORMAT, find_checkpoint, load_weights, save_weights
+from minimuse.vqgan import VQGAN, Decoder
+from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
 
 TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show how their vectors vary
 
@@ -158,13 +167,14 @@ def adversarial_job(
     first    number of the first picture
     codes    the state of the codebook (`codebook.codebook_state`), if it learns too; nothing where tokens are frozen
     """
+    pictures = WithArtwork(source, Artwork(train.artwork)) if train.artwork else source
 
     def batch_at(step: int) -> dict:
         numbers = range(first + step * train.batch, first + (step + 1) * train.batch)
         if not train.crop:
-            return dict(images=source.pictures(numbers, config.image_size, train.seed))
+            return dict(images=pictures.pictures(numbers, config.image_size, train.seed))
         name = f"crop/{train.seed}/{step}"
-        return dict(images=source.pieces(numbers, config.image_size, train.seed, train.crop, config.factor, name))
+        return dict(images=pictures.pieces(numbers, config.image_size, train.seed, train.crop, config.factor, name))
 
     update = functools.partial(codebook.update_codes, config) if codes else None
     params, extra = adversarial.starting_state(tokenizer, train)
@@ -174,7 +184,7 @@ def adversarial_job(
         batch_at,
         extra=extra | (codes or {}),
         # A second phase can only continue the first phase that it started from.
-        about=dict(model=dataclasses.asdict(config), begun_from=fingerprint(tokenizer)) | source.about,
+        about=dict(model=dataclasses.asdict(config), begun_from=fingerprint(tokenizer)) | pictures.about,
     )
 
 
@@ -200,6 +210,25 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
     describe(out, preset, stage, config)
 
 
+def trained_decoder(name: str, tokenizer: VQGAN) -> tuple[VQGANConfig, Decoder, int]:
+    """The fine-tuned decoder of a checkpoint: config, decoder, and how many pictures it was trained on since it had
+    grown. FileNotFoundError if there is no such checkpoint; ValueError if it has no such decoder, or one of another
+    tokenizer's tokens than this one's."""
+    folder, stage = find_checkpoint(name), "superres_decoder"
+    values = read_config(folder)
+    if stage not in values:
+        raise ValueError(f"The checkpoint {folder} has no {stage} to start from; leave start empty.")
+    of = from_dict(VQGANConfig, values["superres_tokenizer"])
+    theirs = load_weights(folder / "superres_tokenizer.safetensors", build("superres_tokenizer", of))
+    assert isinstance(theirs, VQGAN)
+    if fingerprint(adversarial.frozen_arrays(theirs)) != fingerprint(adversarial.frozen_arrays(tokenizer)):
+        raise ValueError(f"The decoder in {folder} draws the tokens of another tokenizer; leave start empty.")
+    config = from_dict(VQGANConfig, values[stage])
+    decoder, before = load_weights(folder / f"{stage}.safetensors", build(stage, config)), values["trained"].get(stage)
+    assert isinstance(decoder, Decoder)
+    return config, decoder, before["steps"] * before["batch"] if before else 0
+
+
 def decoder_job(preset: Preset, out: Path, source: Scenes | Pictures) -> tuple[VQGANConfig, Job]:
     """The super-resolution tokenizer with its decoder grown (section 2.5): config, and the job that trains it on. Its
     encoder and codebook, and so all tokens, stay as they are."""
@@ -207,10 +236,14 @@ def decoder_job(preset: Preset, out: Path, source: Scenes | Pictures) -> tuple[V
     if not isinstance(train, AdversarialConfig) or not train.freeze_tokens:
         raise ValueError("The grown decoder is trained with frozen tokens; leave freeze_tokens as it is.")
     tokenizer = load_tokenizer(preset, out, stage)
-    config, decoder, new = vqgan.grow_decoder(preset.superres_tokenizer, tokenizer.decoder, train.seed)
-    print(f"The decoder has grown; its layers {', '.join(map(str, new))} are new and add nothing yet.")
     phases = [preset.train[name] for name in (stage, f"{stage}_adversarial") if name in preset.train]
     first = sum(phase.steps * phase.batch for phase in phases)  # the pictures before this one were the tokenizer's
+    if train.start:
+        config, decoder, seen = trained_decoder(train.start, tokenizer)
+        first += seen
+    else:
+        config, decoder, new = vqgan.grow_decoder(preset.superres_tokenizer, tokenizer.decoder, train.seed)
+        print(f"The decoder has grown; its layers {', '.join(map(str, new))} are new and add nothing yet.")
     grown = adversarial.with_decoder(config, adversarial.frozen_arrays(tokenizer), decoder)
     return config, adversarial_job(config, train, grown, source, first)
 

@@ -120,10 +120,14 @@ def test_at_first_the_discriminator_changes_nothing(tokenizer):
     """While only the discriminator learns, the tokenizer takes the steps that it would take without one."""
     alone = dataclasses.replace(TRAIN, discriminator_start=99, freeze_tokens=False)
     none = dataclasses.replace(alone, adversarial=0.0, discriminator_start=0, discriminator_rate=0.0, lecam=0.0)
-    (first, rows), (second, _) = run(tokenizer, alone, 3), run(tokenizer, none, 3)
-    assert same(first["params"], second["params"])
+    (first, rows), (second, bare) = run(tokenizer, alone, 3), run(tokenizer, none, 3)
+    for one, other in zip(jax.tree.leaves(first["params"]), jax.tree.leaves(second["params"])):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
     assert not same(first["discriminator"], second["discriminator"])
     assert {row["weight"] for row in rows} == {0.0}
+    # Without the adversarial loss there is no discriminator to train.
+    assert same(second["discriminator"], adversarial.starting_state(tokenizer, none)[1]["discriminator"])
+    assert not {"discriminator", "weight"} & bare[0].keys() and second["step"] == 3
 
 
 def test_its_own_loss_never_reaches_the_tokenizer(tokenizer):

@@ -11,8 +11,9 @@ import pytest
 from conftest import random_weights
 from safetensors.numpy import load_file
 
-from minimuse.config import VQGANConfig, from_dict
+from minimuse.config import VQGANConfig, data_dir, from_dict
 from minimuse.data import scenes, sources
+from minimuse.data.artwork import Artwork
 from minimuse.files import read_log
 from minimuse.presets import PRESETS
 from minimuse.train import adversarial, codebook, stages
@@ -193,6 +194,54 @@ def test_the_grown_decoder_leaves_tokens_as_they_were(untrained, tmp_path):
     assert same(saved, state["ema"])
     kept = adversarial.frozen_arrays(load_tokenizer(MICRO, tmp_path, "superres_tokenizer"))
     assert state["frozen"].keys() == kept.keys() and all((state["frozen"][name] == kept[name]).all() for name in kept)
+
+
+def with_decoder(**settings):
+    """MICRO, with other settings of the grown decoder's training."""
+    train = dataclasses.replace(MICRO.train["superres_decoder"], **settings)
+    return dataclasses.replace(MICRO, train=MICRO.train | dict(superres_decoder=train))
+
+
+def test_a_decoder_learns_from_artwork_and_leaves_tokens_as_they_were(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path, dirs_exist_ok=True)
+    artwork = str(data_dir() / "sprites.parquet")  # any file of that form
+    preset = with_decoder(artwork=artwork, adversarial=0.0)
+    stages.TRAIN["superres_decoder"](preset, tmp_path)
+    _, job = stages.decoder_job(preset, tmp_path, SCENES)
+    assert job.about["artwork"] == Artwork(artwork).about["artwork"]
+    plain = stages.decoder_job(MICRO, tmp_path, SCENES)[1]
+    assert "artwork" not in plain.about
+    assert (job.batch_at(0)["images"] != plain.batch_at(0)["images"]).any()
+    state = fit(job, preset.train["superres_decoder"], preset.run, tmp_path / "superres_decoder")  # the finished run
+    tokenizer = load_tokenizer(MICRO, tmp_path, "superres_tokenizer")
+    kept = adversarial.tokenizer_of(dataclasses.replace(MICRO.superres_tokenizer, decoder_growth=2), state)
+    images = scenes.render_batch([scenes.example("train", i)[0] for i in range(4)], 128)
+    assert (np.asarray(read_tokens(kept, images)) == np.asarray(read_tokens(tokenizer, images))).all()
+    assert read_config(tmp_path)["trained"]["superres_decoder"]["artwork"] == artwork
+
+
+def test_a_decoder_is_trained_further(untrained, tmp_path):
+    """From a checkpoint's decoder, on pictures that it has not had; not if its tokenizer is another."""
+    shutil.copytree(untrained, tmp_path / "one")
+    stages.TRAIN["superres_decoder"](MICRO, tmp_path / "one")
+    shutil.copytree(untrained, tmp_path / "two")
+    preset = with_decoder(start=str(tmp_path / "one"), seed=0)
+    config, job = stages.decoder_job(preset, tmp_path / "two", SCENES)
+    assert config.decoder_growth == 2
+    assert same(load_file(tmp_path / "one" / "superres_decoder.safetensors"), job.params)
+    before = stages.decoder_job(MICRO, tmp_path / "two", SCENES)[1]
+    trained = MICRO.train["superres_decoder"]
+    shown = [before.batch_at(step)["images"] for step in range(trained.steps)]
+    assert not any((job.batch_at(0)["images"] == images).all() for images in shown)
+
+    with pytest.raises(ValueError, match=str(untrained)):  # it has no grown decoder
+        stages.decoder_job(with_decoder(start=str(untrained)), tmp_path / "two", SCENES)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        stages.decoder_job(with_decoder(start="nowhere"), tmp_path / "two", SCENES)
+    other = jax.tree.map(lambda x: -x, load_tokenizer(MICRO, untrained, "superres_tokenizer"))
+    save_weights(tmp_path / "two" / "superres_tokenizer.safetensors", other)
+    with pytest.raises(ValueError, match=str(tmp_path / "one")):
+        stages.decoder_job(preset, tmp_path / "two", SCENES)
 
 
 def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():

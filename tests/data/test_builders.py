@@ -1,0 +1,78 @@
+"""The scripts that build artwork from packages: what they take, and that they take no other package."""
+
+import hashlib
+import importlib
+import io
+import json
+import tarfile
+import zlib
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from minimuse.config import data_dir
+
+CATEGORIES = {"Food": ["pear", "plum", "kiwi", "pear-light-skin-tone", "same"], "Flags": ["flag"]}
+CHARS = {"1f350": "pear", "1f351": "plum", "1f95d-200d-1f7e9": "kiwi", "1f3f4": "flag"}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "data"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def package(script, tmp_path):
+    """A package of a few icons, in tmp_path."""
+    names = [*CATEGORIES["Food"], "flag", "unlisted"]
+    bodies = {name: f'<path d="{i}"/>' for i, name in enumerate(names)}
+    bodies["same"] = bodies["pear"]  # a second name of one drawing
+    icons = dict(height=32, icons={name: dict(body=body, width=64) for name, body in bodies.items()})
+    files = {"icons.json": icons, "chars.json": CHARS, "metadata.json": dict(categories=CATEGORIES)}
+    path = tmp_path / "some-icons-1.0.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            text = json.dumps(content).encode()
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return script("iconify").Package("@some/icons", "1.0", digest, "nobody", "MIT")
+
+
+def test_variants_and_second_names_are_left_out(script, package, tmp_path):
+    found = list(script("iconify").drawings(package, tmp_path))
+    assert [(drawing.name, drawing.code_point) for drawing in found] == [
+        ("pear", "U+1F350"),
+        ("plum", "U+1F351"),
+        ("kiwi", "U+1F95D U+200D U+1F7E9"),
+        ("flag", "U+1F3F4"),
+    ]
+    assert 'viewBox="0 0 64 32"' in found[0].svg and '<path d="0"/>' in found[0].svg
+
+
+def test_unseen_artwork_is_chosen_by_rule(script, package, tmp_path):
+    """By the checksum of its name, of each category but the flags, and only what has one code point."""
+    build = script("build_unseen_artwork")
+    chosen = build.chosen(list(script("iconify").drawings(package, tmp_path)))
+    assert [drawing.name for drawing in chosen] == sorted(["pear", "plum"], key=lambda name: zlib.crc32(name.encode()))
+    rows = pyarrow.parquet.read_table(data_dir() / "unseen_artwork.parquet", columns=["name", "category"]).to_pylist()
+    rank = [(row["category"], zlib.crc32(row["name"].encode())) for row in rows]
+    assert rank == sorted(rank) and len(rows) == 8 * build.PER_CATEGORY
+
+
+def test_another_package_is_refused(script, package, tmp_path):
+    with pytest.raises(SystemExit, match=r"npm pack @some/icons@1\.0"):
+        package.files(tmp_path / "nowhere")
+    with open(tmp_path / package.archive, "ab") as archive:
+        archive.write(b"more")
+    with pytest.raises(SystemExit, match=package.sha256):
+        package.files(tmp_path)
+
+
+def test_no_artist_is_in_both(script):
+    training, unseen = script("build_training_artwork").PACKAGES, script("build_unseen_artwork").FLUENT
+    assert unseen.artist not in {package.artist for package in training}
+    assert {package.licence for package in training} == {"Apache-2.0"}
