@@ -8,7 +8,7 @@ from PIL import Image
 
 from minimuse import decoding, editing
 from minimuse.data import scenes
-from minimuse.editing import Resampling, check_resampling
+from minimuse.mask_free import Resampling, check_resampling
 from minimuse.transformer import forward
 
 FAST = dict(steps=STEPS, trace=True)

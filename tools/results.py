@@ -49,7 +49,7 @@ PEERS = {  # only measured by name, with the Python of `make peers`
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
 }
 EXPERIMENTS = (  # in data/experiments or data/curves; the last five train models
-    *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "claims"),
+    *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "mask_reading", "claims"),
     *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade"),
 )
 Results = dict[str, dict[str, Any]]  # by name, what data/results/NAME.json holds
