@@ -8,8 +8,8 @@ import dataclasses
 import sys
 
 from experiments.small import experiment
-from minimuse.mask_free import Resampling
 from minimuse.evaluate.edits import evaluate_mask_free
+from minimuse.mask_free import Resampling
 from minimuse.muse import Muse
 
 ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)} | {"half of the tokens": dict(fraction=0.5)}

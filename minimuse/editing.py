@@ -101,13 +101,23 @@ def raise_changed(
 
 
 def redraw_each(
-    muse: "Muse", plan: "Plan", canvas: Canvas, hidden: np.ndarray, prompts: Prompts
+    muse: "Muse",
+    plan: "Plan",
+    canvas: Canvas,
+    hidden: np.ndarray,
+    prompts: Prompts,
+    around: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """As `redraw`, of a picture of the trained grid with a mask for each image, bool [B, h, w]."""
+    """As `redraw`, of a picture of the trained grid with a mask for each image, bool [B, h, w].
+
+    around    bool [B, h, w], where fine tokens are sampled again, if that is not `hidden`
+    """
     start = np.where(hidden, muse.configs["base"].codebook_size, canvas.tokens["base"])
     found = dict(base=sample(muse, "base", plan.stages["base"], prompts, start))
     if "superres" in plan.stages:
-        found["superres"] = raise_changed(muse, plan, canvas, found["base"], hidden, prompts)
+        found["superres"] = raise_changed(
+            muse, plan, canvas, found["base"], hidden if around is None else around, prompts
+        )
     return found
 
 

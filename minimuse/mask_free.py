@@ -252,6 +252,13 @@ def mask_of(evidence: np.ndarray, settings: MaskReading) -> np.ndarray:
     return (evidence[..., 0, :, :] < settings.threshold) | (evidence[..., 1, :, :] < settings.threshold_all)
 
 
+def grown(mask: np.ndarray) -> np.ndarray:
+    """bool [B, h, w], True also at the eight neighbours of what is True."""
+    _, h, w = mask.shape
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+    return np.any([padded[:, y : y + h, x : x + w] for y in range(3) for x in range(3)], 0)
+
+
 def find_mask(
     muse: "Muse",
     image: Image.Image | np.ndarray,
@@ -308,9 +315,13 @@ def edit(
     resample: afterwards the super-resolution stage, with the same caption and its own settings, samples the fine tokens
     wherever the base token has changed.
 
-    read: two options more.
-    before     a caption of the picture as it is. The mask is then where the two captions differ in their opinion
-    edge       as for `inpaint`: pixels outside the mask are the old picture's
+    read: base tokens outside the mask stay. Fine tokens and pixels change up to one base token around it: a neighbour
+    with a little of the old object in it often has the same base token for any object. There are two options more.
+    before     a caption of the picture as it is. The mask is then where the two captions disagree
+    edge       as for `inpaint`, at the outer border of that neighbourhood
+
+    For read, the caption describes the whole picture as it should be. What it does not name is redrawn with the rest,
+    except a background. A new background hides nearly all tokens, so that objects are drawn again, and may move.
     """
     way = _way(way, before, options)
     names = _names(MaskReading)
@@ -326,8 +337,9 @@ def edit(
         settings = check_reading(MaskReading(**{name: value for name, value in options.items() if name in names}))
         evidence = _evidence(muse, tokens, caption, before, seed, settings).repeat(n, 0)
         hidden = mask_of(evidence, settings)
-        found = redraw_each(muse, plan, canvas, hidden, prompts)
-        over = lambda new: new if width is None else _lay_over(new, canvas.pixels, hidden, width)
+        around = grown(hidden)
+        found = redraw_each(muse, plan, canvas, hidden, prompts, around)
+        over = lambda new: new if width is None else _lay_over(new, canvas.pixels, around, width)
         return finish(muse, plan, found, hidden, over, trace, evidence=evidence)
     settings = check_resampling(Resampling(**cast(dict, options)), muse.configs["base"].codebook_size)
     start = np.repeat(tokens[None], len(prompts.keys), 0)

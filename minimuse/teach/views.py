@@ -259,7 +259,7 @@ def iteration_frame(muse: Muse, edited: editing.Edited, iteration: int, before: 
 
 
 def over_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture uint8 [H, W, 3] with a mask bool [h, w] in base tokens over it: what is outside the mask is darkened."""
+    """A picture uint8 [H, W, 3], darkened outside a mask in base tokens, bool [h, w]."""
     f = len(image) // len(mask)
     inside = mask.repeat(f, 0).repeat(f, 1)[..., None]
     return np.where(inside, image, image // 3).astype(np.uint8)
