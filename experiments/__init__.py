@@ -12,6 +12,7 @@ models.
     python -m experiments.guidance             chapter 08: guidance scales, with and without the ramp
     python -m experiments.negatives            chapter 08: three ways to say what should not be seen
     python -m experiments.mask_free            chapter 11: editing without a mask
+    python -m experiments.mask_reading         chapter 11: a mask read from the caption, against resampling
     python -m experiments.claims               chapter 12: the paper's claims with the shipped weights, three times
 
 The runs of an experiment differ in one thing, its arm, and in their seeds. A command that was stopped continues where

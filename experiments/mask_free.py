@@ -1,6 +1,6 @@
 """Editing without a mask (chapter 11): `python -m experiments.mask_free`.
 
-Each arm changes guidance or the share of tokens that an iteration hides, of the defaults of editing.Resampling. The
+Each arm changes guidance or the share of tokens that an iteration hides, of the defaults of mask_free.Resampling. The
 edits are not those of `python -m minimuse evaluate editing`. Names of arms after the command run only these arms.
 """
 
@@ -8,9 +8,9 @@ import dataclasses
 import sys
 
 from experiments.small import experiment
-from minimuse.editing import Resampling
 from minimuse.evaluate.edits import evaluate_mask_free
 from minimuse.evaluate.stored import weights_of
+from minimuse.mask_free import Resampling
 from minimuse.muse import Muse
 
 ARMS = {f"t {t:g}": dict(guidance=t) for t in (1.0, 2.0, 4.0)} | {"half of the tokens": dict(fraction=0.5)}

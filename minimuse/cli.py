@@ -11,8 +11,9 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
 from minimuse.config import SampleOptions
@@ -100,15 +101,19 @@ def edit(
     right: int = 0,
     top: int = 0,
     bottom: int = 0,
+    way: Literal["resample", "read"] | None = None,
+    before: Annotated[str | None, tyro.conf.arg(metavar="CAPTION")] = None,
     iterations: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
+    found_mask: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
     out: Path = Path("edited.png"),
     drawing: Annotated[Drawing, FLAT] = Drawing(),
     sampling: Options = NOTHING,
 ) -> None:
     """Change a picture to match a caption: inside a mask, beyond its borders, or, without either, wherever needed.
 
-    Editing without a mask takes --iterations, and of the sampling options only --guidance, --token-temperature and
-    --top-k.
+    Editing without a mask has two ways. --way resample is the paper's: it takes --iterations, and of the sampling
+    options only --guidance, --token-temperature and --top-k. --way read reads a mask from the caption and redraws what
+    is under it; it takes all sampling options.
 
     Args:
         image: The picture, in any format that Pillow reads. A square picture is resized to the checkpoint's size. With
@@ -120,17 +125,25 @@ def edit(
         right: Pixels to add on the right.
         top: Pixels to add at the top.
         bottom: Pixels to add at the bottom.
-        iterations: Iterations of editing without a mask (100 if not given); fewer keep more of the picture.
+        way: How to edit without a mask; if not given, the way that the other options belong to, or resample.
+        before: A caption of the picture as it is, for --way read.
+        iterations: Iterations of --way resample (100 if not given); fewer keep more of the picture.
+        found_mask: File to write the mask of --way read to, white where the picture was redrawn.
         out: File to write (.png, .jpg or .webp).
     """
     borders = {name: n for name, n in dict(left=left, right=right, top=top, bottom=bottom).items() if n}
     if mask and borders:
         raise ValueError(f"--mask changes what is there, --{next(iter(borders))} adds to it; give only one of the two.")
-    if iterations is not None and (mask or borders):
-        raise ValueError("--iterations is for editing without a mask and without new borders; leave it out.")
-    free = not mask and not borders
-    if unused := sorted(set(sampling) - {"guidance", "token_temperature", "top_k"}) if free else []:
-        raise ValueError(f"Editing without a mask does not use --{unused[0].replace('_', '-')}; it has --iterations.")
+    own: dict[str, Any] = dict(way=way, before=before, iterations=iterations, found_mask=found_mask)
+    own = {name: value for name, value in own.items() if value is not None}  # options of editing without a mask
+    if own and (mask or borders):
+        name = next(iter(own)).replace("_", "-")
+        raise ValueError(f"--{name} is for editing without a mask and without new borders; leave it out.")
+    if own.pop("found_mask", None):
+        check_writable(found_mask, "--found-mask")
+        own = dict(way="read") | own | dict(trace=True)
+        if way == "resample":
+            raise ValueError("--way resample finds no mask; leave out --found-mask, or use --way read.")
     picture, masked = read_picture(image), mask and read_picture(mask)
     muse = drawing.load(out)
     evaluations.check_pairs(sampling, muse)
@@ -141,7 +154,12 @@ def edit(
     elif borders:
         images = muse.outpaint(picture, caption, **borders, **options)
     else:
-        images = muse.edit(picture, caption, **({} if iterations is None else dict(iterations=iterations)), **options)
+        images = muse.edit(picture, caption, **own, **options)
+    if found_mask is not None:
+        hidden, images = images.redrawn, images.images
+        times = images.shape[1] // hidden.shape[1]
+        white = np.where(hidden.repeat(times, 1).repeat(times, 2)[..., None], [255] * 3, 0)
+        save_picture(white.astype(np.uint8), found_mask, drawing.n, drawing.scale)
     save_picture(images, out, drawing.n, drawing.scale)
 
 

@@ -1,14 +1,12 @@
 """Editing (paper section 3.3): the same transformers, started from the tokens of a picture instead of only [MASK].
 
-Inpainting hides the tokens of a region and samples them again; outpainting does so past the picture's border; mask-free
-editing hides a few tokens at random, again and again, so that the caption changes the picture. Nothing is trained.
-The functions take a Muse first; they are its methods `inpaint`, `outpaint`, `edit`, `vary` and `interpolate`.
+Inpainting hides the tokens of a region and samples them again; outpainting does so past the picture's border. Nothing
+is trained. Mask-free editing is in mask_free.py. The functions take a Muse first; they are its methods `inpaint`,
+`outpaint`, `vary` and `interpolate`.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
@@ -17,51 +15,11 @@ import numpy as np
 from PIL import Image
 
 from minimuse.canvas import LARGEST, Canvas, blend, square, to_canvas, to_mask, to_pixels, touched, windows
-from minimuse.config import SampleOptions, Sampling, static
-from minimuse.decoding import (
-    Prompts,
-    both_halves,
-    draw_tokens,
-    guided_predict,
-    in_groups,
-    is_whole,
-    number,
-    other_keys,
-    sample_tokens,
-    scale,
-    whole_number,
-)
-from minimuse.transformer import BaseTransformer
+from minimuse.config import SampleOptions, Sampling
+from minimuse.decoding import Prompts, in_groups, is_whole, number, other_keys, sample_tokens, whole_number
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse, Plan
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Resampling:
-    """How mask-free editing works. The defaults are the paper's, except for its guidance of 4, which destroys what
-    should stay (`python -m experiments.mask_free`)."""
-
-    iterations: int = static(100)  # how often some tokens are sampled again
-    fraction: float = static(0.08)  # share of the base tokens that are sampled again in each iteration
-    top_k: int = static(3)  # sample from the k most likely codes (0 = all); few keep it close to the picture
-    guidance: float = 1.0  # t of equation 1, the same at every iteration
-    token_temperature: float = 1.0
-
-
-def check_resampling(settings: Resampling, codes: int) -> Resampling:
-    """The record with numbers as floats, or a ValueError; codes is K."""
-    if not 0 < (fraction := number("fraction", settings.fraction)) <= 1:
-        raise ValueError(f"fraction must be above 0 and at most 1; it was {settings.fraction!r}.")
-    return dataclasses.replace(
-        settings,
-        fraction=fraction,
-        iterations=whole_number("iterations", settings.iterations, 0, 10_000),
-        top_k=whole_number("top_k", settings.top_k, 0, codes),
-        guidance=scale("guidance", settings.guidance),
-        token_temperature=scale("token_temperature", settings.token_temperature),
-    )
 
 
 class Edited(NamedTuple):
@@ -71,7 +29,8 @@ class Edited(NamedTuple):
     tokens: np.ndarray  # int [B, h, w], of the base stage
     superres_tokens: np.ndarray | None  # int [B, h, w], of the super-resolution stage, if it was run
     redrawn: np.ndarray  # bool [B, h, w], which base tokens were sampled again
-    states: np.ndarray | None = None  # int [iterations, B, h, w], after every iteration of mask-free editing
+    states: np.ndarray | None = None  # int [iterations, B, h, w], after every iteration of resampling
+    evidence: np.ndarray | None = None  # float [B, 2, h, w], from which the mask was read; see mask_free.read_evidence
 
 
 # --- shared by all ways ---------------------------------------------------------------------------------------------
@@ -141,23 +100,45 @@ def raise_changed(
     return sample(muse, "superres", plan.stages["superres"], prompts, start, low)
 
 
-def _finish(
+def redraw_each(
+    muse: "Muse",
+    plan: "Plan",
+    canvas: Canvas,
+    hidden: np.ndarray,
+    prompts: Prompts,
+    around: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """As `redraw`, of a picture of the trained grid with a mask for each image, bool [B, h, w].
+
+    around    bool [B, h, w], where fine tokens are sampled again, if that is not `hidden`
+    """
+    start = np.where(hidden, muse.configs["base"].codebook_size, canvas.tokens["base"])
+    found = dict(base=sample(muse, "base", plan.stages["base"], prompts, start))
+    if "superres" in plan.stages:
+        found["superres"] = raise_changed(
+            muse, plan, canvas, found["base"], hidden if around is None else around, prompts
+        )
+    return found
+
+
+def finish(
     muse: "Muse",
     plan: "Plan",
     found: dict[str, np.ndarray],
     redrawn: np.ndarray,
     over: Callable[[np.ndarray], np.ndarray],
-    states: np.ndarray | None = None,
     trace: bool = False,
+    **more: np.ndarray | None,
 ) -> np.ndarray | Edited:
-    """Pixels of the last stage's tokens; over(images) lays them over the old picture, or leaves them."""
+    """Pixels of the last stage's tokens; over(images) lays them over the old picture, or leaves them. `more` are the
+    other fields of an Edited."""
     stage = next(reversed(found))
     images = over(np.asarray(muse.detokenize(found[stage], stage, finetuned=plan.finetuned)))
     redrawn = np.broadcast_to(redrawn, found["base"].shape)
-    return Edited(images, found["base"], found.get("superres"), redrawn, states) if trace else images
+    return Edited(images, found["base"], found.get("superres"), redrawn, **more) if trace else images
 
 
-# --- the three ways of the paper ------------------------------------------------------------------------------------
+# --- inpainting and outpainting ---------------------------------------------------------------------------------------
 
 
 def inpaint(
@@ -198,9 +179,9 @@ def inpaint(
     hidden = touched(mask, old.tokens["base"].shape)
     found = redraw(muse, plan, old, hidden, prompts)
     if width is None:
-        return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
+        return finish(muse, plan, found, hidden, lambda new: new, trace=trace)
     at_size = touched(mask, old.pixels.shape[:2])
-    return _finish(muse, plan, found, hidden, lambda new: blend(new, old.pixels, at_size, width), trace=trace)
+    return finish(muse, plan, found, hidden, lambda new: blend(new, old.pixels, at_size, width), trace=trace)
 
 
 def outpaint(
@@ -244,84 +225,7 @@ def outpaint(
     hidden = np.pad(np.zeros(old.tokens["base"].shape, bool), around(1), constant_values=True)
     found = redraw(muse, plan, Canvas(pixels, tokens), hidden, prompts)
     new = hidden.repeat(cell, 0).repeat(cell, 1)
-    return _finish(muse, plan, found, hidden, lambda images: blend(images, pixels, new, 0), trace=trace)
-
-
-@functools.partial(jax.jit, static_argnames=("guided", "trace"))
-def resample(
-    model: BaseTransformer, settings: Resampling, prompts: Prompts, tokens: jax.Array, *, guided: bool, trace: bool
-) -> tuple[jax.Array, jax.Array | None]:
-    """Mask-free editing as one program: every iteration hides some random positions of tokens int [B, N], and samples
-    them given all others and the text.
-
-    -> tokens int [B, N], and those after every iteration [iterations, B, N], or None
-    """
-    text, negative, keys = prompts
-    condition = model.condition(both_halves(text, negative) if guided else text)
-    predict = guided_predict(lambda tokens: model(tokens, *condition), guided)
-    count = max(1, round(settings.fraction * tokens.shape[1]))
-
-    def iteration(tokens: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        own = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys)
-        order = jax.vmap(lambda key: jax.random.permutation(key, tokens.shape[1]))(own[:, 0])
-        hidden = order < count
-        logits = predict(jnp.where(hidden, model.mask_id, tokens), settings.guidance)
-        sampled, _ = draw_tokens(own[:, 1], logits, settings.token_temperature, settings.top_k)
-        tokens = jnp.where(hidden, sampled, tokens)
-        return tokens, tokens if trace else None
-
-    return jax.lax.scan(iteration, tokens, jnp.arange(settings.iterations))
-
-
-def edit_tokens(
-    muse: "Muse", tokens: np.ndarray, prompts: Prompts, settings: Resampling, *, trace: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """`edit` of base tokens int [B, h, w], each its own picture, caption and key -> the new ones, and those after every
-    iteration [iterations, B, h, w] or None. `settings` is from `check_resampling`."""
-    flat, guided = jnp.asarray(tokens.reshape(len(tokens), -1)), settings.guidance > 0
-    found, states = resample(muse.models["base"], settings, prompts, flat, guided=guided, trace=trace)
-    if states is not None:
-        states = np.asarray(states).reshape(settings.iterations, *tokens.shape)
-    return np.asarray(found).reshape(tokens.shape), states
-
-
-def edit(
-    muse: "Muse",
-    image: Image.Image | np.ndarray,
-    caption: str | list[str],
-    n: int = 1,
-    seed: int = 0,
-    *,
-    iterations: int = Resampling.iterations,
-    fraction: float = Resampling.fraction,
-    top_k: int = Resampling.top_k,
-    guidance: float = Resampling.guidance,
-    token_temperature: float = Resampling.token_temperature,
-    negative: str | list[str] | None = None,
-    superres: bool | None = None,
-    finetuned: bool | None = None,
-    trace: bool = False,
-) -> np.ndarray | Edited:
-    """Change a square picture by a caption only, without a mask (section 3.3.2): uint8 [len(captions) * n, H, W, 3].
-
-    iterations, fraction, top_k, guidance, token_temperature    see Resampling; fewer iterations keep more of the
-                                                                picture, and 0 gives it back as its tokens decode
-    trace                                                       return an Edited, with the tokens after every iteration
-
-    Then the super-resolution stage, with the same caption and its own settings, samples the fine tokens wherever the
-    base token has changed.
-    """
-    plan, prompts = muse.plan(superres, finetuned), muse.prompts(caption, n, seed, negative)
-    settings = Resampling(iterations, fraction, top_k, guidance, token_temperature)
-    settings = check_resampling(settings, muse.configs["base"].codebook_size)
-    canvas = to_canvas(muse, plan.stages, square(image, "Mask-free editing takes"))
-    tokens, found = canvas.tokens["base"], {}
-    start = np.repeat(tokens[None], len(prompts.keys), 0)
-    found["base"], states = edit_tokens(muse, start, prompts, settings, trace=bool(trace))
-    changed = found["base"] != tokens
-    if "superres" in plan.stages:
-        found["superres"] = raise_changed(muse, plan, canvas, found["base"], changed, prompts)
-    return _finish(muse, plan, found, changed, lambda new: new, states, trace)
+    return finish(muse, plan, found, hidden, lambda images: blend(images, pixels, new, 0), trace=trace)
 
 
 # --- what users of other systems expect -----------------------------------------------------------------------------
@@ -350,11 +254,7 @@ def vary(
     tokens = canvas.tokens["base"]
     order = np.stack([jax.random.permutation(jax.random.fold_in(key, 2**30), tokens.size) for key in prompts.keys])
     hidden = (order < round(share * tokens.size)).reshape(-1, *tokens.shape)
-    start = np.where(hidden, muse.configs["base"].codebook_size, tokens)
-    found = dict(base=sample(muse, "base", plan.stages["base"], prompts, start))
-    if "superres" in plan.stages:
-        found["superres"] = raise_changed(muse, plan, canvas, found["base"], hidden, prompts)
-    return _finish(muse, plan, found, hidden, lambda new: new, trace=trace)
+    return finish(muse, plan, redraw_each(muse, plan, canvas, hidden, prompts), hidden, lambda new: new, trace=trace)
 
 
 def interpolate(

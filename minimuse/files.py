@@ -59,16 +59,16 @@ def read_log(path: Path | str) -> dict[str, np.ndarray]:
     return {k: np.array([row.get(k, np.nan) for row in rows]) for k in names}
 
 
-def check_writable(out: Path) -> None:
-    """An error now if a picture cannot be written there."""
+def check_writable(out: Path, option: str = "--out") -> None:
+    """An error now if a picture cannot be written there; `option` is what named it."""
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {out.parent}; make it, or choose another --out.")
+        raise FileNotFoundError(f"There is no folder {out.parent}; make it, or choose another {option}.")
     if not os.access(out.parent, os.W_OK):
-        raise PermissionError(f"Nothing can be written to {out.parent}; choose another --out.")
+        raise PermissionError(f"Nothing can be written to {out.parent}; choose another {option}.")
     if out.is_dir():
-        raise ValueError(f"{out} is a folder; --out names a file, such as {out / 'picture.png'}.")
+        raise ValueError(f"{out} is a folder; {option} names a file, such as {out / 'picture.png'}.")
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ValueError(f"--out {out} must end in .png, .jpg or .webp.")
+        raise ValueError(f"{option} {out} must end in .png, .jpg or .webp.")
 
 
 def read_picture(path: Path) -> "PIL.Image.Image":

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import editing, layers
+from minimuse import editing, layers, mask_free
 from minimuse.config import (
     BASE_ONLY,
     SampleOptions,
@@ -301,8 +301,9 @@ class Muse:
         flat = lambda x: None if x is None else jnp.asarray(x).reshape(len(prompts.keys), -1)
         return prompts, flat(low), flat(start)
 
-    inpaint, outpaint, edit = editing.inpaint, editing.outpaint, editing.edit
+    inpaint, outpaint = editing.inpaint, editing.outpaint
     vary, interpolate = editing.vary, editing.interpolate
+    edit, find_mask = mask_free.edit, mask_free.find_mask
 
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as requested; by default, if the checkpoint has it."""

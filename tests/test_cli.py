@@ -68,7 +68,7 @@ def measured(monkeypatch):
     for module, name in (
         *((fidelity, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
         (unseen, "evaluate_unseen"),
-        *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "outpainting")),
+        *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "edit", "outpainting")),
     ):
         measure = lambda *args, name=name, **options: calls.append((name, options)) or dict(settings={})
         monkeypatch.setattr(module, name, measure)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minimuse import cli, editing, muse
+from minimuse import cli, editing, mask_free, muse
 from minimuse.evaluate import baselines, commands, edits, fidelity, scorer
 from minimuse.train import stages
 
@@ -16,7 +16,20 @@ WORDS = [
     *("generate", "edit", "train", "evaluate", "grade", "paint", "--help", "--n", "--seed", "--steps", "--guidance"),
     *("--guided-from", "--guided-to", "--revise"),
     *("--temperature", "--top-k", "--law", "--order", "--ramp", "--no-ramp", "--scale", "--mask", "--left", "--right"),
-    *("--iterations", "--preset", "--stage", "--split", "--json", "--csv", "--hidden", "--superres", "--no-superres"),
+    *(
+        "--iterations",
+        "--way",
+        "--before",
+        "--found-mask",
+        "--preset",
+        "--stage",
+        "--split",
+        "--json",
+        "--csv",
+        "--hidden",
+        "--superres",
+        "--no-superres",
+    ),
     *("--negative", "--superres-steps", "--batch", "--finetuned", "--no-finetuned", "--checkpoint", "--", "-n"),
     *("--base.depth", "--base.heads", "--tokenizer.factor", "--train.base.steps", "--run.mesh", "--help-all"),
 ]
@@ -37,11 +50,14 @@ def quick(monkeypatch, tmp_path):
     drawn = lambda model, sampling, prompts, *args, **_: (np.zeros((len(prompts.keys), 64), int), None)
     monkeypatch.setattr(muse, "sample_tokens", drawn)
     monkeypatch.setattr(editing, "sample_tokens", drawn)
-    monkeypatch.setattr(editing, "edit_tokens", lambda muse, tokens, prompts, *args, **_: (tokens, None))
+    monkeypatch.setattr(mask_free, "edit_tokens", lambda muse, tokens, prompts, *args, **_: (tokens, None))
+    monkeypatch.setattr(
+        mask_free, "read_evidence", lambda model, text, reference, tokens, *args, **_: np.zeros((len(tokens), 2, 64))
+    )
     monkeypatch.setattr(stages, "TRAIN", {name: lambda preset, out: None for name in stages.TRAIN})
     for module, name in (
         *((fidelity, f"evaluate_{what}") for what in ("scorer", "tokenizer", "generation")),
-        *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "outpainting")),
+        *((edits, f"evaluate_{what}") for what in ("inpainting", "mask_free", "edit", "outpainting")),
     ):
         monkeypatch.setattr(module, name, lambda *args, **options: dict(settings={}))
     monkeypatch.setattr(commands.subprocess, "call", lambda command: 0)

@@ -61,6 +61,10 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["edit", __file__, "a cat"], r"test_commands\.py"),
         (["edit", "nowhere.png", "a cat"], r"nowhere\.png"),
         (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--left", "8"], "--mask.*--left"),
+        (["edit", "nowhere.png", "a cat", "--mask", "m.png", "--way", "read"], "--way"),
+        (["edit", "nowhere.png", "a cat", "--left", "8", "--found-mask", "m.png"], "--found-mask"),
+        (["edit", "nowhere.png", "a cat", "--way", "resample", "--found-mask", "m.png"], "--way resample"),
+        (["edit", "nowhere.png", "a cat", "--found-mask", "m.txt"], r"--found-mask.*m\.txt"),
         (["train", "base", "--preset", "micro", "--mesh", "3", "1"], r"\b3 x 1\b"),
         (["train", "base", "--preset", "micro", "--processes", "a:1,2,2"], r"process.*\b2\b"),
         (["train", "base", "--preset", "micro"], "train tokenizer --preset micro"),
@@ -184,6 +188,11 @@ def test_edit_inpaints_outpaints_and_edits(micro_folder, tmp_path):
     assert Image.open(out).size == (80, 64)
     assert run("edit", picture, "a cat", *options, "--iterations", 2, "--n", 3, "--guidance", 1.0) == 0
     assert Image.open(out).size == (3 * 64, 64)
+    found = tmp_path / "found.png"
+    assert run("edit", picture, "a cat", *options, "--found-mask", found, "--before", "a dog", "--steps", 2) == 0
+    white, after = np.asarray(Image.open(found)), np.asarray(Image.open(out))
+    assert white.shape == after.shape == (64, 64, 3) and set(np.unique(white)) <= {0, 255}
+    assert (white.reshape(8, 8, 8, 8, 3) == white[::8, None, ::8, None]).all()  # whole tokens
 
 
 def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsys):
@@ -206,10 +215,10 @@ def test_evaluate_all_runs_what_measures_everything(monkeypatch, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_evaluate_editing_has_both_ways(micro_folder, capsys):
+def test_evaluate_editing_has_all_ways(micro_folder, capsys):
     assert run("evaluate", "editing", "--preset", micro_folder, "--n", 3, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    for way in ("inpainting", "mask_free"):
+    for way in ("inpainting", "mask_free", "mask_read"):
         assert {"success", "preservation", "outside_changed"} <= set(result[way])
     assert result["settings"]["n"] == 3
 

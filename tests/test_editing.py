@@ -1,18 +1,14 @@
-"""Editing: what must not change, windows and borders, mask-free editing, variations and interpolation."""
+"""Editing: what must not change, windows and borders, variations and interpolation."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import STEPS
 from PIL import Image
 
-from minimuse import decoding, editing
+from minimuse import decoding
 from minimuse.data import scenes
-from minimuse.editing import Resampling, check_resampling
-from minimuse.transformer import forward
 
 FAST = dict(steps=STEPS, trace=True)
-EDIT = dict(n=2, iterations=4, fraction=0.3, trace=True)  # tests of mask-free editing share this program
 
 
 @pytest.fixture(scope="module")
@@ -183,87 +179,7 @@ def test_outpainting_by_less_than_a_token_is_refused(cascade, micro, picture):
     assert (same == np.asarray(Image.fromarray(picture).resize((64, 64), 1))).all()
 
 
-# --- mask-free editing ----------------------------------------------------------------------------------------------
-
-
-def test_every_iteration_redraws_its_share_and_no_more(micro, small):
-    result = micro.edit(small, "a cat", seed=1, **EDIT)
-    assert result.states.shape == (4, 2, 8, 8) and (result.states[-1] == result.tokens).all()
-    before = np.repeat(micro.tokenize(small[None]), 2, 0)
-    for state in result.states:
-        changed = (state != before).reshape(2, -1).sum(-1)
-        assert (changed <= 19).all() and changed.any()  # 0.3 of 64 are sampled; some come out as they were
-        before = state
-    assert (result.tokens[0] != result.tokens[1]).any()
-    assert (result.redrawn == (result.tokens != micro.tokenize(small[None]))).all()
-
-
-def test_the_caption_the_negative_and_the_guidance_matter_and_compile_nothing(micro, small):
-    tokens = micro.tokenize(small[None])
-    run = lambda caption, **options: micro.edit(small, caption, **EDIT, **options).tokens
-    plain = run("a cat")
-    before = editing.resample._cache_size()
-    assert (plain == run("a cat")).all() and (plain != tokens).any()
-    assert (plain != run("three dogs on a pink background")).any()
-    for options in (dict(negative="three dogs"), dict(guidance=8.0), dict(token_temperature=9.0), dict(seed=1)):
-        assert (plain != run("a cat", **options)).any(), options
-    assert editing.resample._cache_size() == before
-
-
-def test_no_iteration_gives_back_the_picture(micro, small):
-    result = micro.edit(small, "a cat", iterations=0, trace=True)
-    tokens = micro.tokenize(small[None])
-    assert (result.tokens == tokens).all() and not result.redrawn.any() and len(result.states) == 0
-    assert (result.images == micro.detokenize(tokens)).all()
-
-
-def test_resampling_draws_the_most_likely_code_of_what_it_hides(micro, small):
-    """One hidden position at a time, top 1, no guidance: what is sampled is the argmax given all others."""
-    tokens = micro.tokenize(small[None])
-    options = dict(iterations=1, fraction=0.01, top_k=1, guidance=0.0)
-    found = micro.edit(small, "a cat", n=8, trace=True, **options).tokens
-    changed = [np.flatnonzero((state != tokens[0]).ravel()) for state in found]
-    assert max(map(len, changed)) == 1
-    image = [len(positions) for positions in changed].index(1)
-    position = changed[image][0]
-    text, mask = micro.text.encode(["a cat"])
-    hidden = tokens.reshape(1, 64).copy()
-    hidden[0, position] = 64
-    logits = forward(micro.models["base"], jnp.asarray(hidden), text, mask)
-    assert int(logits[0, position].argmax()) == int(found[image].ravel()[position])
-
-
-def test_the_cascade_raises_only_what_has_changed(cascade, picture):
-    result = cascade.edit(picture, "a cat", **EDIT)
-    coarse, fine = tokens_of(cascade, picture)
-    changed = (result.tokens != coarse).repeat(4, 1).repeat(4, 2)
-    assert changed.any() and not changed.all()
-    fine = np.broadcast_to(fine, changed.shape)
-    assert (result.superres_tokens[~changed] == fine[~changed]).all()
-    assert (result.superres_tokens[changed] != fine[changed]).any()
-
-
-def test_settings_of_mask_free_editing_are_checked_and_complete():
-    checked = check_resampling(Resampling(iterations=np.int64(3), fraction=1, guidance=2), 64)
-    assert checked == Resampling(iterations=3, fraction=1, guidance=2.0) and type(checked.guidance) is float
-    assert Resampling() == Resampling(100, 0.08, 3, 1.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (dict(iterations=-1), r"\biterations\b.*-1"),
-        (dict(fraction=0), r"\bfraction\b.*\b0\b"),
-        (dict(fraction=1.5), r"\bfraction\b.*1\.5"),
-        (dict(fraction="a"), r"\bfraction\b.*'a'"),
-        (dict(guidance=-1.0), r"\bguidance\b.*-1"),
-        (dict(token_temperature=0), r"\btoken_temperature\b.*\b0\b"),
-        (dict(top_k=100), r"\btop_k\b.*\b100\b"),
-    ],
-)
-def test_bad_edits_get_a_sentence(micro, options, message):
-    with pytest.raises(ValueError, match=message):
-        micro.edit(np.zeros((64, 64, 3), np.uint8), "a cat", **options)
+# --- variations and interpolation -----------------------------------------------------------------------------------
 
 
 def test_pictures_that_are_not_square_need_a_mask_or_a_border(micro):
@@ -272,9 +188,6 @@ def test_pictures_that_are_not_square_need_a_mask_or_a_border(micro):
         micro.edit(wide, "a cat")
     with pytest.raises(ValueError, match="128 x 64"):
         micro.vary(wide, "a cat")
-
-
-# --- variations and interpolation -----------------------------------------------------------------------------------
 
 
 def test_variations_redraw_their_share(cascade, picture):

@@ -12,7 +12,7 @@ ORDER = (
     "t5 vqgan masking transformer",
     "decoding",
     "data",
-    "canvas editing",
+    "canvas editing mask_free",
     "muse",
     "evaluate",
     "train",

@@ -12,8 +12,8 @@ from PIL import Image
 
 from minimuse import config, decoding, masking, muse
 from minimuse.data.cache import batch_indices
-from minimuse.editing import Resampling, check_resampling
 from minimuse.evaluate import scorer
+from minimuse.mask_free import Resampling, check_resampling
 from minimuse.weights import read_config
 
 FAST = dict(steps=STEPS, trace=True)  # programs that other tests use, too

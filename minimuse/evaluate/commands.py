@@ -176,7 +176,9 @@ def evaluate_editing(
 ) -> None:
     """Measure edits made by rule, inpainted and without a mask: which requested facts hold, and which facts still do.
 
-    It also measures the seam in outpainted pictures, a quarter as many.
+    Without a mask in both ways of Muse.edit: mask_free is the paper's, at the base stage after every fifth iteration,
+    and mask_read reads the mask from the caption, at the stage asked for. With --stage superres there is also
+    resampled, the paper's way at that stage. It also measures the seam in outpainted pictures, a quarter as many.
     """
     _check_n(n)
     from minimuse.evaluate import edits
@@ -187,6 +189,8 @@ def evaluate_editing(
     result = dict(
         inpainting=edits.evaluate_inpainting(muse, n, seed, **options),
         mask_free=edits.evaluate_mask_free(muse, n, seed),
+        mask_read=edits.evaluate_edit(muse, n, seed, way="read", **options),
+        **(dict(resampled=edits.evaluate_edit(muse, n, seed, way="resample", **options)) if options else {}),
         outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **options),
         settings=dict(preset=preset, stage=stage, n=n, seed=seed) | options,
     )

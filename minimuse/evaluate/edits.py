@@ -9,6 +9,7 @@ outside_changed  share of the pixels outside the edited region that the edit cha
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +17,9 @@ import numpy as np
 
 from minimuse.data import scenes
 from minimuse.data.scenes import BACKGROUNDS, Scene, sprites
-from minimuse.editing import Resampling, check_resampling, edit_tokens
 from minimuse.evaluate.fidelity import facts_true
 from minimuse.evaluate.scorer import Reading, Scorer, shipped_scorer
+from minimuse.mask_free import Resampling, check_resampling, edit_tokens
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse
@@ -177,6 +178,55 @@ def evaluate_mask_free(
     best = max(at, key=lambda iteration: curve[iteration]["success"] + curve[iteration]["preservation"])
     columns = {key: [curve[i][key] for i in at] for key in ("success", "preservation", "outside_changed")}
     return curve[best] | dict(iteration=best, curve=dict(iteration=at) | columns, settings=asdict(resampling))
+
+
+def evaluate_edit(
+    muse: "Muse",
+    n: int = 200,
+    seed: int = 0,
+    scorer: Scorer | None = None,
+    *,
+    way: str = "read",
+    tolerance: int = 16,
+    phrase: Callable[[Change], dict[str, str]] = lambda edit: dict(caption=edit.caption),
+    **settings: Any,
+) -> dict:
+    """n edits by `Muse.edit`, without a mask, at the resolution that the Muse draws.
+
+    way          of `Muse.edit`: resample or read
+    tolerance    as for `evaluate_mask_free`
+    phrase       what is said of an edit: `caption`, and `before` where it is given
+    settings     options of that way, superres and finetuned
+
+    -> the numbers of `tally` · redrawn, the share of the base tokens that were sampled again, by kind · `settings`
+    """
+    from tqdm.auto import tqdm
+
+    size, edits, images, outside, shares = _size(muse, settings), [change(i, seed) for i in range(n)], [], [], []
+    for i, edit in enumerate(tqdm(edits, desc=f"editing: {way}", unit="image")):
+        before, options = scenes.render(edit.before, size), phrase(edit) | settings
+        found = muse.edit(before, seed=seed * 10_000 + i, way=way, trace=True, **options)
+        images.append(found.images[0])
+        outside.append(changed_outside(before, images[-1], region(edit, size), tolerance))
+        shares.append(found.redrawn.mean())
+    mean = lambda kind: [share for edit, share in zip(edits, shares) if edit.kind == kind]
+    redrawn = {kind: round(float(np.mean(mean(kind))), 4) for kind in KINDS if mean(kind)}
+    tallied = tally(edits, (scorer or shipped_scorer()).read(np.stack(images)), outside)
+    return tallied | dict(redrawn=redrawn, settings=dict(way=way) | settings)
+
+
+def only_the_change(edit: Change) -> dict[str, str]:
+    """Captions that name nothing except what changes: `caption`, and `before`, the same of the picture as it is."""
+
+    def of(scene: Scene) -> str:
+        if edit.kind == "background":
+            return f"{scenes.a(scene.background)} background"
+        name, count = scene.items[0].name, len(scene.items)
+        if scene.task == "counting" and count > 1:
+            return f"{scenes.NUMBERS[count]} {sprites()[name].plural}"
+        return scenes.a(name)
+
+    return dict(caption=of(edit.after), before=of(edit.before))
 
 
 def border_jump(images: np.ndarray, column: int) -> float:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from PIL import Image
 
 from minimuse.config import from_dict
 from minimuse.data.scenes import BACKGROUNDS, CANVAS, CELL, SIZES, Item, Scene, render, sprites
@@ -99,29 +98,30 @@ def _pixels(images: jax.Array) -> jax.Array:
     return jax.image.resize(pixels, (len(images), CANVAS, CANVAS, 3), "linear", antialias=True)
 
 
+def box(x: float, y: float, side: float, size: int) -> tuple[slice, slice]:
+    """Rows and columns, in a picture of `size` pixels per side, of the square of this side around (x, y), both in canvas
+    units."""
+    edge = lambda value: int(np.clip(round(value * size / CANVAS), 0, size))
+    rows, columns = (slice(edge(middle - side / 2), edge(middle + side / 2)) for middle in (y, x))
+    return rows, columns
+
+
 def side_of(image: np.ndarray, name: str, x: float, y: float, background: str) -> int:
-    """Which of scenes.SIZES an object has in a picture uint8 [64, 64, 3]: the one whose sprite fits better, with its
-    centre near (x, y)."""
+    """Which of scenes.SIZES an object around (x, y) has in a picture uint8 [H, H, 3]: the one at which its sprite looks
+    more like the picture."""
+    here = box(x, y, max(SIZES), len(image))
 
     def error(side: int) -> float:
-        rows = []
-        for row in range(-2, 3):  # the centre is read to a unit or two
-            for column in range(-2, 3):
-                corner = (round(v - side / 2) + move for v, move in ((x, column), (y, row)))
-                drawn = render(Scene("one", background, (Item(name, *corner, side),)))
-                rows.append(float(np.abs(drawn.astype(int) - image).mean()))
-        return min(rows)
+        corner = (round(x - side / 2), round(y - side / 2))
+        drawn = render(Scene("one", background, (Item(name, *corner, side),)), len(image))
+        return float(np.abs(drawn[here].astype(int) - image[here]).mean())
 
     return min(SIZES, key=error)
 
 
-def _with_side(reading: Reading, image: np.ndarray) -> Reading:
-    """The reading with the side of its object, if there is only one: captions request no other sizes."""
-    if len(reading.objects) != 1:
-        return reading
-    small = np.asarray(Image.fromarray(image).resize((CANVAS, CANVAS), Image.Resampling.BOX))
-    (seen,) = reading.objects
-    return reading._replace(objects=[seen._replace(side=side_of(small, seen.name, seen.x, seen.y, reading.background))])
+def _with_sides(reading: Reading, image: np.ndarray) -> Reading:
+    sides = [side_of(image, seen.name, seen.x, seen.y, reading.background) for seen in reading.objects]
+    return reading._replace(objects=[seen._replace(side=side) for seen, side in zip(reading.objects, sides)])
 
 
 @jax.jit
@@ -182,7 +182,7 @@ class Scorer:
             peaks = (there == windows.max((-1, -2))) & (there > THRESHOLD)
             for i in range(len(there)):
                 seen = self._reading(probabilities[i], centres[i], there[i], peaks[i], int(background[i]))
-                readings.append(_with_side(seen, images[len(readings)]))
+                readings.append(_with_sides(seen, images[len(readings)]))
         return readings
 
     def _reading(

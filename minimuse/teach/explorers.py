@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from minimuse import canvas, decoding, editing, masking
+from minimuse import canvas, decoding, mask_free, masking
 from minimuse.data import scenes
 from minimuse.muse import TOKENIZERS
 from minimuse.teach import charts, display, figures, views
@@ -362,7 +362,8 @@ def _span(slider: ipywidgets.IntRangeSlider) -> range:
 def mask_free_editor(
     muse: Muse, image: Image.Image | np.ndarray, caption: str = "a dog on a blue background", iterations: int = 100
 ) -> ipywidgets.VBox:
-    """A caption, guidance and a seed, and a slider over the iterations of the edit.
+    """A caption, guidance and a seed, and a slider over the iterations of the edit by resampling. Beside it: the mask
+    that is read from the caption, and what is redrawn under it.
 
     image    a PIL image or uint8 [H, W, 3], square
     """
@@ -371,19 +372,24 @@ def mask_free_editor(
     pixels = canvas.square(image, "The editor takes")
     before = canvas.to_canvas(muse, ("base",), pixels).tokens["base"]
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the image as it should be")
-    guidance = _control(ipywidgets.FloatSlider, "Guidance t", editing.Resampling.guidance, min=0.0, max=10.0, step=0.5)
+    guidance = _control(
+        ipywidgets.FloatSlider, "Guidance t", mask_free.Resampling.guidance, min=0.0, max=10.0, step=0.5
+    )
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
     picture, made = ipywidgets.Output(), {}
 
     def edit_again(_change: Any = None) -> None:
         options: dict[str, Any] = dict(guidance=guidance.value, iterations=iterations, superres=False, trace=True)
-        made["edited"] = muse.edit(pixels, text.value, seed=seed.value, **options)
+        made["edited"] = muse.edit(pixels, text.value, seed=seed.value, way="resample", **options)
+        made["read"] = views.read_frame(muse, pixels, text.value, seed.value)
         show()
 
     def show(_change: Any = None) -> None:
         images, words = views.iteration_frame(muse, made["edited"], iteration.value, before)
-        _show(picture, images, words, ["before", f"iteration {iteration.value}"])
+        masked, about = made["read"]
+        titles = ["before", f"iteration {iteration.value}", "mask read", "redrawn"]
+        _show(picture, np.concatenate([images, masked]), f"{words}; {about}", titles)
 
     iteration.observe(show, names="value")
     return _explorer([text, guidance, seed], edit_again, ipywidgets.VBox([iteration, picture]))

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from minimuse import masking
+from minimuse import canvas, editing, masking
 from minimuse.data import scenes
 from minimuse.layers import attend, split_heads
 from minimuse.teach import charts, figures
 from minimuse.transformer import BaseTransformer, from_windows, to_windows
 
 if TYPE_CHECKING:
-    from minimuse.editing import Edited
     from minimuse.muse import Generation, Muse
     from minimuse.t5 import TextEncoder
 
@@ -245,15 +244,35 @@ def redraw_cells(
     return new, f"{count} sampled again for “{caption.strip()}”, seed {seed}"
 
 
-def iteration_frame(muse: Muse, edited: Edited, iteration: int, before: np.ndarray) -> tuple[np.ndarray, str]:
+def iteration_frame(muse: Muse, edited: editing.Edited, iteration: int, before: np.ndarray) -> tuple[np.ndarray, str]:
     """The first image of a mask-free edit before it and after `iteration` iterations: (uint8 [2, H, W, 3], a sentence).
 
-    edited   what `Muse.edit(..., trace=True)` returned
+    edited   what `Muse.edit(..., way="resample", trace=True)` returned
     before   base tokens int [h, w] before the edit
     """
     if edited.states is None:
-        raise ValueError("This edit has no trace; call `muse.edit(..., trace=True)`.")
+        raise ValueError("This edit has no trace; call `muse.edit(..., way='resample', trace=True)`.")
     tokens = edited.states[iteration - 1, 0] if iteration else before
     pictures = _pixels(muse, np.stack([before, tokens]))
     share = (tokens != before).mean()
     return pictures, f"before, and after {iteration} iterations: {share:.0%} of the base tokens have changed"
+
+
+def over_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture uint8 [H, W, 3], darkened outside a mask in base tokens, bool [h, w]."""
+    f = len(image) // len(mask)
+    inside = mask.repeat(f, 0).repeat(f, 1)[..., None]
+    return np.where(inside, image, image // 3).astype(np.uint8)
+
+
+def read_frame(muse: Muse, image: np.ndarray, caption: str, seed: int = 0) -> tuple[np.ndarray, str]:
+    """The mask that is read from a caption, over the picture, and the picture after it: (uint8 [2, H, W, 3], a
+    sentence). The base stage only."""
+    edited = muse.edit(image, caption, seed=seed, way="read", superres=False, trace=True)
+    assert isinstance(edited, editing.Edited)  # with trace=True
+    mask = edited.redrawn[0]
+    before = canvas.to_canvas(muse, ("base",), image).pixels
+    words = (
+        f"the mask read from the caption holds {mask.sum()} of {mask.size} base tokens (outside it the picture is dark)"
+    )
+    return np.stack([over_mask(before, mask), edited.images[0]]), words

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from minimuse import editing
+from minimuse import mask_free
 from minimuse.data import scenes
 from minimuse.data.scenes import Item, Scene
 from minimuse.evaluate import edits
@@ -89,7 +89,7 @@ def test_both_ways_of_editing_are_measured(micro, cascade):
     assert edits.evaluate_inpainting(micro, 3, steps=2, edge=None)["outside_changed"] > 0
     found = edits.evaluate_mask_free(cascade, 3, iterations=5, every=2, batch=2)
     assert found["iteration"] in (0, 2, 4, 5) and found["curve"]["iteration"] == [0, 2, 4, 5]
-    assert found["settings"] == asdict(editing.Resampling(iterations=5))
+    assert found["settings"] == asdict(mask_free.Resampling(iterations=5))
     assert found["curve"]["outside_changed"][0] == 0
     assert found["success"] == found["curve"]["success"][found["curve"]["iteration"].index(found["iteration"])]
 
@@ -106,7 +106,32 @@ def test_what_is_measured_is_what_edit_draws(micro):
     """Two pictures and five iterations, for which the test of both ways has compiled the program."""
     change = edits.change(0)
     picture, prompts = scenes.render(change.before), micro.prompts(change.caption, 2, 0, None)
-    settings = editing.Resampling(iterations=5)
+    settings = mask_free.Resampling(iterations=5)
     tokens = micro.tokenize(np.stack([picture] * 2))
-    _, states = editing.edit_tokens(micro, tokens, prompts, settings, trace=True)
+    _, states = mask_free.edit_tokens(micro, tokens, prompts, settings, trace=True)
     assert (states == micro.edit(picture, change.caption, 2, iterations=5, trace=True).states).all()
+
+
+def test_both_ways_without_a_mask_are_measured_at_any_stage(micro):
+    found = edits.evaluate_edit(micro, 3, way="read", masks=2, threshold=1e6, steps=2)
+    assert set(found["redrawn"].values()) == {1.0} and found["settings"]["way"] == "read"
+    none = edits.evaluate_edit(micro, 3, way="read", masks=2, threshold=-1e6, threshold_all=-1e6, steps=2)
+    assert none["outside_changed"] == 0 and set(none["redrawn"].values()) == {0.0}
+    asked = []
+    phrase = lambda edit: asked.append(edit.kind) or edits.only_the_change(edit)
+    edits.evaluate_edit(micro, 2, phrase=phrase, masks=2, steps=2)
+    assert asked == ["object", "colour"]
+    found = edits.evaluate_edit(micro, 2, way="resample", iterations=5)
+    assert found["settings"] == dict(way="resample", iterations=5) and found["redrawn"]["object"] > 0
+
+
+def test_captions_of_the_change_only():
+    after = replace(PAIR, items=(replace(CAT, name="owl"), DOG))
+    assert edits.only_the_change(edits.Change("object", PAIR, after, "", "owl")) == dict(
+        caption="an owl", before="a cat"
+    )
+    pink = edits.Change("background", PAIR, replace(PAIR, background="pink"), "", "pink")
+    assert edits.only_the_change(pink) == dict(caption="a pink background", before="a blue background")
+    cats = replace(PAIR, task="counting", items=(CAT, replace(CAT, x=40)))
+    dogs = replace(cats, items=tuple(replace(item, name="dog") for item in cats.items))
+    assert edits.only_the_change(edits.Change("object", cats, dogs, "", "dog"))["caption"] == "two dogs"

@@ -9,7 +9,7 @@ from minimuse.evaluate.scorer import Reading, Seen
 from minimuse.evaluate.strays import MOST, TOLERANCE, nothing_else, strays
 
 CAT = Scene("one", "blue", (Item("cat", 8, 16, 24),))
-READ = Reading("blue", [Seen("cat", 20, 28)])
+READ = Reading("blue", [Seen("cat", 20, 28, side=24)])
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -36,7 +36,7 @@ def test_an_object_that_was_not_read_or_another_background_is_seen():
 def test_a_box_has_the_size_of_its_object(side):
     """A blot beside a small object is not taken for a part of a large one."""
     scene = Scene("one", "white", (Item("pizza", 16, 16, side),))
-    image, seen = scenes.render(scene).copy(), Seen("pizza", 16 + side / 2, 16 + side / 2)
+    image, seen = scenes.render(scene).copy(), Seen("pizza", 16 + side / 2, 16 + side / 2, side=side)
     assert nothing_else(image, Reading("white", [seen]))
     image[16 : 16 + side, 16 + side + 3 : 16 + side + 5] = 0
     assert strays(image, Reading("white", [seen])) == 2 * side / 64**2
@@ -46,5 +46,5 @@ def test_true_pictures_have_none():
     for lattice in (True, False):
         for i in range(60):
             scene, _ = scenes.example("val", i, lattice=lattice)
-            seen = [Seen(item.name, *item.centre) for item in scene.items]
+            seen = [Seen(item.name, *item.centre, side=item.size) for item in scene.items]
             assert nothing_else(scenes.render(scene), Reading(scene.background, seen)), i
