@@ -110,7 +110,6 @@ class TrainConfig:
     low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs
     schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
     start: str = ""  # a checkpoint whose weights a transformer or superres_decoder begins with; "": fresh or grown
-    )
     seed: int = 0
 
 

@@ -99,7 +99,7 @@ def _pixels(images: jax.Array) -> jax.Array:
 
 
 def box(x: float, y: float, side: float, size: int) -> tuple[slice, slice]:
-    """Rows and columns, in a picture of `size` pixels per side, of the square of this side around (x, y), both in canvas
+    """Rows and columns, in a picture of `size` pixels per side, of the square of this side around (x, y), in canvas
     units."""
     edge = lambda value: int(np.clip(round(value * size / CANVAS), 0, size))
     rows, columns = (slice(edge(middle - side / 2), edge(middle + side / 2)) for middle in (y, x))
