@@ -97,7 +97,7 @@ def test_corners_of_every_number_are_random_but_readable():
     rng = random.Random(0)
     for count in range(1, 7):
         layouts = {tuple(everyday.corners(rng, count)) for _ in range(60)}
-        assert len(layouts) >= 4 and all(len(set(layout)) == count for layout in layouts)
+        assert len(layouts) >= 2 and all(len(set(layout)) == count for layout in layouts)
 
 
 def test_a_size_is_read_from_the_picture():
