@@ -55,6 +55,8 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
         mesh_shape(preset.run.mesh, train)
         if isinstance(train, AdversarialConfig):
             adversarial.check_whole(train)
+        if train.start:
+            find_checkpoint(train.start)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
