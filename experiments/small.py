@@ -79,17 +79,19 @@ def experiment(
     only: Sequence[str] = (),
     *,
     weights: dict[str, str],
+    complete: bool = False,
 ) -> None:
     """run(arm, seed) -> a dict of numbers, for every arm and seed; a row that is already stored is not run again.
 
     only       run only these arms, so that two processes, each on a core of its own, can share an experiment
     weights    the fingerprint of the shipped weights that it uses (`stored.weights_of`)
+    complete   `run` gives every sampling option itself, so the checkpoint's defaults do not count
 
     With `--about` after the command it only prints what it would store about itself (tools/results.py asks that).
     """
     path = data_dir() / "experiments" / f"{name}.json"
     about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)), weights=weights)
-    about |= dict(defaults=defaults_of(weights), runs=len(arms) * len(seeds))
+    about |= dict(defaults={} if complete else defaults_of(weights), runs=len(arms) * len(seeds))
     if sys.argv[1:] == ["--about"]:
         return print(json.dumps(about))
     if unknown := [arm for arm in only if arm not in arms]:

@@ -10,6 +10,7 @@ from conftest import random_tree
 from experiments import (
     cascade,
     claims,
+    defaults,
     discriminator,
     first_transformer,
     guidance,
@@ -282,3 +283,22 @@ def test_the_shipped_band_is_of_the_shipped_weights():
     made_from = curves.reference("first_transformer")["settings"]["made_from"]
     now = first_transformer.made_from(Muse.from_pretrained("tiny"))
     assert made_from == now, "the tokenizer or T5 was replaced: run python -m experiments.first_transformer"
+
+
+def test_defaults_are_compared_caption_by_caption():
+    rows = [
+        dict(arm="confidence, cosine", seed=0) | {split: dict(asked="1100", exact="1000") for split in defaults.SPLITS},
+        dict(arm="halton, exp", seed=0) | {split: dict(asked="1111", exact="1000") for split in defaults.SPLITS},
+        dict(arm="halton, exp", seed=1) | {split: dict(asked="0000", exact="0000") for split in defaults.SPLITS},
+    ]
+    lines = defaults.compare(rows[:2])
+    assert len(lines) == 2 * len(defaults.SPLITS)
+    assert "asked 100.0" in lines[1] and "exact  25.0 (+0.0 to +0.0)" in lines[1]
+    assert defaults.compare(rows) == lines  # seed 1 has no first arm to compare with
+
+
+def test_every_arm_of_the_defaults_gives_all_options():
+    from minimuse.config import SampleOptions
+
+    assert {*defaults.BASE} == {*SampleOptions.__annotations__}
+    assert all({*options} <= {*defaults.BASE} for options in defaults.ARMS.values())

@@ -40,6 +40,20 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.mean(means * (2 * covariance + k2) / (var_x + var_y + k2))
 
 
+def paired_interval(own: np.ndarray, other: np.ndarray, *, confidence: float = 0.95) -> tuple[float, float]:
+    """A bootstrap interval of the mean of own - other, float [n] each, of the same n captions: (low, high). An interval
+    that has 0 in it shows no difference."""
+    from scipy.stats import bootstrap
+
+    far = np.asarray(own, float) - np.asarray(other, float)
+    if not far.size or far.shape != np.shape(other):
+        raise ValueError(f"Two arrays of one length are compared; these are {np.shape(own)} and {np.shape(other)}.")
+    if (far == far[0]).all():
+        return float(far[0]), float(far[0])
+    found = bootstrap((far,), np.mean, confidence_level=confidence, n_resamples=2000, method="percentile", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
 def frechet(x: np.ndarray, y: np.ndarray) -> float:
     """Fréchet distance of two sets of feature vectors [M, F] as if each were Gaussian (Heusel et al., 2017):
     |mean_x - mean_y|^2 + trace(cov_x + cov_y - 2 (cov_x cov_y)^(1/2)).

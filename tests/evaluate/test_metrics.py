@@ -7,7 +7,16 @@ import pytest
 
 from minimuse.data import scenes
 from minimuse.evaluate import scorer
-from minimuse.evaluate.metrics import blur, distances, diversity, frechet, random_features, sharpness, ssim
+from minimuse.evaluate.metrics import (
+    blur,
+    distances,
+    diversity,
+    frechet,
+    paired_interval,
+    random_features,
+    sharpness,
+    ssim,
+)
 from minimuse.vqgan import to_float, to_uint8
 
 
@@ -91,3 +100,16 @@ def test_sharpness_by_hand_and_lower_when_blurred():
     image = scenes.render(scenes.example("val", 4)[0])[None]
     soft = np.asarray(blur(to_float(image), jnp.array([1.0])))
     assert sharpness((127.5 * (soft + 1)).astype(np.uint8)) < 0.9 * sharpness(image)
+
+
+def test_a_paired_interval_by_hand():
+    assert paired_interval(np.ones(5), np.zeros(5)) == (1.0, 1.0)
+    rng = np.random.default_rng(0)
+    one = rng.random(4000) < 0.9
+    better = one | (rng.random(4000) < 0.5)  # half of the failures are repaired: 5 points
+    low, high = paired_interval(better, one)
+    assert 0.03 < low < 0.05 < high < 0.07 and high - low < 0.02
+    low, high = paired_interval(rng.permutation(one), one)
+    assert low < 0 < high
+    with pytest.raises(ValueError, match=r"\(3,\).*\(4,\)"):
+        paired_interval(np.ones(3), np.ones(4))

@@ -1,0 +1,87 @@
+"""Which sampling defaults are best? `python -m experiments.defaults [ARM ...]`.
+
+Every arm draws the same captions with the same seeds, so arms are compared caption by caption: `compare` has the
+difference to the first arm with a bootstrap interval. The captions are in no other table. Names of arms after the
+command run only these arms.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+from experiments.small import experiment
+from minimuse.config import data_dir
+from minimuse.data import everyday
+from minimuse.evaluate.fidelity import exactly, facts_true
+from minimuse.evaluate.metrics import paired_interval
+from minimuse.evaluate.scorer import shipped_scorer
+from minimuse.evaluate.stored import weights_of
+from minimuse.evaluate.strays import nothing_else
+from minimuse.muse import Muse
+
+BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
+BASE |= dict(law="cosine", order="confidence", guided_from=0.0, guided_to=1.0, revise=0)
+HALTON = dict(order="halton", law="exp")
+ARMS = {
+    "confidence, cosine": {},
+    "confidence, exp": dict(law="exp"),
+    "halton, cosine": dict(order="halton"),
+    "halton, exp": HALTON,
+    **{f"halton, exp, {steps} steps": HALTON | dict(steps=steps) for steps in (8, 16, 24)},
+    **{f"halton, exp, token {value:g}": HALTON | dict(token_temperature=value) for value in (0.05, 0.5)},
+    **{f"halton, exp, t {value:g}": HALTON | dict(guidance=value) for value in (0.0, 0.25, 1.0)},
+    "halton, exp, guided first half": HALTON | dict(guided_to=0.5),
+    "halton, exp, guided last half": HALTON | dict(guided_from=0.5),
+    "halton, exp, revise 2": HALTON | dict(revise=2),
+    "confidence, revise 3": dict(revise=3),
+    "confidence, cosine, 24 steps": dict(steps=24),
+}
+SPLITS = ("val", "everyday")
+FIRST, CAPTIONS, BATCH = 30_000, 600, 60  # captions of each split
+
+
+def outcomes(muse: Muse, split: str, seed: int, options: dict) -> dict[str, str]:
+    """For every caption whether the picture is as `asked`, and `exact`: strings of 0 and 1."""
+    asked, exact = "", ""
+    for start in range(0, CAPTIONS, BATCH):
+        prompts = [everyday.example(split, FIRST + start + i) for i in range(min(BATCH, CAPTIONS - start))]
+        images = muse.generate([caption for _, caption in prompts], seed=seed * 10_000 + start, **options)
+        for (scene, caption), reading, image in zip(prompts, shipped_scorer().read(images), images):
+            facts = [holds for kind in facts_true(scene, caption, reading).values() for holds in kind]
+            asked += "01"[all(facts)]
+            exact += "01"[exactly(scene, caption, reading) and nothing_else(image, reading)]
+    return dict(asked=asked, exact=exact)
+
+
+def run(arm: str, seed: int) -> dict:
+    muse = Muse.from_pretrained("tiny", superres=False)
+    return dict(options=BASE | ARMS[arm]) | {split: outcomes(muse, split, seed, BASE | ARMS[arm]) for split in SPLITS}
+
+
+def compare(rows: list[dict]) -> list[str]:
+    """One line per split and arm: the shares in percent, and in brackets the interval of the difference to the first
+    arm, in points, over the seeds that both have."""
+    found, first, lines = {(row["arm"], row["seed"]): row for row in rows}, next(iter(ARMS)), []
+    for split in SPLITS:
+        for arm in ARMS:
+            seeds = [seed for name, seed in found if name == arm and (first, seed) in found]
+            if not seeds:
+                continue
+            line = f"{split:9} {arm:32}"
+            for kind in ("asked", "exact"):
+                bits = ("".join(found[name, seed][split][kind] for seed in seeds) for name in (arm, first))
+                own, other = (np.array([*map(int, each)]) for each in bits)
+                low, high = (100 * end for end in paired_interval(own, other))
+                line += f"  {kind} {100 * own.mean():5.1f} ({low:+.1f} to {high:+.1f})"
+            lines.append(line)
+    return lines
+
+
+if __name__ == "__main__":
+    settings = dict(base=BASE, captions=CAPTIONS, first=FIRST, splits=SPLITS)
+    only = [arm for arm in sys.argv[1:] if not arm.startswith("--")]
+    experiment("defaults", list(ARMS), run, settings, only=only, weights=weights_of("tokenizer", "base"), complete=True)
+    path = data_dir() / "experiments" / "defaults.json"
+    if "--about" not in sys.argv and path.is_file():
+        print("\n".join(compare(json.loads(path.read_text())["rows"])))
