@@ -139,7 +139,8 @@ def edit(
     if own and (mask or borders):
         name = next(iter(own)).replace("_", "-")
         raise ValueError(f"--{name} is for editing without a mask and without new borders; leave it out.")
-    if own.pop("found_mask", None):
+    if found_mask is not None:
+        del own["found_mask"]
         check_writable(found_mask, "--found-mask")
         own = dict(way="read") | own | dict(trace=True)
         if way == "resample":

@@ -67,7 +67,7 @@ class MaskReading:
     threshold_all: float = -1.0  # or if its evidence with everything hidden is below this
 
 
-REDRAW: SampleOptions = dict(order=("halton", None), law=("exp", None))  # how the base draws what is under a read mask
+REDRAW = SampleOptions(order=("halton", None), law=("exp", None))  # how the base draws what is under a read mask
 
 
 class EditOptions(SampleOptions, total=False):
@@ -325,16 +325,15 @@ def edit(
     """
     way = _way(way, before, options)
     names = _names(MaskReading)
-    sampling = REDRAW | {name: value for name, value in options.items() if name not in names} if way == "read" else {}
-    plan, prompts = (
-        muse.plan(superres, finetuned, cast(SampleOptions, sampling)),
-        muse.prompts(caption, n, seed, negative),
-    )
+    reading: dict[str, Any] = {name: value for name, value in options.items() if name in names}
+    sampling: Any = REDRAW | {name: value for name, value in options.items() if name not in names}
+    plan = muse.plan(superres, finetuned, sampling if way == "read" else SampleOptions())
+    prompts = muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Mask-free editing takes"))
     tokens = canvas.tokens["base"]
     if way == "read":
         width = None if edge is None else whole_number("edge", edge, 0, 1000)
-        settings = check_reading(MaskReading(**{name: value for name, value in options.items() if name in names}))
+        settings = check_reading(MaskReading(**reading))
         evidence = _evidence(muse, tokens, caption, before, seed, settings).repeat(n, 0)
         hidden = mask_of(evidence, settings)
         around = grown(hidden)

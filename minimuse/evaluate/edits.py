@@ -204,8 +204,9 @@ def evaluate_edit(
 
     size, edits, images, outside, shares = _size(muse, settings), [change(i, seed) for i in range(n)], [], [], []
     for i, edit in enumerate(tqdm(edits, desc=f"editing: {way}", unit="image")):
-        before, options = scenes.render(edit.before, size), phrase(edit) | settings
-        found = muse.edit(before, seed=seed * 10_000 + i, way=way, trace=True, **options)
+        before = scenes.render(edit.before, size)
+        options: dict[str, Any] = phrase(edit) | settings
+        found: Any = muse.edit(before, seed=seed * 10_000 + i, way=way, trace=True, **options)
         images.append(found.images[0])
         outside.append(changed_outside(before, images[-1], region(edit, size), tolerance))
         shares.append(found.redrawn.mean())

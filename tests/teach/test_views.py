@@ -140,3 +140,17 @@ def test_cells_become_a_mask_and_are_sampled_again(micro):
     for cells, caption in (((), "a dog"), ({(0, 0)}, " ")):  # without positions; without a caption
         new, words = views.redraw_cells(micro, image, cells, caption)
         assert new is None and words and ("caption" in words) == bool(cells)
+
+
+def test_a_mask_darkens_what_is_outside():
+    image, mask = np.full((4, 4, 3), 90, np.uint8), np.array([[True, False], [False, False]])
+    shown = views.over_mask(image, mask)
+    assert shown[..., 0].tolist() == [[90, 90, 30, 30]] * 2 + [[30] * 4] * 2 and shown.dtype == np.uint8
+
+
+def test_the_frame_of_a_read_mask_counts_its_tokens(micro):
+    image = scenes.render(scenes.example("val", 3)[0])
+    pair, words = views.read_frame(micro, image, "three dogs", seed=1)
+    mask = micro.find_mask(image, "three dogs", 1)
+    assert f" {mask.sum()} of 64 " in words and (pair[0] == views.over_mask(image, mask)).all()
+    assert pair.shape == (2, 64, 64, 3)
