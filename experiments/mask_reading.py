@@ -11,6 +11,7 @@ import sys
 from experiments.small import experiment
 from minimuse.data import scenes
 from minimuse.evaluate.edits import Change, evaluate_edit, only_the_change
+from minimuse.evaluate.stored import weights_of
 from minimuse.mask_free import MaskReading, Resampling
 from minimuse.muse import Muse
 
@@ -39,4 +40,5 @@ def run(arm: str, seed: int) -> dict:
 
 if __name__ == "__main__":
     own = dict(read=dataclasses.asdict(MaskReading()), resample=dataclasses.asdict(Resampling()))
-    experiment("mask_reading", list(ARMS), run, dict(edits=EDITS, own=own), seeds=(0,), only=sys.argv[1:])
+    used = weights_of("tokenizer", "base", "superres_tokenizer", "superres", "superres_decoder")
+    experiment("mask_reading", list(ARMS), run, dict(edits=EDITS, own=own), (0,), sys.argv[1:], weights=used)
