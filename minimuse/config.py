@@ -144,6 +144,9 @@ class Sampling:
     top_k: int = static(0)  # sample from the k most likely codes; 0: from all
     law: str = static("cosine")  # of the decode schedule, a name in masking.LAWS
     order: str = static("confidence")  # in which positions are revealed, a name in decoding.ORDERS
+    guided_from: float = static(0.0)  # guidance begins after this share of the steps
+    guided_to: float = static(1.0)  # and ends after this one; the unguided half is left out of the other steps
+    revise: int = static(0)  # how many of the steps, the last ones, sample the least sure positions again
     guided: bool = static(True)  # whether the unguided half is computed; set from guidance, not by hand
 
 
@@ -151,8 +154,8 @@ class SampleOptions(TypedDict, total=False):
     """What can be set when sampling; what is left out is the checkpoint's own.
 
     Every option takes one value, or a pair for the base and the super-resolution stage, in which None is the
-    checkpoint's own. One value of steps, guidance, temperature or token_temperature sets the base stage only; one value
-    of ramp, top_k, law or order sets both stages.
+    checkpoint's own. One value of ramp, top_k, law or order sets both stages; one value of any other option sets the
+    base stage only.
     """
 
     steps: int | tuple[int | None, int | None]
@@ -171,9 +174,17 @@ class SampleOptions(TypedDict, total=False):
     """Law of the decode schedule: cosine, linear, square and so on."""
     order: str | tuple[str | None, str | None]
     """Order in which positions are revealed: confidence, halton or random; the last two need no temperature."""
+    guided_from: float | tuple[float | None, float | None]
+    """Guide only from this share of the steps on: 0.5 leaves the unguided half out of the first half of the steps."""
+    guided_to: float | tuple[float | None, float | None]
+    """Guide only up to this share of the steps."""
+    revise: int | tuple[int | None, int | None]
+    """How many of the steps, the last ones, hide the least sure positions and sample them again."""
 
 
-BASE_ONLY = ("steps", "guidance", "temperature", "token_temperature")  # options whose single value is the base stage's
+BASE_ONLY = (  # options whose single value is the base stage's
+    *("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise"),
+)
 
 
 @dataclass(frozen=True)

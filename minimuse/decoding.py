@@ -6,6 +6,7 @@ image has its own key, so it comes out the same in any batch. `sample_tokens` gi
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.config import BASE_ONLY, SampleOptions, Sampling
-from minimuse.masking import LAWS, decode_schedule
+from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
 ORDERS = ("confidence", "halton", "random")  # in which positions are revealed
@@ -68,9 +69,15 @@ def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
     """The record for a grid of N = `tokens` and K = `codes`, numbers as floats and `guided` set, or a ValueError."""
-    guidance = scale("guidance", sampling.guidance)
+    guidance, steps = scale("guidance", sampling.guidance), whole_number("steps", sampling.steps, 1, tokens)
+    begin, end = number("guided_from", sampling.guided_from), number("guided_to", sampling.guided_to)
+    if not 0 <= begin < end <= 1:
+        raise ValueError(
+            "guided_from and guided_to are shares of the steps, from 0 to 1, the first below the second; they were "
+            f"{begin:g} and {end:g}."
+        )
     return Sampling(
-        steps=whole_number("steps", sampling.steps, 1, tokens),
+        steps=steps,
         guidance=guidance,
         ramp=bool(sampling.ramp),
         temperature=scale("temperature", sampling.temperature),
@@ -78,6 +85,9 @@ def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
         top_k=whole_number("top_k", sampling.top_k, 0, codes),
         law=one_of("law", sampling.law, tuple(LAWS)),
         order=one_of("order", sampling.order, ORDERS),
+        guided_from=begin,
+        guided_to=end,
+        revise=whole_number("revise", sampling.revise, 0, steps - 1),
         guided=guidance > 0,
     )
 
@@ -114,7 +124,7 @@ class Trace(NamedTuple):
 
     tokens: jax.Array  # int [steps, B, N], the sampled tokens, those of hidden positions included
     confidence: jax.Array  # float [steps, B, N], probability of the sampled token; 1 where it was known
-    hidden: jax.Array  # bool [steps, B, N], still hidden after the step
+    hidden: jax.Array  # bool [steps, B, N], hidden after the step: still, or again for a revising pass
 
 
 def guide(conditional: jax.Array, unconditional: jax.Array, t: jax.Array) -> jax.Array:
@@ -150,6 +160,13 @@ def guided_predict(predict: Callable, guided: bool, *, has_aux: bool = False) ->
         return (answers, aux) if has_aux else answers
 
     return both
+
+
+def guided_steps(sampling: Sampling) -> range:
+    """The steps, counted from 0, that the guidance interval covers, wholly or in part: at least one."""
+    begin, end = (round(share * sampling.steps, 6) for share in (sampling.guided_from, sampling.guided_to))
+    first = min(math.floor(begin), sampling.steps - 1)
+    return range(first, max(first + 1, math.ceil(end)))
 
 
 def keep_most_likely(logits: jax.Array, top_k: int) -> jax.Array:
@@ -230,44 +247,66 @@ def parallel_decode(
 ) -> tuple[jax.Array, Trace | None]:
     """Fill the positions of tokens int [B, N] that hold mask_id, in sampling.steps steps; the others stay as they are.
 
-    logits_fn    (tokens [B, N], t) -> logits [B, N, K], t the guidance scale of this step
+    logits_fn    (tokens [B, N], t) -> logits [B, N, K], t the guidance scale of this step, or None where the
+                 guidance interval leaves out the unguided half
     keys         [B], one random key per image
     sampling     guidance: t rises linearly (ramp) to this at the last step, or is this at every step
                  temperature: of the Gumbel noise on log confidence; step s of T has temperature (1 - (s + 1) / T), so
                  the last choices are the most confident
                  token_temperature, top_k: see `draw_tokens`
-                 law, steps: the decode schedule, see masking.decode_schedule
+                 guided_from, guided_to: the interval of guided steps, see `guided_steps`
+                 law, steps - revise: the decode schedule, see masking.decode_schedule
+                 revise: the last steps, see below
     ranks        int [N] or [B, N]: reveal positions in this order, the least first, whatever their confidence
 
     A step samples a token for every hidden position, then hides those of least (noisy) confidence again, as many as the
     schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row, and each step
     reveals at least one position. A row with fewer hidden positions than steps is therefore finished early. (MaskGIT
     clamps in the same way, but keeps the last position for the last step.)
-    """
-    n, steps = tokens.shape[1], sampling.steps
-    left = jnp.asarray(decode_schedule(steps, n, sampling.law))
-    to_fill = jnp.sum(tokens == mask_id, -1, keepdims=True)
 
-    def step(tokens: jax.Array, s: jax.Array) -> tuple[jax.Array, Trace | None]:
-        ratio = (s + 1) / steps
+    With `revise`, the schedule ends that many steps earlier. Then positions that were filled are hidden again, those
+    whose tokens had the lowest probability when they were sampled, and the next step samples them given all others; so
+    in every revising step, as many as masking.revise_schedule says, scaled to the row and rounded up.
+    """
+    n, steps, scheduled = tokens.shape[1], sampling.steps, sampling.steps - sampling.revise
+    hide = jnp.asarray([*decode_schedule(scheduled, n, sampling.law)[:-1], *revise_schedule(sampling.revise, n), 0])
+    given, interval = tokens != mask_id, guided_steps(sampling)
+    to_fill = jnp.sum(~given, -1, keepdims=True)
+
+    def step(carry: tuple, s: jax.Array, *, guided: bool, last: bool) -> tuple[tuple, Trace | None]:
+        """guided: in the guidance interval; last: all positions are filled, and some hidden again, to be revised."""
+        tokens, sureness = carry
+        ratio = jnp.minimum((s + 1) / scheduled, 1.0)
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
-        logits = logits_fn(tokens, sampling.guidance * jnp.where(sampling.ramp, ratio, 1.0))
+        t = sampling.guidance * jnp.where(sampling.ramp, ratio, 1.0) if guided else None
+        logits = logits_fn(tokens, t)
         sampled, probability = draw_tokens(step_keys[:, 0], logits, sampling.token_temperature, sampling.top_k)
-        sampled = jnp.where(known, tokens, sampled)
-        if ranks is None:
+        sampled, sureness = jnp.where(known, tokens, sampled), jnp.where(known, sureness, probability)
+        if last:
+            score = sureness
+        elif ranks is None:
             noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
             score = jnp.log(jnp.maximum(probability, 1e-30)) + sampling.temperature * (1 - ratio) * noise
         else:
             score = -ranks
-        score = jnp.where(known, jnp.inf, score)
-        hidden_before = jnp.sum(~known, -1, keepdims=True)
-        count = jnp.minimum(left[s] * to_fill // n, jnp.maximum(hidden_before - 1, 0))
+        score = jnp.where(given if last else known, jnp.inf, score)
+        if last:
+            count = -(-hide[s] * to_fill // n)
+        else:
+            hidden_before = jnp.sum(~known, -1, keepdims=True)
+            count = jnp.minimum(hide[s] * to_fill // n, jnp.maximum(hidden_before - 1, 0))
         hidden = hide_least_confident(score, count)
         record = Trace(sampled, jnp.where(known, 1.0, probability), hidden) if trace else None
-        return jnp.where(hidden, mask_id, sampled), record
+        return (jnp.where(hidden, mask_id, sampled), sureness), record
 
-    return jax.lax.scan(step, tokens, jnp.arange(steps))
+    # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
+    carry, records = (tokens, jnp.ones(tokens.shape)), []
+    kinds = lambda s: (s in interval, sampling.revise > 0 and s >= scheduled - 1)
+    for (guided, last), stretch in itertools.groupby(range(steps), kinds):
+        carry, record = jax.lax.scan(functools.partial(step, guided=guided, last=last), carry, jnp.asarray([*stretch]))
+        records.append(record)
+    return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
 
 
 # --- with a transformer -----------------------------------------------------------------------------------------------
@@ -300,7 +339,9 @@ def sample_tokens(
     """
     text, negative, keys = prompts
     condition = model.condition(both_halves(text, negative) if sampling.guided else text, low)
-    logits_fn = guided_predict(lambda tokens: model(tokens, *condition), sampling.guided)
+    predict = guided_predict(lambda tokens: model(tokens, *condition), sampling.guided)
+    alone = model.first_half(condition) if sampling.guided and len(guided_steps(sampling)) < sampling.steps else None
+    logits_fn = lambda tokens, t: model(tokens, *alone) if t is None and alone is not None else predict(tokens, t)
     if start is None:
         start = jnp.full((len(keys), math.prod(model.grid)), model.mask_id, jnp.int32)
     ranks = order_ranks(sampling.order, model.grid, keys)

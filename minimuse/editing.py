@@ -7,7 +7,7 @@ is trained. Mask-free editing is in mask_free.py. The functions take a Muse firs
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -275,12 +275,13 @@ def interpolate(
     """
     if not isinstance(first, str) or not isinstance(second, str):
         raise ValueError(f"Interpolation goes from one caption to another; these were {first!r} and {second!r}.")
-    if mixed := {"guidance", "ramp"} & options.keys():
+    if mixed := {"guidance", "ramp", "guided_from", "guided_to"} & options.keys():
         raise TypeError(f"Interpolation mixes two captions by guidance, so it takes no {min(mixed)}.")
     n = whole_number("n", n, 2, 10_000)
     plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(first, n, seed, second)
     prompts = prompts._replace(keys=jnp.repeat(prompts.keys[:1], n))
-    mix = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
+    mix: dict[str, Any] = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
+    mix |= dict(guided_from=0.0, guided_to=1.0)
     found: list[np.ndarray | None] = [None]
     for stage, sampling in plan.stages.items():
         start = np.full((n, *muse.configs[stage].grid), muse.configs[stage].codebook_size)

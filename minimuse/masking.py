@@ -26,6 +26,7 @@ class Law(NamedTuple):
 
 STEEPNESS = 5.0  # of the law "exp"
 FALL = 1 - math.exp(-STEEPNESS)
+REVISED = (0.25, 0.1)  # shares of the positions that the first and the last revising pass hide again
 LINEAR = Law(lambda u, n: 1 - u, lambda r, n: jnp.ones_like(r), lambda n: 1 / 2)
 LAWS = {
     "cosine": Law(
@@ -121,3 +122,9 @@ def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
         hidden = max(min(math.floor(tokens * r + 1e-4), hidden - 1), steps - 1 - s)
         left.append(hidden)
     return np.array(left)
+
+
+def revise_schedule(passes: int, tokens: int) -> np.ndarray:
+    """How many of `tokens` each of the revising passes hides again, int [passes]: a share that falls geometrically from
+    25% to 10%, but at least one token."""
+    return np.maximum(1, np.floor(tokens * np.geomspace(*REVISED, passes) + 1e-4)).astype(int)

@@ -260,8 +260,9 @@ class Muse:
         superres     whether the base's tokens are raised to the higher resolution; None: if the checkpoint can
         finetuned    whether the fine-tuned decoder makes the pixels; None: if the checkpoint has one
         trace        return a Generation, with the tokens and every step of each stage
-        options      steps, guidance, ramp, temperature, token_temperature, top_k, law and order, see SampleOptions;
-                     each is one value, or a pair for the base and the super-resolution stage
+        options      steps, guidance, ramp, temperature, token_temperature, top_k, law, order, guided_from, guided_to
+                     and revise, see SampleOptions; each is one value, or a pair for the base and the super-resolution
+                     stage
         """
         plan = self.plan(superres, finetuned, options)
         prompts, tokens, traces = self.prompts(captions, n, seed, negative), [], []

@@ -188,6 +188,12 @@ class BaseTransformer(nnx.Module):
         embeddings, text_mask = text
         return self.text_keys_values(embeddings), text_mask
 
+    def first_half(self, condition: tuple[tuple, jax.Array]) -> tuple[tuple, jax.Array]:
+        """What `condition` returned for 2 B texts, for the first B of them."""
+        keys_values, mask = condition
+        half = len(mask) // 2
+        return jax.tree.map(lambda x: x[:, :half], keys_values), mask[:half]
+
     def positions(self) -> jax.Array:
         """One vector per position, [N, D]."""
         positions = self.rows[...] + self.columns[...]

@@ -96,6 +96,7 @@ def trained(monkeypatch, tmp_path):
         ("--ramp False --top-k 3 --law linear", dict(ramp=False, top_k=3, law="linear")),
         ("--ramp True False --order None halton", dict(ramp=(True, False), order=(None, "halton"))),
         ("--temperature 1 --token-temperature 0.5", dict(temperature=1.0, token_temperature=0.5)),
+        ("--guided-from 0.5 --guided-to None 0.5 --revise 3", dict(guided_from=0.5, guided_to=(None, 0.5), revise=3)),
     ],
 )
 def test_sampling_options_are_those_of_generate(asked, line, options):

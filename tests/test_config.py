@@ -68,12 +68,14 @@ def test_every_option_is_a_field_of_the_record():
 def test_numbers_are_leaves_and_the_rest_is_static():
     leaves, structure = jax.tree.flatten(Sampling(guidance=1.5, ramp=False, temperature=2.5, token_temperature=3.5))
     assert leaves == [1.5, False, 2.5, 3.5]
-    for change in (dict(steps=2), dict(top_k=2), dict(law="linear"), dict(order="halton"), dict(guided=False)):
+    shape = [dict(steps=2), dict(top_k=2), dict(law="linear"), dict(order="halton"), dict(guided=False)]
+    for change in (*shape, dict(guided_from=0.5), dict(guided_to=0.5), dict(revise=1)):
         assert jax.tree.structure(Sampling(**change)) != structure
 
 
 def test_sampling_is_stored_by_stage():
-    records = dict(base=Sampling(steps=3, law="log", guidance=2.0), superres=Sampling(top_k=5, guided=False))
+    base = Sampling(steps=3, law="log", guidance=2.0, guided_from=0.25, guided_to=0.5, revise=1)
+    records = dict(base=base, superres=Sampling(top_k=5, guided=False))
     stored = through_json(config.sampling_to_dict(records))
     assert stored["base"]["steps"] == 3 and "guided" not in stored["base"]
     back = config.sampling_from_dict(stored)

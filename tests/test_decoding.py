@@ -89,6 +89,47 @@ def test_guidance_rises_linearly_to_its_end_or_is_constant():
         ]
 
 
+def showing_t(tokens, t):
+    """The sampled token shows t; 0 for a step outside the guidance interval."""
+    return 50.0 * jax.nn.one_hot(jnp.broadcast_to(0 if t is None else t, tokens.shape).astype(int), K)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        (dict(), [1, 2, 3, 4]),
+        (dict(guided_from=0.5), [0, 0, 3, 4]),
+        (dict(guided_to=0.25), [1, 0, 0, 0]),
+        (dict(guided_from=0.25, guided_to=0.75), [0, 2, 3, 0]),
+        (dict(guided_from=0.5, ramp=False), [0, 0, 4, 4]),
+        (dict(revise=2), [2, 4, 4, 4]),  # the ramp ends with the schedule
+        (dict(revise=2, guided_from=0.25, guided_to=0.75), [0, 4, 4, 0]),
+    ],
+)
+def test_only_steps_in_the_interval_are_guided(changes, expected):
+    trace = decode(START, keys(2), with_(guidance=4.0, **changes), showing_t)[1]
+    before = np.concatenate([np.ones((1, 2, N), bool), trace.hidden[:-1]])
+    found = [set(sampled[hidden]) for sampled, hidden in zip(np.asarray(trace.tokens), before)]
+    assert found == [{t} for t in expected]
+
+
+@pytest.mark.parametrize(
+    "steps, begin, end, expected",
+    [
+        (12, 0.0, 1.0, range(12)),
+        (12, 0.5, 1.0, range(6, 12)),
+        (10, 0.0, 0.7, range(7)),  # 10 times 0.7 is a little above 7 as a float
+        (4, 0.3, 0.35, range(1, 2)),  # a short interval guides the step that it lies in
+        (3, 0.5, 1.0, range(1, 3)),
+        (1, 0.5, 0.6, range(1)),
+        (4, 0.5, 0.5 + 1e-9, range(2, 3)),
+        (4, 1 - 1e-9, 1.0, range(3, 4)),
+    ],
+)
+def test_guided_steps_by_hand(steps, begin, end, expected):
+    assert decoding.guided_steps(with_(steps=steps, guided_from=begin, guided_to=end)) == expected
+
+
 # --- sampling tokens ------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +268,58 @@ def test_noise_fades_with_the_ratio_and_does_not_compound():
             hidden[np.argsort(score, kind="stable")[:count]] = True
             assert (hidden == np.asarray(trace.hidden[s, image])).all()
             known = ~hidden
+
+
+# --- revising -------------------------------------------------------------------------------------------------------
+
+
+def places(trace, image=0):
+    """Which positions are hidden after each step."""
+    return [np.flatnonzero(hidden).tolist() for hidden in np.asarray(trace.hidden[:, image])]
+
+
+def test_revising_hides_the_least_sure_again_by_hand():
+    """One step fills all 12. The least sure are on the left: 25% are 3 positions, 10% are 1. In a row with 6 known
+    tokens half as many, rounded up."""
+    start = START.at[1, :6].set(3)
+    tokens, trace = decode(start, keys(2), with_(steps=3, revise=2, token_temperature=0.01), sure_of_later)
+    assert places(trace, 0) == [[0, 1, 2], [0], []]
+    assert places(trace, 1) == [[6, 7], [6], []]
+    assert (tokens[1, :6] == 3).all() and (tokens < K).all()
+    assert (np.asarray(trace.confidence)[1, 0, 3:] == 1).all() and (np.asarray(trace.confidence)[1, 0, :3] < 1).all()
+
+
+def test_revised_tokens_have_their_new_probability():
+    """Seen again, a position is sure; so the next pass revises another."""
+
+    def model(tokens, t):
+        again = (jnp.sum(tokens == K, -1) < N)[:, None]
+        return sure_of_later(tokens, t).at[..., 0].add(jnp.where(again, 99.0, 0.0))
+
+    trace = decode(START, keys(2), with_(steps=3, revise=2, token_temperature=0.01), model)[1]
+    assert places(trace) == [[0, 1, 2], [3], []]
+
+
+@pytest.mark.parametrize("order", ["confidence", "halton"])
+def test_revising_follows_the_decoding_of_fewer_steps(order):
+    start, ranks = START.at[1, :5].set(1), decoding.order_ranks(order, (3, 4), keys(2))
+    short, plain = decode(start, keys(2), with_(steps=3, guidance=2.0), ranks=ranks)
+    tokens, trace = decode(start, keys(2), with_(steps=5, revise=2, guidance=2.0), ranks=ranks)
+    assert (trace.tokens[:3] == plain.tokens).all() and (trace.hidden[:2] == plain.hidden[:2]).all()
+    assert trace.hidden.sum(-1)[2:].tolist() == [[3, 2], [1, 1], [0, 0]]
+    again = np.asarray(trace.hidden[2] | trace.hidden[3])
+    assert (np.where(again, short, tokens) == short).all() and not again[1, :5].any()
+    assert (trace.tokens[-1] == tokens).all()
+
+
+def test_a_row_with_nothing_to_fill_has_nothing_to_revise():
+    start = START.at[0].set(2).at[1, 1:].set(2)
+    tokens, trace = decode(start, keys(2), with_(revise=2))
+    assert trace.hidden.sum(-1).T.tolist() == [[0, 0, 0, 0], [0, 1, 1, 0]]
+    assert (tokens[0] == 2).all() and (tokens[1, 1:] == 2).all()
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
 
 
 def test_halton_order_by_hand():

@@ -222,6 +222,6 @@ def test_what_cannot_be_interpolated_is_refused(cascade):
         cascade.interpolate("a cat", "a dog", n=1)
     with pytest.raises(ValueError, match=r"\['a cat', 'a dog'\]"):
         cascade.interpolate(["a cat", "a dog"], "a fox")
-    for name in ("guidance", "ramp"):
+    for name in ("guidance", "ramp", "guided_from", "guided_to"):
         with pytest.raises(TypeError, match=rf"\b{name}\b"):
             cascade.interpolate("a cat", "a dog", **{name: 1})

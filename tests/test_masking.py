@@ -112,6 +112,14 @@ def test_schedule_by_hand():
     assert masking.decode_schedule(4, 16, "linear").tolist() == [12, 8, 4, 0]
 
 
+def test_revising_hides_a_falling_share_by_hand():
+    assert masking.revise_schedule(3, 64).tolist() == [16, 10, 6]  # 25, 15.8 and 10%
+    assert masking.revise_schedule(2, 64).tolist() == [16, 6]
+    assert masking.revise_schedule(1, 64).tolist() == [16]
+    assert masking.revise_schedule(0, 64).tolist() == []
+    assert masking.revise_schedule(3, 4).tolist() == [1, 1, 1]  # never none
+
+
 @pytest.mark.parametrize("law", masking.LAWS)
 @pytest.mark.parametrize("steps, tokens", [(1, 1), (12, 64), (64, 64), (24, 256), (8, 1024)])
 def test_every_step_reveals_something_and_the_last_everything(law, steps, tokens):

@@ -107,9 +107,18 @@ def test_laws_orders_and_top_k_reach_the_decoder(micro):
     assert (trace.tokens[0, 0] == trace.tokens[0, 1]).all()  # two seeds, one most likely code at each position
 
 
+def test_an_interval_and_revising_reach_the_decoder(micro):
+    """Of three steps one fills and two revise; the first is guided."""
+    trace = draw(micro, TWO, steps=3, revise=2, guided_to=0.3, guidance=8.0).trace
+    assert trace.hidden.sum(-1).tolist() == [[16, 16], [6, 6], [0, 0]]
+    known = ~trace.hidden[0]
+    assert (trace.tokens[1] == trace.tokens[0])[known].all()
+
+
 OPTIONS = dict(
-    steps=5, guidance=2.5, ramp=False, temperature=1.5, token_temperature=0.75, top_k=2, law="linear", order="halton"
-)
+    steps=5, guidance=2.5, ramp=False, temperature=1.5, token_temperature=0.75, top_k=2, law="linear", order="halton",
+    guided_from=0.25, guided_to=0.75, revise=2,
+)  # fmt: skip
 
 
 def test_a_plan_has_the_options_and_else_the_checkpoints_own(micro):
@@ -248,7 +257,8 @@ def test_a_saved_muse_draws_the_same(micro, tmp_path):
 
 def test_a_saved_muse_keeps_its_sampling_and_writes_all_files_or_none(micro, tmp_path):
     sampling = {
-        stage: Sampling(steps=7, top_k=3, law="log", order="random", ramp=False) for stage in ("base", "superres")
+        stage: Sampling(steps=7, top_k=3, law="log", order="random", ramp=False, guided_to=0.5, revise=2)
+        for stage in ("base", "superres")
     }
     other = mm.Muse(micro.text, micro.configs, micro.models, sampling, micro.text_name)
     other.save(tmp_path)

@@ -93,6 +93,9 @@ numbers = st.floats(0, 50) | st.floats() | st.integers(0, 9)
             top_k=whole_numbers | odd,
             law=st.sampled_from([*masking.LAWS]) | odd,
             order=st.sampled_from(decoding.ORDERS) | odd,
+            guided_from=st.floats(0, 1) | numbers | odd,
+            guided_to=st.floats(0, 1) | numbers | odd,
+            revise=whole_numbers | odd,
         ),
     )
 )
@@ -109,6 +112,8 @@ def test_settings_are_taken_as_they_are_or_refused(micro, options):
         numbers = record.guidance, record.temperature, record.token_temperature
         assert all(np.isfinite(np.float32(number)) and number >= 0 for number in numbers)
         assert record.law in masking.LAWS and record.order in decoding.ORDERS
+        assert 0 <= record.guided_from < record.guided_to <= 1 and 0 <= record.revise < record.steps
+        assert len(decoding.guided_steps(record)) >= 1 and set(decoding.guided_steps(record)) <= {*range(record.steps)}
     else:
         assert given_
 

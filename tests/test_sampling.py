@@ -25,6 +25,9 @@ OTHER = dict(
     top_k=2,
     law="linear",
     order="halton",
+    guided_from=0.5,
+    guided_to=0.75,
+    revise=2,
 )
 
 
@@ -36,6 +39,9 @@ def test_numbers_become_floats_and_guided_is_set_from_guidance():
     assert checked == Sampling(steps=3, guidance=2.0, temperature=1.0)
     assert [type(checked.steps), type(checked.guidance), type(checked.temperature)] == [int, float, float]
     assert not check_sampling(Sampling(steps=3, guidance=0.0, guided=True), N, K).guided
+    checked = check_sampling(Sampling(steps=3, guided_from=np.float32(0.5), guided_to=1, revise=np.int64(2)), N, K)
+    assert [checked.guided_from, checked.guided_to, checked.revise] == [0.5, 1.0, 2] and checked.guided
+    assert [type(checked.guided_from), type(checked.guided_to), type(checked.revise)] == [float, float, int]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,13 @@ def test_numbers_become_floats_and_guided_is_set_from_guidance():
         (dict(guidance=2e6), r"\bguidance\b.*2000000"),
         (dict(temperature=None), r"\btemperature\b.*None"),
         (dict(law=None), r"\blaw\b.*None.*cosine"),
+        (dict(guided_from=-0.5), r"\bguided_from\b.*-0\.5"),
+        (dict(guided_to=1.5), r"\bguided_to\b.*\b1\.5"),
+        (dict(guided_from=0.75, guided_to=0.5), r"\bguided_from\b.*\b0\.75 .*\b0\.5"),
+        (dict(guided_from=float("nan")), r"\bguided_from\b.*\bnan\b"),
+        (dict(guided_to="half"), r"\bguided_to\b.*'half'"),
+        (dict(revise=3), r"\brevise\b.*\b2\b.*\b3\b"),  # of 3 steps, one must fill
+        (dict(revise=-1), r"\brevise\b.*-1\b"),
     ],
 )
 def test_a_record_outside_its_limits_is_refused(changes, message):
@@ -107,6 +120,9 @@ class Toy(nnx.Module):
         strength = (embeddings[..., 0] * mask).sum(-1)
         return (strength if low is None else strength + jnp.tile(low.sum(-1), len(strength) // len(low)),)
 
+    def first_half(self, condition):
+        return tuple(x[: len(x) // 2] for x in condition)
+
     def __call__(self, tokens, strength):
         return self.table[...] + strength[:, None, None] * jnp.arange(K)
 
@@ -135,6 +151,36 @@ def test_guidance_mixes_the_two_halves(toy):
     alone, _ = run(toy, prompts(2.0, 7.0), guidance=0.0)
     assert guided.shape == (2, N) and (guided == alone).all()
     assert (run(toy, prompts(1.0, -0.5), guidance=2.0, ramp=False)[0] != guided).any()
+
+
+def test_the_unguided_half_is_left_out_outside_the_interval(monkeypatch):
+    """Rows of the batches that the model is called with, while the program is traced."""
+    seen, call = set(), Toy.__call__
+    monkeypatch.setattr(Toy, "__call__", lambda self, tokens, *rest: seen.add(len(tokens)) or call(self, tokens, *rest))
+    other = layers.init(Toy, 3, 2)  # traced here only
+    for options, rows in (
+        (dict(), {4}),
+        (dict(guided_from=0.5), {4, 2}),
+        (dict(guided_from=0.5, guidance=0.0), {2}),
+    ):
+        seen.clear()
+        sampling = check_sampling(Sampling(**dict(steps=4, guidance=2.0) | options), N, K)
+        jax.eval_shape(sample_tokens, other, sampling, prompts(1.0, 0.5))
+        assert seen == rows, options
+
+
+def test_steps_outside_the_interval_are_those_without_guidance(toy):
+    """In the order of Halton the same positions are hidden, whatever is sampled."""
+    given, options = prompts(0.5, -0.5), dict(order="halton", ramp=False)
+    free, guided, mixed = (
+        run(toy, given, **options, **changes)[1]
+        for changes in (dict(guidance=0.0), dict(guidance=3.0), dict(guidance=3.0, guided_from=0.25, guided_to=0.75))
+    )
+    before = np.concatenate([np.ones((1, 2, N), bool), mixed.hidden[:-1]])
+    for s, expected in enumerate((free, guided, guided, free)):
+        assert (np.asarray(mixed.tokens[s] == expected.tokens[s])[before[s]]).all()
+        np.testing.assert_allclose(mixed.confidence[s], expected.confidence[s], rtol=1e-5)
+    assert (free.confidence[0] != guided.confidence[0]).any()
 
 
 def test_low_and_start_reach_the_model_and_the_decoder(toy):

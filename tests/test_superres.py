@@ -53,6 +53,8 @@ def test_guided_halves_share_what_is_computed_of_the_low_resolution_tokens(super
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), shared, twice)
     assert shared[1].shape == (6, 8 + 5) and shared[1][:, :8].all() and (shared[1][:, 8:] == both[1]).all()
     assert shared[0][0].shape == (2, 6, 13, 4, 4)
+    half, alone = superres_model.first_half(shared), condition(superres_model, (text, mask), low)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), half, alone)
 
 
 def test_coarse_positions_lie_over_the_fine_ones_they_cover(superres_model):

@@ -110,6 +110,13 @@ def test_a_layer_is_its_three_branches_in_turn(base_model):
     np.testing.assert_array_equal(read, attended)  # no caption adds nothing
 
 
+def test_the_first_half_of_a_condition_is_that_of_the_first_texts(base_model):
+    _, text, mask = transformer_inputs()
+    both = np.concatenate([text, text + 1]), np.concatenate([mask, ~mask])
+    half, alone = base_model.first_half(base_model.condition(both)), base_model.condition((text, mask))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), half, alone)
+
+
 def test_keys_and_values_of_the_text_are_computed_outside_the_decoding_loop(base_model):
     """A call with `condition`'s keys and values multiplies nothing of the text's width."""
     tokens, text, mask = transformer_inputs()
