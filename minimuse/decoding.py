@@ -273,8 +273,8 @@ def parallel_decode(
     given, interval = tokens != mask_id, guided_steps(sampling)
     to_fill = jnp.sum(~given, -1, keepdims=True)
 
-    def step(carry: tuple, s: jax.Array, *, guided: bool, last: bool) -> tuple[tuple, Trace | None]:
-        """guided: in the guidance interval; last: all positions are filled, and some hidden again, to be revised."""
+    def step(carry: tuple, s: jax.Array, *, guided: bool, filled: bool) -> tuple[tuple, Trace | None]:
+        """guided: in the guidance interval; filled: nothing is hidden after it, except what is to be revised."""
         tokens, sureness = carry
         ratio = jnp.minimum((s + 1) / scheduled, 1.0)
         known = tokens != mask_id
@@ -283,15 +283,15 @@ def parallel_decode(
         logits = logits_fn(tokens, t)
         sampled, probability = draw_tokens(step_keys[:, 0], logits, sampling.token_temperature, sampling.top_k)
         sampled, sureness = jnp.where(known, tokens, sampled), jnp.where(known, sureness, probability)
-        if last:
+        if filled:
             score = sureness
         elif ranks is None:
             noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
             score = jnp.log(jnp.maximum(probability, 1e-30)) + sampling.temperature * (1 - ratio) * noise
         else:
             score = -ranks
-        score = jnp.where(given if last else known, jnp.inf, score)
-        if last:
+        score = jnp.where(given if filled else known, jnp.inf, score)
+        if filled:
             count = -(-hide[s] * to_fill // n)
         else:
             hidden_before = jnp.sum(~known, -1, keepdims=True)
@@ -303,8 +303,10 @@ def parallel_decode(
     # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
     carry, records = (tokens, jnp.ones(tokens.shape)), []
     kinds = lambda s: (s in interval, sampling.revise > 0 and s >= scheduled - 1)
-    for (guided, last), stretch in itertools.groupby(range(steps), kinds):
-        carry, record = jax.lax.scan(functools.partial(step, guided=guided, last=last), carry, jnp.asarray([*stretch]))
+    for (guided, filled), stretch in itertools.groupby(range(steps), kinds):
+        carry, record = jax.lax.scan(
+            functools.partial(step, guided=guided, filled=filled), carry, jnp.asarray([*stretch])
+        )
         records.append(record)
     return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
 
