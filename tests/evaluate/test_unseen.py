@@ -112,7 +112,7 @@ def test_both_numbers_are_measured_on_the_same_scenes():
     result = unseen.evaluate_unseen(Copier(), n=6)
     assert result["n"] == 6 and result["artwork"] == len(unseen.unseen_artwork())
     for kind in ("seen", "unseen"):
-        assert result[kind]["psnr"] == 120 and result[kind]["ssim"] == 1 and result[kind]["sharpness"] == 1
+        assert result[kind]["psnr"] > 120 and result[kind]["ssim"] == 1 and result[kind]["sharpness"] == 1
     assert result["seen"]["readable"] == 1 and "readable" not in result["unseen"]
     worse = unseen.evaluate_unseen(Copier(lost=32), "superres", n=6)
     assert 20 < worse["unseen"]["psnr"] < 40 and worse["unseen"]["psnr"] != worse["seen"]["psnr"]
@@ -127,4 +127,4 @@ def test_the_command_measures_what_it_is_asked_for(artwork, monkeypatch, capsys)
     monkeypatch.setattr("minimuse.muse.Muse", Pretrained)
     cli.main(["evaluate", "tokenizer", "--artwork", artwork, "--n", "3", "--json"])
     result = json.loads(capsys.readouterr().out)
-    assert ("unseen" in result) == (artwork == "unseen") and (result.get("seen", result))["psnr"] == 120
+    assert ("unseen" in result) == (artwork == "unseen") and result.get("seen", result)["psnr"] > 120
