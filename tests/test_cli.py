@@ -249,7 +249,7 @@ OWN = dict(
     editing="--preset --stage --n --seed --finetuned --json",
     tokenizer="--preset --stage --n --finetuned --artwork --json",
     scorer="--n --json",
-    all="",
+    all="--measure --experiments --again --plan",
 )
 
 
