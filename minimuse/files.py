@@ -62,7 +62,7 @@ def read_log(path: Path | str) -> dict[str, np.ndarray]:
 def check_writable(out: Path, option: str = "--out") -> None:
     """An error now if a picture cannot be written there; `option` is what named it."""
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {out.parent}; make it, or choose another {option}.")
+        raise FileNotFoundError(f"The folder {out.parent} does not exist; make it, or choose another {option}.")
     if not os.access(out.parent, os.W_OK):
         raise PermissionError(f"Nothing can be written to {out.parent}; choose another {option}.")
     if out.is_dir():

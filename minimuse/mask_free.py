@@ -1,4 +1,4 @@
-"""Mask-free editing: a caption changes a picture, and nobody says where. There are two ways, and one method, `edit`.
+"""Mask-free editing: a caption changes a picture, and no mask is given. There are two ways, and one method, `edit`.
 
 resample    the paper's (section 3.3.2): hide a few tokens at random, sample them under the caption, and repeat
 read        read the mask from the caption, then sample what is under it again, as in inpainting. A token belongs to the

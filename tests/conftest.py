@@ -15,9 +15,11 @@ import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 import minimuse
 from minimuse.config import SuperresConfig, TransformerConfig, sampling_to_dict
+from minimuse.data import scenes
 from minimuse.presets import get_preset
 
 minimuse.enable_compilation_cache()
@@ -144,3 +146,18 @@ def fresh_base():
 @pytest.fixture(scope="session")
 def superres_model():
     return random_weights("superres", SUPERRES)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return scenes.render(scenes.example("val", 3)[0], 128)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return scenes.render(scenes.example("val", 3)[0])
+
+
+def tokens_of(muse, pixels):
+    small = np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.LANCZOS))
+    return muse.tokenize(small[None])[0], muse.tokenize(pixels[None], "superres")[0]

@@ -2,28 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import STEPS
+from conftest import STEPS, tokens_of
 from PIL import Image
 
 from minimuse import decoding
 from minimuse.data import scenes
 
 FAST = dict(steps=STEPS, trace=True)
-
-
-@pytest.fixture(scope="module")
-def picture():
-    return scenes.render(scenes.example("val", 3)[0], 128)
-
-
-@pytest.fixture(scope="module")
-def small():
-    return scenes.render(scenes.example("val", 3)[0])
-
-
-def tokens_of(muse, pixels):
-    small = np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.LANCZOS))
-    return muse.tokenize(small[None])[0], muse.tokenize(pixels[None], "superres")[0]
 
 
 # --- inpainting -----------------------------------------------------------------------------------------------------

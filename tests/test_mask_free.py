@@ -5,32 +5,15 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import STEPS
-from PIL import Image
+from conftest import STEPS, tokens_of
 
 from minimuse import mask_free
-from minimuse.data import scenes
 from minimuse.mask_free import MaskReading, Resampling, check_reading, check_resampling
 from minimuse.transformer import forward
 
 EDIT = dict(n=2, iterations=4, fraction=0.3, trace=True)  # tests of resampling share this program
 READ = dict(way="read", masks=5, threshold=-0.01, threshold_all=-9.0, steps=STEPS, trace=True)  # and those of reading
 NONE, ALL = dict(threshold=-1e6, threshold_all=-1e6), dict(threshold=1e6, threshold_all=1e6)
-
-
-@pytest.fixture(scope="module")
-def picture():
-    return scenes.render(scenes.example("val", 3)[0], 128)
-
-
-@pytest.fixture(scope="module")
-def small():
-    return scenes.render(scenes.example("val", 3)[0])
-
-
-def tokens_of(muse, pixels):
-    small = np.asarray(Image.fromarray(pixels).resize((64, 64), Image.Resampling.LANCZOS))
-    return muse.tokenize(small[None])[0], muse.tokenize(pixels[None], "superres")[0]
 
 
 # --- the paper's way --------------------------------------------------------------------------------------------------

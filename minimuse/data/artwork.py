@@ -24,13 +24,13 @@ LIGHT = (0.4, 0.9)  # how much white there is in a background, from and to
 def read_artwork(path: str | os.PathLike) -> list[bytes]:
     """The pictures of a Parquet file with the column `image`, as the bytes of their files, in the order of the rows.
 
-    FileNotFoundError if there is no such file; ValueError if it is not Parquet, has no pictures, or lacks one.
+    FileNotFoundError if it does not exist; ValueError if it is not Parquet, has no pictures, or lacks one.
     """
     import pyarrow
     import pyarrow.parquet
 
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {path}; data/build_training_artwork.py builds one.")
+        raise FileNotFoundError(f"{path} does not exist; data/build_training_artwork.py builds one.")
     try:
         rows = pyarrow.parquet.read_table(path, columns=["image"]).to_pylist()
     except pyarrow.ArrowInvalid as error:

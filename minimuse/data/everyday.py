@@ -58,7 +58,7 @@ def corners(rng: random.Random, count: int) -> list[tuple[int, int]]:
 
 
 def _kinds(rng: random.Random, count: int) -> list[str]:
-    """Different sprites of which no two are a pair of the split unseen_pairs, all of one class: shapes or not."""
+    """Different sprites, no two of them a pair of the split unseen_pairs; three have three different words, too."""
     names = [sprite.name for sprite in sprites().values()]
     while True:
         found = rng.sample(names, count)

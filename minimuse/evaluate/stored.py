@@ -79,7 +79,7 @@ class Measurement:
     now: Callable[[], dict[str, Any]] = dict
 
     def stored(self) -> dict[str, Any] | None:
-        """The file's content, None if there is no such file."""
+        """The file's content, None if it does not exist."""
         return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else None
 
     def outdated(self) -> str:

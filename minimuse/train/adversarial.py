@@ -235,7 +235,7 @@ def make_step(
         params = optax.apply_updates(state["params"], updates)
         state = state | dict(params=params, ema=running_average(state, params, train), opt=opt)
         judged = {}
-        if train.adversarial:  # otherwise nobody hears the discriminator
+        if train.adversarial:  # otherwise the discriminator has no effect
             d_grads, judged = discriminator_gradients(train, state, images, decoded)
             d_updates, opt = d_tx.update(d_grads, state["discriminator_opt"], state["discriminator"])
             means = jnp.stack([judged["logits_true"], judged["logits_rebuilt"]])
