@@ -15,6 +15,7 @@ from minimuse.data import scenes
 from minimuse.data.scenes import BACKGROUNDS, CELL, INVERSE, NUMBERS, SIZES, Item, Scene, a, held_out, sprites
 
 TASKS = ("one", "size", "colours", "number", "two", "counts", "three", "position", "binding")
+HARD = ("number", "counts", "counts", "three", "three")  # tasks that training meets this much more often
 SPLITS = (*scenes.SPLITS, "everyday", "typed")
 MOST = 6  # objects in a picture
 RING = ((0, 0), (3, 0), (5, 2), (5, 5), (2, 5), (0, 3))  # corners of six objects, in cells
@@ -214,8 +215,11 @@ def tasks_of(split: str) -> tuple[str, ...]:
 
 
 def example(split: str, index: int, seed: int = 0) -> tuple[Scene, str]:
-    """Scene and caption number `index` of any of SPLITS; `typed` begins again after its last."""
-    tasks = tasks_of(split)
+    """Scene and caption number `index` of any of SPLITS; `typed` begins again after its last.
+
+    Training scenes of `everyday` have seeds below 0, and more of the hard tasks.
+    """
+    tasks = tasks_of(split) + (HARD if split == "everyday" and seed < 0 else ())
     if split == "typed":
         return typed()[index % len(typed())]
     if split != "everyday":

@@ -46,7 +46,10 @@ def defaults_of(weights: dict[str, str]) -> dict[str, dict[str, Any]]:
         for file in (data_dir() / name for name in weights if Path(name).stem == stage):
             if (file.parent / "config.json").is_file():
                 values = read_config(file.parent).get("sampling", {})
-                pick = lambda value, i=number: value[i] if isinstance(value, list) else value
+                if stage in values:
+                    found.setdefault(file.parent.name, {})[stage] = values[stage]
+                    continue
+                pick = lambda value, i=number: value[i] if isinstance(value, list) else value  # minimuse 0.1 wrote pairs
                 found.setdefault(file.parent.name, {})[stage] = {name: pick(value) for name, value in values.items()}
     return found
 

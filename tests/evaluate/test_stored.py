@@ -52,7 +52,11 @@ def test_saving_the_same_weights_gives_the_same_fingerprint(tmp_path):
 
 def test_defaults_are_those_of_the_stages_that_draw(data):
     assert defaults_of(weights_of("tokenizer", text=False, scorer=False)) == {}
-    assert defaults_of(weights_of("base", text=False, scorer=False)) == dict(tiny=dict(base=dict(steps=12, ramp=True)))
+    expected = dict(tiny=dict(base=dict(steps=12, ramp=True)))
+    assert defaults_of(weights_of("base", text=False, scorer=False)) == expected
+    stages = dict(base=expected["tiny"]["base"], superres=dict(steps=8))
+    (data / "checkpoints" / "tiny" / "config.json").write_text(json.dumps(dict(format=2, sampling=stages)))
+    assert defaults_of(weights_of("base", text=False, scorer=False)) == expected
 
 
 class Table:
