@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.small import RUNS, SMALL, TRAIN, experiment, measured, own_sampling
+from experiments.small import RUNS, SAMPLING, SMALL, TRAIN, experiment, measured, own_sampling
 from minimuse.config import Preset, SuperresConfig, TransformerConfig
 from minimuse.data.cache import TokenCache
 from minimuse.evaluate.stored import weights_of
@@ -94,7 +94,7 @@ def muse_of(run: Path, preset: Preset, names: tuple[str, ...]) -> Muse:
     for name in names:
         configs[name] = getattr(preset, name)
         models[name] = load_weights(run / f"{name}.safetensors", build(name, configs[name]))
-    return Muse(shipped.text, configs, models, shipped.sampling, shipped.text_name)
+    return Muse(shipped.text, configs, models, SAMPLING, shipped.text_name)
 
 
 def milliseconds(config: TransformerConfig, rounds: int = 100) -> float:
