@@ -3,7 +3,8 @@
     RUN/text                          -> data/t5-scenes          the frozen text encoder
     RUN/config.json, *.safetensors    -> data/checkpoints/NAME   tokenizers and transformers
     RUN/scorer-weights                -> data/checkpoints/scorer the scene scorer
-    RUN/STAGE/log.jsonl               -> data/curves/STAGE.json  how its training went
+    RUN/STAGE/log.jsonl               -> data/curves/STAGE.json  how its training went, or
+                                         data/curves/STAGE_continued.json if it was started from other weights
 
 What the run has not trained stays as it is. Every file is written atomically.
 """
@@ -52,13 +53,19 @@ def ship(run: Path, data: Path = DATA) -> list[str]:
         phases, before = list(config["trained"]), folder / "config.json"
         if before.is_file():
             before = json.loads(before.read_text())
-            config = before | config | dict(trained=before["trained"] | config["trained"])
+            earlier = before.get("trained_before", {})  # how weights were trained that others were started from
+            for phase, record in config["trained"].items():
+                if record.get("start") and phase in before["trained"]:
+                    earlier[phase] = [*earlier.get(phase, ()), before["trained"][phase]]
+            records = dict(trained=before["trained"] | config["trained"])
+            config = before | config | records | (dict(trained_before=earlier) if earlier else {})
         write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
         for phase in phases:
             if not (run / phase / "log.jsonl").is_file():
                 continue
             (data / "curves").mkdir(exist_ok=True)
-            write_text(data / "curves" / f"{phase}.json", json.dumps(curve_of(run / phase)) + "\n")
+            name = f"{phase}_continued" if config["trained"][phase].get("start") else phase
+            write_text(data / "curves" / f"{name}.json", json.dumps(curve_of(run / phase)) + "\n")
         shipped.append(f"checkpoints/{config['preset']} ({', '.join(trained)})")
     if (run / "scorer-weights" / "config.json").is_file():
         for name in ("scorer.safetensors", "config.json"):

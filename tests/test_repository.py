@@ -457,6 +457,13 @@ def test_shipping_a_run_leaves_what_it_did_not_train(tmp_path):
     assert ship_run.ship(run, data) == ["checkpoints/tiny (base)"]
     merged = json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())
     assert merged == whole | dict(trained=whole["trained"] | part["trained"]) != whole
+    part["trained"] = dict(base=part["trained"]["base"] | dict(start="tiny", seed=8))  # the run went on from there
+    (run / "config.json").write_text(json.dumps(part))
+    ship_run.ship(run, data)
+    again = json.loads((data / "checkpoints" / "tiny" / "config.json").read_text())
+    assert again["trained"]["base"]["seed"] == 8 and again["trained_before"]["base"][-1] == merged["trained"]["base"]
+    assert json.loads((data / "curves" / "base.json").read_text()) == curve
+    assert (data / "curves" / "base_continued.json").is_file()
     with open(run / "base.safetensors", "ab") as file:
         file.truncate(ship_run.LARGEST + 1)
     with pytest.raises(SystemExit, match="16.0 MiB"):
