@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.processes import is_first
-from minimuse.train.step import Tree
+from minimuse.train.step import Tree, all_finite
 from minimuse.weights import named_arrays, with_arrays
 
 FULL = ("No space left on device", "File too large")  # of a long message of tensorstore, what a reader needs
@@ -106,6 +106,10 @@ class Checkpoints:
             )
         return 0, state
 
+    def last(self) -> int:
+        """The step of the last checkpoint; 0 if there is none."""
+        return self.manager.latest_step() or 0
+
     def _read(self, number: int, state: dict[str, Tree]) -> dict[str, Tree]:
         wanted = {name: _like(x) for name, x in named_arrays(state).items()}
         found = self.manager.restore(number, args=self.args.StandardRestore(wanted))
@@ -114,7 +118,10 @@ class Checkpoints:
                 raise ValueError(f"{name} has shape {found[name].shape}, expected {x.shape}")
         if found["step"] != number:
             raise ValueError(f"it was written after step {found['step']}")
-        return with_arrays(state, jax.tree.map(jnp.asarray, found))
+        found = jax.tree.map(jnp.asarray, found)
+        if not all_finite(found):
+            raise ValueError("it holds numbers that are not finite")
+        return with_arrays(state, found)
 
 
 def _like(x: jax.Array) -> np.ndarray | jax.ShapeDtypeStruct:

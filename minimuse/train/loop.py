@@ -25,7 +25,7 @@ from minimuse.files import write_text
 from minimuse.processes import any_process, first_alone, is_first
 from minimuse.train.checkpoints import Checkpoints
 from minimuse.train.devices import make_mesh, on_mesh, shard, shard_batch
-from minimuse.train.step import Tree, init_state
+from minimuse.train.step import Tree, all_finite, init_state
 
 
 class Job(NamedTuple):
@@ -47,6 +47,16 @@ class Job(NamedTuple):
 
 class Stopped(Exception):
     """Training was asked to stop and has saved its state."""
+
+
+class Diverged(ValueError):
+    """A loss or a weight was NaN or infinite; nothing of that is saved."""
+
+    def __init__(self, what: str, step: int, kept: int):
+        there = f"The last good checkpoint, of step {kept}, is kept" if kept else "There is no checkpoint yet"
+        super().__init__(
+            f"Training has diverged: {what} at step {step}. {there}; use a lower learning rate, and another --out."
+        )
 
 
 def machine() -> dict[str, Any]:
@@ -123,9 +133,19 @@ class Log:
         self.since.append(metrics)
         self.bar.update()
 
-    def write(self, step: int) -> None:
-        """The row of step number `step`, the last that was added."""
-        values, self.since = mean_metrics(jax.device_get(self.since)), []
+    def write(self, step: int) -> tuple[int, float] | None:
+        """The row of step number `step`, the last that was added.
+
+        Where a loss since the last row is not finite, the row ends before it; returned are its step and the loss.
+        """
+        rows, self.since = jax.device_get(self.since), []
+        losses = [float(row.get("loss", 0.0)) for row in rows]
+        good = next((i for i, loss in enumerate(losses) if not np.isfinite(loss)), len(rows))
+        if good:
+            self._write(step - len(rows) + good, mean_metrics(rows[:good]))
+        return None if good == len(rows) else (step - len(rows) + good + 1, losses[good])
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
         row = dict(step=step, seconds=round(time.monotonic() - self.begun, 1)) | values
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
@@ -152,9 +172,10 @@ def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[s
     run    on which devices, and how often the run is saved and logged
     out    folder for checkpoints/, log.jsonl, settings.json and machine.json
 
-    Ctrl-C and SIGTERM save first; then the same call resumes (raises Stopped). A checkpoint that is damaged is reported
-    and skipped (ValueError if there is no other); OSError if one cannot be written. A run may be resumed on another
-    mesh. Of several processes the first writes the log; all must see the same `out`.
+    Ctrl-C and SIGTERM save first; then the same call resumes (raises Stopped). The first loss that is not finite, or a
+    weight when it is to be saved, ends the run (Diverged), and the last checkpoint stays as it is. A checkpoint that is
+    damaged is reported and skipped (ValueError if there is no other); OSError if one cannot be written. A run may be
+    resumed on another mesh. Of several processes the first writes the log; all must see the same `out`.
     """
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -182,9 +203,11 @@ def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[s
                 if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so only now and then
                     save, stop = any_process(save, stop) if row else (False, False)
                 save = save or stop or last
-                if row or save:
-                    log.write(done)
+                if (row or save) and (bad := log.write(done)):
+                    raise Diverged(f"the loss was {bad[1]}", bad[0], checkpoints.last())
                 if save:
+                    if not all_finite(state):  # the loss is that of the weights before the step
+                        raise Diverged("a weight or a sum of the optimizer was not finite", done, checkpoints.last())
                     checkpoints.save(done, state)
                     saved = time.monotonic()
                 if stop:

@@ -227,6 +227,13 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
     return step
 
 
+@jax.jit
+def all_finite(tree: Tree) -> jax.Array:
+    """Whether no array of a tree holds NaN or an infinite number: a bool []."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.array([jnp.isfinite(x).all() for x in floats]).all()
+
+
 def scalars(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Those of the metrics that are single numbers."""
     return {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}

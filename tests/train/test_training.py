@@ -14,7 +14,7 @@ from minimuse import files
 from minimuse.config import RunConfig, TrainConfig
 from minimuse.muse import build
 from minimuse.presets import PRESETS
-from minimuse.train.loop import Job, Stopped, fit, mean_metrics
+from minimuse.train.loop import Diverged, Job, Stopped, fit, mean_metrics
 from minimuse.train.step import gradients, init_state, make_step, optimizer
 from minimuse.weights import named_arrays
 
@@ -126,6 +126,37 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_a_run_has_rows_as_often_as_its_settings_say(tmp_path):
     fit(JOB, CONFIG, dataclasses.replace(QUIET, log_every=5), tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == [5, 10, 12]
+
+
+def breaks_from(number):
+    """A loss that is NaN from that step on."""
+
+    def broken(params, key, batch):
+        value, metrics = loss(params, key, batch)
+        return value * jnp.where(batch["number"][0] >= number, jnp.nan, 1.0), metrics
+
+    return broken
+
+
+@pytest.mark.parametrize("run, kept", [(ALWAYS, [6, 7]), (dataclasses.replace(QUIET, log_every=5), [])])
+def test_the_first_loss_that_is_not_finite_ends_a_run(tmp_path, run, kept):
+    """And what was saved before stays, whether the run is looked at after every step or now and then."""
+    job = Job(PARAMS, make_step(breaks_from(7), CONFIG), lambda i: batch_at(i) | dict(number=np.full(4, i)))
+    with pytest.raises(Diverged, match=r"(?=.*\bnan\b).*\b8\b"):
+        fit(job, CONFIG, run, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == kept
+    log = files.read_log(tmp_path / "log.jsonl")
+    assert log["step"][-1] == 7 and np.isfinite(log["loss"]).all()
+    with pytest.raises(Diverged):  # the same again, from what was kept
+        fit(job, CONFIG, run, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_not_saved_where_the_loss_still_is(tmp_path):
+    update = lambda state, key, metrics: state | dict(seen=jnp.where(state["step"] == 5, jnp.inf, state["seen"]))
+    job = Job(PARAMS, make_step(loss, CONFIG, update), batch_at, extra=dict(seen=jnp.zeros(2)))
+    with pytest.raises(Diverged, match=r"\b5\b.*\b4\b"):
+        fit(job, CONFIG, ALWAYS, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [3, 4]
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
