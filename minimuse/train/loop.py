@@ -71,6 +71,18 @@ def machine() -> dict[str, Any]:
     )
 
 
+def _json(path: Path) -> dict:
+    """The JSON object in a file; ValueError with the file's name if it holds none."""
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:  # JSON's, or of bytes that are not text
+        values = error
+    if not isinstance(values, dict):
+        why = f"is not JSON ({values})" if isinstance(values, ValueError) else "does not hold a JSON object"
+        raise ValueError(f"{path} {why}; delete it, or choose another --out.")
+    return values
+
+
 def _same_run(out: Path, settings: dict) -> None:
     """Write the run's settings, or check that they are those the run was started with."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
@@ -85,7 +97,7 @@ def _same_run(out: Path, settings: dict) -> None:
             for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
         }
 
-    begun, now = flat(json.loads(path.read_text())), flat(settings)
+    begun, now = flat(_json(path)), flat(settings)
     # What only `now` has is a setting that minimuse did not have when the run was started.
     changed = [name for name in begun if begun[name] != now.get(name)]
     if changed:
@@ -153,6 +165,30 @@ class Log:
 
 
 @contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Within it no other run can write to `out`; ValueError if one does. A process that has died holds nothing."""
+    import filelock
+
+    lock = filelock.FileLock(out / "run.lock")
+    if is_first():
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            about = _json(out / "machine.json") if (out / "machine.json").is_file() else {}
+            who = " on ".join(str(about[name]) for name in ("process", "host") if name in about)
+            raise ValueError(
+                f"Another run is writing to {out}{f' (process {who})' if who else ''}; wait until it ends, or choose "
+                "another --out."
+            ) from None
+        except NotImplementedError:  # a file system without locks, some mounted drives for instance
+            pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """Within it, Ctrl-C and SIGTERM do nothing but append their numbers to this list."""
     caught: list[int] = []
@@ -174,16 +210,22 @@ def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[s
 
     Ctrl-C and SIGTERM save first; then the same call resumes (raises Stopped). The first loss that is not finite, or a
     weight when it is to be saved, ends the run (Diverged), and the last checkpoint stays as it is. A checkpoint that is
-    damaged is reported and skipped (ValueError if there is no other); OSError if one cannot be written. A run may be
-    resumed on another mesh. Of several processes the first writes the log; all must see the same `out`.
+    damaged is reported and skipped (ValueError if there is no other); OSError if one cannot be written. ValueError if
+    another run is writing to `out`. A run may be resumed on another mesh. Of several processes the first writes the
+    log; all must see the same `out`.
     """
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    with first_alone():
-        _same_run(out, dict(train=dataclasses.asdict(train)) | job.about)
-    if is_first():
-        write_text(out / "machine.json", json.dumps(machine(), indent=1) + "\n")
+    with _alone(out):
+        with first_alone():
+            _same_run(out, dict(train=dataclasses.asdict(train)) | job.about)
+        if is_first():
+            about = machine() | dict(process=os.getpid(), host=platform.node())
+            write_text(out / "machine.json", json.dumps(about, indent=1) + "\n")
+        return _fit(job, train, run, out)
 
+
+def _fit(job: Job, train: TrainConfig, run: RunConfig, out: Path) -> dict[str, Tree]:
     mesh = make_mesh(run.mesh, train)
     # Sharded before averages and sums are made, as these are too much for one device where weights are many.
     state = init_state(shard(job.params, mesh), train, **job.extra)

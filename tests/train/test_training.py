@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -157,6 +159,29 @@ def test_weights_that_are_not_finite_are_not_saved_where_the_loss_still_is(tmp_p
     with pytest.raises(Diverged, match=r"\b5\b.*\b4\b"):
         fit(job, CONFIG, ALWAYS, tmp_path)
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [3, 4]
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path, whole):
+    def second(step):
+        if step == 4:
+            with pytest.raises(ValueError, match=rf"{tmp_path}.*\b{os.getpid()}\b"):
+                fit(JOB, CONFIG, QUIET, tmp_path)
+        return batch_at(step)
+
+    assert same(whole[1], fit(JOB._replace(batch_at=second), CONFIG, QUIET, tmp_path))
+
+
+def test_a_run_that_was_killed_holds_no_lock(tmp_path):
+    code = "import os, sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.lock")])
+    assert (tmp_path / "run.lock").exists() and fit(JOB, CONFIG, QUIET, tmp_path)["step"] == 12
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"train": {"st'])
+def test_damaged_settings_are_named(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json"):
+        fit(JOB, CONFIG, QUIET, tmp_path)
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
