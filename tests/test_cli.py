@@ -178,6 +178,24 @@ def test_short_spellings_are_those_of_nested_settings(trained):
     assert trained[0] == trained[1] and trained[0][1].train["base"].accumulate == 2
 
 
+def test_stages_start_from_a_checkpoint(trained, tmp_path, cascade_folder, capsys):
+    started = lambda preset: {name for name, train in preset.train.items() if train.start == str(cascade_folder)}
+    options = ["--preset", "micro", "--out", "run", "--from", cascade_folder]
+    assert run("train", "base", *options) == 0
+    name, preset = trained.pop()
+    assert name == "base" and started(preset) == {"base"} and preset.text == "t5-scenes"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "tokenizer.safetensors"}
+    trained.clear()
+    assert run("train", "all", *options) == 0
+    assert [name for name, _ in trained] == ["tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
+    assert started(trained[0][1]) == {"tokenizer", "superres_tokenizer", "base", "superres"}  # the decoder grows again
+    trained.clear()
+    for stage in ("text", "scorer"):  # one has no weights to start from, the other is not in the checkpoint
+        assert run("train", stage, *options) == 2 and stage in capsys.readouterr().err
+    assert run("train", "base", "--preset", "micro", "--from", "nowhere") == 2
+    assert not trained
+
+
 def test_all_stages_are_trained_in_order_and_those_of_other_pictures_without_t5(trained, tmp_path):
     run("train", "all", "--preset", "micro", "--dtype", "bfloat16")
     names = [name for name, _ in trained]

@@ -39,6 +39,9 @@ class TrainOptions(TypedDict, total=False):
     artwork: str
     """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
     pictures are then collages of them."""
+    start: Annotated[str, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
+    """A checkpoint whose weights the stage begins with, or each stage of all that it has. What the stage is trained on
+    (tokenizers, text encoder) is copied from it where the run has none."""
     text: str
     """Frozen text encoder: a folder, or a Hub name such as google/flan-t5-base."""
     mesh: tuple[int, int]
@@ -62,7 +65,7 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
     names, needed = (stage,), (stage,)
     if stage == "all":
         # A T5 trained here knows only the words of the scenes; for other pictures use the preset's.
-        without = ("text",) if given.keys() & {"data", "text"} else ()
+        without = ("text",) if given.keys() & {"data", "text", "start"} else ()
         names = tuple(name for name in typing.get_args(MuseStage) if name in preset.train and name not in without)
         needed = ("tokenizer", "base")
     if missing := [name for name in needed if name not in preset.train]:
@@ -70,6 +73,8 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"Preset {preset.name} has no training settings for {missing[0]}; it has them for {there}.")
     if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
+    if stage == "text" and "start" in given:
+        raise ValueError("--from is for other stages; text is trained from fresh weights.")
     of_stage, dtype, pieces, run = (
         {name: value for name, value in given.items() if name in group}
         for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
@@ -150,12 +155,19 @@ def train(
         start(given["processes"])
     from minimuse.train import stages
     from minimuse.train.loop import Stopped
+    from minimuse.train.starting import start_all, text_of
 
-    if "text" in given:
+    if "start" in given:
+        run = start_all(run, names, given["start"])
+        text = given.get("text") or text_of(given["start"])
+        run = stages.with_text(run, text) if text and set(names) & set(TRANSFORMERS) else run
+    elif "text" in given:
         run = stages.with_text(run, given["text"])
     _check_sizes(run, names)
     stages.check(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
+    if "start" in given:
+        stages.begin(run, names, out, given["start"])
     name, changed = stage, [key for key, value in settings.items() if value != getattr(get_preset(preset), key)]
     try:
         for name in names:

@@ -84,7 +84,7 @@ def _json(path: Path) -> dict:
 
 
 def _same_run(out: Path, settings: dict) -> None:
-    """Write the run's settings, or check that they are those the run was started with."""
+    """Write the run's settings, or check that they are those the run was started with; it may become longer."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
     if not path.is_file():
         write_text(path, json.dumps(settings, indent=1))
@@ -100,7 +100,13 @@ def _same_run(out: Path, settings: dict) -> None:
     begun, now = flat(_json(path)), flat(settings)
     # What only `now` has is a setting that minimuse did not have when the run was started.
     changed = [name for name in begun if begun[name] != now.get(name)]
-    if changed:
+    if changed == ["train.steps"] and now["train.steps"] > begun["train.steps"]:
+        print(
+            f"{out.name}: the run is lengthened from {begun['train.steps']} to {now['train.steps']} steps. Its "
+            "learning rate now follows the longer schedule, so it first rises from where it was."
+        )
+        write_text(path, json.dumps(settings, indent=1))
+    elif changed:
         was = "; ".join(f"{name} was {begun[name]}, is {now.get(name)}" for name in changed)
         raise ValueError(f"{out} holds a run with other settings ({was}). Choose another --out, or delete it.")
 

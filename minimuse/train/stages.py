@@ -29,7 +29,7 @@ from minimuse.data.cache import TokenCache, batch_indices
 from minimuse.data.sources import Pictures, Scenes, WithArtwork, open_source
 from minimuse.evaluate import baselines, fidelity, scorer
 from minimuse.files import write_text
-from minimuse.muse import TOKENIZERS, build, init_stage
+from minimuse.muse import STAGES, TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
 from minimuse.t5 import find_t5, read_t5_config, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
@@ -38,6 +38,7 @@ from minimuse.train.init import sample_rows, start_from_codes, start_from_text, 
 from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.scorer import scorer_loss, training_batch
+from minimuse.train.starting import adopt, check_fit, starting_weights
 from minimuse.train.step import make_step
 from minimuse.vqgan import VQGAN, Decoder
 from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
@@ -56,7 +57,7 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
         if isinstance(train, AdversarialConfig):
             adversarial.check_whole(train)
         if train.start:
-            find_checkpoint(train.start)
+            _check_start(preset, phase, train.start)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
@@ -66,6 +67,33 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
             batch_indices(0, train.batch, source.count(train), train.seed)
 
 
+def _check_start(preset: Preset, phase: str, start: str) -> None:
+    """ValueError if a stage cannot start from the weights of this checkpoint."""
+    folder = find_checkpoint(start)
+    values = read_config(folder)
+    if phase == "text":
+        raise ValueError("The stage text has no weights to start from; leave out its start.")
+    if phase.endswith("_adversarial"):
+        raise ValueError(f"{phase} starts from its first phase; set the start of {phase.removesuffix('_adversarial')}.")
+    if phase not in values:
+        raise ValueError(f"The checkpoint {folder} has no {phase} to start from; leave out --from, or name another.")
+    if phase in baselines.BASELINES:
+        check_fit(folder, phase, values[phase], layers.abstract(*_twin(preset, phase)))
+    elif phase in STAGES and phase != "superres_decoder":  # which `trained_decoder` checks
+        check_fit(folder, phase, values[phase], build(phase, getattr(preset, phase)))
+
+
+def _twin(preset: Preset, stage: str) -> tuple[Any, Any]:
+    return baselines.BASELINES[stage].module, baselines.twin_config(stage, preset)
+
+
+def begin(preset: Preset, names: tuple[str, ...], out: Path, checkpoint: str) -> None:
+    """Copy into the run folder what stages that start from a checkpoint need of it, see `starting.adopt`."""
+    with first_alone():
+        for stage, config in (adopt(preset, names, out, checkpoint) if is_first() else {}).items():
+            describe(out, preset, stage, config, trained=False)
+
+
 def with_text(preset: Preset, name: str) -> Preset:
     """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name."""
     width = read_t5_config(find_t5(name)).d_model
@@ -73,8 +101,8 @@ def with_text(preset: Preset, name: str) -> Preset:
     return dataclasses.replace(preset, text=str(name), base=base, superres=superres)
 
 
-def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
-    """Add a finished stage to the run folder's config.json."""
+def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool = True) -> None:
+    """Add a finished stage to the run folder's config.json; one that was copied is not `trained`."""
     if not is_first():
         return
     path = out / "config.json"
@@ -86,7 +114,7 @@ def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
     if preset.data:
         values["data"] = preset.data
     values[stage] = dataclasses.asdict(config)
-    phases = [name for name in (stage, f"{stage}_adversarial") if name in preset.train]
+    phases = [name for name in (stage, f"{stage}_adversarial") if trained and name in preset.train]
     values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
     write_text(path, json.dumps(values, indent=1) + "\n")
 
@@ -116,8 +144,9 @@ def train_text(preset: Preset, out: Path, sizes: T5Config = t5_pretraining.SCENE
 def train_scorer(preset: Preset, out: Path) -> None:
     """The network that reads pictures back into scenes; out/scorer-weights is a folder for `Scorer.from_pretrained`."""
     config, train, folder = scorer.ScorerConfig(), preset.train["scorer"], out / "scorer-weights"
+    net: Any = layers.init(scorer.ScorerNet, config, seed=train.seed)
     job = Job(
-        layers.init(scorer.ScorerNet, config, seed=train.seed),
+        starting_weights(train.start, "scorer", net) if train.start else net,
         make_step(scorer_loss, train),
         functools.partial(training_batch, batch=train.batch),
         about=dict(model=dataclasses.asdict(config)),
@@ -139,18 +168,22 @@ def train_scorer(preset: Preset, out: Path) -> None:
 def tokenizer_job(preset: Preset, source: Scenes | Pictures, stage: str = "tokenizer") -> Job:
     """The first phase: a VQGAN that rebuilds pixels."""
     config, train = getattr(preset, stage), preset.train[stage]
+    model: Any = init_stage(stage, config, train.seed)
+    if train.start:
+        model = starting_weights(train.start, stage, model)
+    quantize_start = 0 if train.start else train.quantize_start  # a codebook that is in use need not wait
 
     def batch_at(step: int) -> dict:
         numbers = range(step * train.batch, (step + 1) * train.batch)
         images = source.pictures(numbers, config.image_size, train.seed)
-        return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
+        return dict(images=images, quantize=np.full(len(images), step >= quantize_start))
 
     loss = functools.partial(losses.tokenizer_loss, config)
     return Job(
-        init_stage(stage, config, train.seed),
+        model,
         make_step(loss, train, functools.partial(codebook.update_codes, config)),
         batch_at,
-        extra=codebook.codebook_state(config),
+        extra=codebook.codebook_state(config, model if train.start else None),
         about=dict(model=dataclasses.asdict(config)) | source.about,
     )
 
@@ -271,8 +304,8 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     train = preset.train[stage]
     codes = np.asarray(load_tokenizer(preset, out, TOKENIZERS.get(stage, TOKENIZERS["base"])).codebook[...])
     if stage in baselines.BASELINES:
-        config, loss = baselines.twin_config(stage, preset), losses.BASELINE_LOSSES[stage]
-        model = layers.init(baselines.BASELINES[stage].module, config, seed=train.seed)
+        (module, config), loss = _twin(preset, stage), losses.BASELINE_LOSSES[stage]
+        model = layers.init(module, config, seed=train.seed)
         model = twin_from_codes(stage, model, codes)
     else:
         config, loss = getattr(preset, stage), losses.transformer_loss
@@ -280,7 +313,7 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
         model: Any = init_stage(stage, config, train.seed)
         model = start_from_codes(model, codes, low_codebook=low_codes)
     if train.start:
-        model = load_weights(find_checkpoint(train.start) / f"{stage}.safetensors", model)
+        model = starting_weights(train.start, stage, model)
     else:
         model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
 

@@ -244,6 +244,43 @@ def test_a_decoder_is_trained_further(untrained, tmp_path):
         stages.decoder_job(preset, tmp_path / "two", SCENES)
 
 
+def started(stage, checkpoint):
+    """MICRO, with a stage that starts from a checkpoint."""
+    train = dataclasses.replace(MICRO.train[stage], start=str(checkpoint))
+    return dataclasses.replace(MICRO, train=MICRO.train | {stage: train})
+
+
+def test_a_tokenizer_starts_from_a_checkpoint_and_keeps_its_codes(untrained, tmp_path):
+    job = stages.tokenizer_job(started("tokenizer", untrained), SCENES)
+    assert same(load_file(untrained / "tokenizer.safetensors"), job.params)
+    batch = job.batch_at(0)
+    assert batch["quantize"].all() and not stages.tokenizer_job(MICRO, SCENES).batch_at(0)["quantize"].any()
+    one = dataclasses.replace(MICRO.train["tokenizer"], steps=1, start=str(untrained))
+    state = fit(job, one, MICRO.run, tmp_path / "run")
+    moved = np.abs(np.asarray(state["params"].codebook[...]) - np.asarray(job.params.codebook[...])).max(-1)
+    assert (moved < 0.1).all()  # they are not laid onto the first batch again
+
+
+def test_a_transformer_starts_from_a_checkpoint_with_its_tokenizer(micro_folder, tmp_path):
+    preset = started("base", micro_folder)
+    stages.begin(preset, ("base",), tmp_path, str(micro_folder))
+    assert read_config(tmp_path)["tokenizer"] == read_config(micro_folder)["tokenizer"]
+    cache, name = token_cache(preset, tmp_path, tmp_path)
+    _, job = stages.transformer_job(preset, tmp_path, "base", cache, name)
+    assert same(load_file(micro_folder / "base.safetensors"), job.params)
+    stages.check(preset, ("base",), tmp_path)
+
+
+@pytest.mark.parametrize("changes", [dict(width=64), dict(depth=1), dict(codebook_size=32)])
+def test_weights_of_other_sizes_are_refused_before_training(micro_folder, tmp_path, changes):
+    preset = started("base", micro_folder)
+    preset = dataclasses.replace(preset, base=dataclasses.replace(preset.base, **changes))
+    with pytest.raises(ValueError, match=rf"{micro_folder}.*--from"):
+        stages.check(preset, ("base",), tmp_path)
+    with pytest.raises(ValueError, match="superres_decoder"):
+        stages.check(started("superres_decoder", micro_folder), ("superres_decoder",), tmp_path)
+
+
 def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():
     rng = random.Random(0)
     for i in range(50):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +183,21 @@ def test_damaged_settings_are_named(tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json"):
         fit(JOB, CONFIG, QUIET, tmp_path)
+
+
+def test_a_run_can_be_lengthened(tmp_path, capsys):
+    """A finished one, or one that was stopped; and only that."""
+    fit(JOB, CONFIG, QUIET, tmp_path)
+    longer, seen = dataclasses.replace(CONFIG, steps=15), []
+    job = Job(PARAMS, make_step(loss, longer), lambda i: seen.append(i) or batch_at(i))
+    capsys.readouterr()
+    assert fit(job, longer, QUIET, tmp_path)["step"] == 15 and seen == [12, 13, 14]
+    assert re.search(r"\b12\b.*\b15\b", capsys.readouterr().out)
+    assert [row["step"] for row in rows(tmp_path)] == [12, 15]
+    for changes in (dict(steps=12), dict(steps=20, learning_rate=0.2)):
+        with pytest.raises(ValueError, match="--out"):
+            fit(job, dataclasses.replace(longer, **changes), QUIET, tmp_path)
+    assert fit(job._replace(batch_at=None), longer, QUIET, tmp_path)["step"] == 15
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
