@@ -197,6 +197,7 @@ class RunConfig:
     mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp (0 = all that are left), see train/devices.py
     save_seconds: float = 40  # a kill loses at most this much work, plus the time of one save
     log_every: int = 20  # steps in a row of the log
+    memory: float = 0.0  # GiB that one device has; 0: what it reports, less: not compared with what a step takes
 
 
 @dataclass(frozen=True)

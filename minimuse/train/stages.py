@@ -37,6 +37,7 @@ from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
 from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
+from minimuse.train.memory import check_memory
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.starting import adopt, check_fit, starting_weights
 from minimuse.train.step import make_step
@@ -51,7 +52,8 @@ TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show 
 
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
-    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+    phases = [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]
+    for phase in phases:
         train = preset.train[phase]
         mesh_shape(preset.run.mesh, train)
         if isinstance(train, AdversarialConfig):
@@ -65,6 +67,7 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
         source = open_source(preset.data)
         for train in transformers:
             batch_indices(0, train.batch, source.count(train), train.seed)
+    check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer")))
 
 
 def _check_start(preset: Preset, phase: str, start: str) -> None:

@@ -16,7 +16,7 @@ from minimuse.data import scenes, sources
 from minimuse.data.artwork import Artwork
 from minimuse.files import read_log
 from minimuse.presets import PRESETS
-from minimuse.train import adversarial, codebook, stages
+from minimuse.train import adversarial, codebook, memory, stages
 from minimuse.train.inputs import load_tokenizer, token_cache
 from minimuse.train.loop import Stopped, fit
 from minimuse.vqgan import read_tokens
@@ -171,6 +171,8 @@ def test_superres_trains_on_both_resolutions_of_the_same_scenes(untrained):
     batch = job.batch_at(0)
     assert batch["tokens"].shape == (2, 1024) and batch["low"].shape == (2, 64)
     assert job.about["cache"] == name
+    planned = memory.step_of(MICRO, "superres", cache.text_length)[2]
+    assert {k: (x.shape, x.dtype) for k, x in batch.items()} == {k: (x.shape, x.dtype) for k, x in planned.items()}
     assert cache.tokens.shape == (16, 32, 32) and cache.low.shape == (16, 8, 8)
     for stage, size, kept in (("tokenizer", 64, cache.low), ("superres_tokenizer", 128, cache.tokens)):
         images = scenes.render_batch([scenes.example("train", i)[0] for i in range(16)], size)
