@@ -104,6 +104,7 @@ class TrainConfig:
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
+    examples: int = 0  # of them, or of your own pictures, a transformer learns from the first so many; 0: from all
     everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)

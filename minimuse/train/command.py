@@ -5,6 +5,7 @@ tyro makes options of the arguments, see cli.py.
 
 import dataclasses
 import math
+import shutil
 import sys
 import typing
 from pathlib import Path
@@ -12,21 +13,22 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import tyro
 
-from minimuse.config import TRANSFORMERS, Preset
+from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset
 from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
 
 
 class TrainOptions(TypedDict, total=False):
     """Short spellings of often-used settings; what is left out is the preset's."""
 
     steps: int
-    """Training steps of this stage. Not for all."""
+    """Training steps of this stage, or of every stage and second phase of all. A run can be lengthened."""
     batch: int
-    """Examples per step of this stage. Not for all."""
+    """Examples per step of this stage, or of every stage and second phase of all."""
     dtype: Literal["float32", "bfloat16"]
     """What transformers compute in. bfloat16 is for TPUs and newer GPUs (not the T4); weights stay float32."""
     accumulate: int
@@ -81,8 +83,6 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
     )
     if "artwork" in of_stage and stage != "superres_decoder":
         raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")
-    if of_stage and stage == "all":
-        raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
     if dtype and not set(names) & set(TRANSFORMERS):
         raise ValueError(f"--dtype is for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
     if stage == "diffusion" and given.get("dtype", "float32") != "float32":
@@ -95,13 +95,55 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         if name in TRANSFORMERS or stage != "all":
             changes |= pieces
         train[name] = dataclasses.replace(train[name], **changes)
+        if stage == "all" and (second := f"{name}_adversarial") in train:
+            train[second] = dataclasses.replace(train[second], **of_stage)
         for phase in (name, f"{name}_adversarial"):
             for field in ("steps", "batch", "accumulate") if phase in train else ():
                 if (value := getattr(train[phase], field)) < 1:
                     option = field if field in given and phase == name else f"train.{phase}.{field}"
                     raise ValueError(f"--{option} must be 1 or more; it was {value}.")
-    changes = dict(run=dataclasses.replace(preset.run, **run), data=given.get("data", preset.data))
+    for name, own in train.items():
+        start = Path(own.start) / "config.json"
+        paths = dict(start=str(start.parent.resolve())) if own.start and start.is_file() else {}
+        if isinstance(own, AdversarialConfig) and own.artwork:
+            paths["artwork"] = _whole_path(own.artwork)
+        train[name] = dataclasses.replace(own, **paths)
+    changes = dict(run=dataclasses.replace(preset.run, **run), data=_whole_path(given.get("data", preset.data)))
     return dataclasses.replace(preset, train=train, **changes), names
+
+
+def _whole_path(name: str) -> str:
+    """A file or folder by its whole path, so that the run also works from another directory; other names stay."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def for_smoke(preset: Preset, names: tuple[str, ...], given: TrainOptions) -> Preset:
+    """The preset with a few steps of small batches for these stages; the models keep their sizes."""
+    import jax
+
+    few: dict[str, Any] = dict(SMOKE, batch=max(SMOKE["batch"], jax.device_count()))
+    few |= {name: value for name, value in given.items() if name in few}
+    train = dict(preset.train)
+    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in train]:
+        own = dict(discriminator_start=1) if isinstance(train[phase], AdversarialConfig) else dict(quantize_start=1)
+        own |= dict(scenes=8 * few["batch"]) if train[phase].scenes else {}
+        train[phase] = dataclasses.replace(train[phase], **few, **own, examples=8 * few["batch"])
+    return dataclasses.replace(preset, train=train)
+
+
+def _smoke_folder(preset: Preset, names: tuple[str, ...], out: Path) -> Path:
+    """The folder smoke of a run, emptied, with the run's tokenizers for stages that need them."""
+    from minimuse.processes import first_alone, is_first
+    from minimuse.train import stages
+
+    folder = out / "smoke"
+    with first_alone():
+        if is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+    if (out / "config.json").is_file():
+        stages.begin(preset, names, folder, str(out))
+    return folder
 
 
 def _check_sizes(preset: Preset, names: tuple[str, ...]) -> None:
@@ -128,6 +170,7 @@ def train(
     *,
     preset: str = "tiny",
     out: Path = Path("runs/tiny"),
+    smoke: bool = False,
     given: Annotated[TrainOptions, FLAT] = NOTHING,
     settings: Annotated[dict[str, Any], FLAT] = NOTHING,
 ) -> None:
@@ -145,6 +188,8 @@ def train(
             that the preset trains, without scorer and baselines.
         preset: Name of the preset with sizes and training settings.
         out: Run folder; log.jsonl in each stage's folder holds the curves.
+        smoke: First try it: the same command with a few steps of small batches, in minutes, into the folder smoke of
+            the run folder. What is there from an earlier try is deleted.
     """
     from minimuse.processes import start, wait_for_all
 
@@ -165,6 +210,9 @@ def train(
         run = stages.with_text(run, given["text"])
     _check_sizes(run, names)
     stages.check(run, names, out)
+    if smoke:
+        run = for_smoke(run, names, given)
+        out = _smoke_folder(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
     if "start" in given:
         stages.begin(run, names, out, given["start"])

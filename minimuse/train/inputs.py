@@ -63,7 +63,7 @@ def token_cache(
     from tqdm.auto import tqdm
 
     train, text, source = preset.train[stage], load_text(preset, out), open_source(preset.data)
-    count = source.count(train)
+    count = min(source.count(train), train.examples or source.count(train))
     names = [TOKENIZERS[name] for name in dict.fromkeys((stage, "base"))]  # the stage's own first
     tokenizers = [load_tokenizer(preset, out, name) for name in names]
     # The name depends on all that the cache is made from, so that other tokens or embeddings are never used by mistake.

@@ -122,7 +122,8 @@ def device_memory() -> int:
 
 
 def at_least(preset: Preset, phase: str) -> int:
-    """Roughly the bytes of a training step, without compiling it: what its largest arrays take."""
+    """Bytes that a training step takes at least, without compiling it: those of its largest arrays. In all it takes
+    about twice as much."""
     train, stage = preset.train[phase], phase.removesuffix("_adversarial")
     if stage in TRANSFORMERS:
         config: Any = getattr(preset, stage, preset.base)
@@ -140,7 +141,7 @@ def check_memory(preset: Preset, phases: tuple[str, ...]) -> None:
     """Compile the training steps that may be too large for the device, and say what they take; ValueError, with the
     setting that would help, for one that does not fit.
 
-    It takes up to a minute for each, and hours would be lost otherwise. The programs stay in the compilation cache.
+    It takes up to a minute for each; otherwise hours would be lost. The programs stay in the compilation cache.
     """
     limit = int(preset.run.memory * 2**30) if preset.run.memory else device_memory()
     for phase in phases if limit > 0 else ():
@@ -148,15 +149,20 @@ def check_memory(preset: Preset, phases: tuple[str, ...]) -> None:
         data, fsdp = mesh_shape(preset.run.mesh, train)
         own = dataclasses.replace(train, batch=train.batch // (data * fsdp))  # of one device
         one = dataclasses.replace(preset, train=preset.train | {phase: own})
-        if at_least(one, phase) < limit / 4:
+        if (rough := at_least(one, phase)) < limit / 4:
             continue
-        plan = planned(*step_of(one, phase))
+        program, *shapes = step_of(one, phase)
+        plan = planned(program, *shapes) if rough < limit else Plan(_bytes(shapes), 2 * rough)  # at least that
         plan = Plan(plan.kept // fsdp, plan.working)
         there = f"a training step takes about {_gib(plan.total)}, and the device has {_gib(limit)}"
         if plan.total > limit:
             raise ValueError(f"{phase} does not fit in memory: {there}. {_advice(phase, own, plan, limit)}")
         if is_first():
             print(f"{phase}: {there}.")
+
+
+def _bytes(shapes: Any) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def _gib(n: int) -> str:
