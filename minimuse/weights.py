@@ -4,7 +4,6 @@ A weight's name is its path in the module: `base.blocks.qkv.kernel` is "blocks.q
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 
 from minimuse.config import data_dir
-from minimuse.files import write_arrays
+from minimuse.files import read_json, reading, write_arrays
 from minimuse.layers import Module
 from minimuse.processes import is_first, to_host
 
@@ -68,16 +67,13 @@ def load_weights(path: Path | str, like: Module) -> Module:
     FileNotFoundError for a missing file, ValueError for one that is damaged, or holds other shapes, NaN or infinite
     numbers.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a checkpoint holds config.json and one file per stage.")
-    try:
+    with reading(path, "safetensors", "Copy it, or train it again"):
         stored = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy it or train it again.") from None
     arrays = {".".join(RENAMED.get(part, part) for part in name.split(".")): value for name, value in stored.items()}
     wanted = {name: value.shape for name, value in named_arrays(like).items()}
     given = {name: value.shape for name, value in arrays.items()}
@@ -113,12 +109,7 @@ def find_checkpoint(name: str | os.PathLike) -> Path:
 
 def read_config(folder: Path) -> dict:
     """The parsed config.json of a checkpoint folder."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:  # JSON's, or of bytes that are not text
-        raise ValueError(f"{folder / 'config.json'} is not JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.json'} does not hold a JSON object.")
+    config = read_json(folder / "config.json")
     if config.get("format") not in READABLE:
         known = " and ".join(map(str, READABLE))
         raise ValueError(f"{folder} has checkpoint format {config.get('format')}; this minimuse reads {known}.")

@@ -83,6 +83,10 @@ def test_missing_damaged_and_other_files_are_explained(base_model, tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"base\.safetensors.*deserializ"):
         weights.load_weights(path, base_model)
+    header = json.dumps(dict(a=dict(dtype="F8_E4M3", shape=[2], data_offsets=[0, 2]))).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))  # numbers that NumPy does not have
+    with pytest.raises(ValueError, match=r"base\.safetensors"):
+        weights.load_weights(path, base_model)
 
 
 @pytest.mark.parametrize("number", [np.nan, -np.inf, 1e6])

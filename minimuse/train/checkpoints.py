@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse.files import in_short
 from minimuse.processes import is_first
 from minimuse.train.step import Tree, all_finite
 from minimuse.weights import named_arrays, with_arrays
@@ -61,7 +62,7 @@ class Checkpoints:
             yield
         except Exception as error:  # for a full disk, tensorstore's is a ValueError of many lines
             self._remove_unfinished()
-            reason = next((known for known in FULL if known in str(error)), _short(error))
+            reason = next((known for known in FULL if known in str(error)), in_short(error))
             raise OSError(
                 f"A checkpoint could not be written to {self.folder}: {reason}. The one before it is complete; once "
                 "there is room, the same command resumes from it."
@@ -91,7 +92,7 @@ class Checkpoints:
             except MemoryError:  # says nothing about the checkpoint
                 raise
             except Exception as error:  # orbax, tensorstore and JSON each have their own class for every damage
-                refused[number] = _short(error)
+                refused[number] = in_short(error)
                 continue
             for bad, reason in refused.items():
                 message = f"The checkpoint of step {bad} in {self.folder} is damaged or of another run: {reason}."
@@ -129,9 +130,3 @@ def _like(x: jax.Array) -> np.ndarray | jax.ShapeDtypeStruct:
     if len(x.sharding.device_set) > 1:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
     return np.asarray(x)
-
-
-def _short(error: Exception) -> str:
-    """The beginning of an error's message, as one line without a full stop."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from minimuse.config import RunConfig, TrainConfig
-from minimuse.files import write_text
+from minimuse.files import read_json, write_text
 from minimuse.processes import any_process, first_alone, is_first
 from minimuse.train.checkpoints import Checkpoints
 from minimuse.train.devices import make_mesh, on_mesh, shard, shard_batch
@@ -71,18 +71,6 @@ def machine() -> dict[str, Any]:
     )
 
 
-def _json(path: Path) -> dict:
-    """The JSON object in a file; ValueError with the file's name if it holds none."""
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:  # JSON's, or of bytes that are not text
-        values = error
-    if not isinstance(values, dict):
-        why = f"is not JSON ({values})" if isinstance(values, ValueError) else "does not hold a JSON object"
-        raise ValueError(f"{path} {why}; delete it, or choose another --out.")
-    return values
-
-
 def _same_run(out: Path, settings: dict) -> None:
     """Write the run's settings, or check that they are those the run was started with; it may become longer."""
     path, settings = out / "settings.json", json.loads(json.dumps(settings))
@@ -97,7 +85,7 @@ def _same_run(out: Path, settings: dict) -> None:
             for key, inner in (value.items() if isinstance(value, dict) else [("", value)])
         }
 
-    begun, now = flat(_json(path)), flat(settings)
+    begun, now = flat(read_json(path, "Delete it, or choose another --out")), flat(settings)
     # What only `now` has is a setting that minimuse did not have when the run was started.
     changed = [name for name in begun if begun[name] != now.get(name)]
     if changed == ["train.steps"] and now["train.steps"] > begun["train.steps"]:
@@ -170,6 +158,13 @@ class Log:
         self.bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
 
 
+def _machine_of(out: Path) -> dict:
+    try:
+        return read_json(out / "machine.json")
+    except (OSError, ValueError):  # not yet written
+        return {}
+
+
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Within it no other run can write to `out`; ValueError if one does. A process that has died holds nothing."""
@@ -180,7 +175,7 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            about = _json(out / "machine.json") if (out / "machine.json").is_file() else {}
+            about = _machine_of(out)
             who = " on ".join(str(about[name]) for name in ("process", "host") if name in about)
             raise ValueError(
                 f"Another run is writing to {out}{f' (process {who})' if who else ''}; wait until it ends, or choose "

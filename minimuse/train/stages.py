@@ -31,7 +31,7 @@ from minimuse.evaluate import baselines, fidelity, scorer
 from minimuse.files import write_text
 from minimuse.muse import STAGES, TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
-from minimuse.t5 import find_t5, read_t5_config, save_t5
+from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
@@ -98,8 +98,11 @@ def begin(preset: Preset, names: tuple[str, ...], out: Path, checkpoint: str) ->
 
 
 def with_text(preset: Preset, name: str) -> Preset:
-    """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name."""
-    width = read_t5_config(find_t5(name)).d_model
+    """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name.
+
+    A folder is kept by its whole path, so that the run also works from another directory."""
+    folder = find_t5(name)
+    width, name = read_t5_config(folder).d_model, str(folder.resolve()) if folder == Path(name) else name
     base, superres = (dataclasses.replace(config, text_width=width) for config in (preset.base, preset.superres))
     return dataclasses.replace(preset, text=str(name), base=base, superres=superres)
 
@@ -111,7 +114,7 @@ def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool =
     path = out / "config.json"
     values: dict[str, Any] = dict(format=FORMAT, preset=preset.name)
     if path.is_file():
-        values = json.loads(path.read_text()) | dict(format=FORMAT)
+        values = read_config(out) | dict(format=FORMAT)
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
@@ -128,13 +131,11 @@ def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool =
 def train_text(preset: Preset, out: Path, sizes: T5Config = t5_pretraining.SCENES) -> dict[str, float]:
     """T5 by span corruption on the project's own corpus, into the folder out/text, which `TextEncoder.from_pretrained`
     reads; returns the held-out loss. The T5 is the same for every preset."""
-    from tokenizers import Tokenizer
-
     train, folder = preset.train["text"], out / "text"
     with first_alone():
         if not (folder / "tokenizer.json").is_file():
             t5_pretraining.save_tokenizer(folder, t5_pretraining.make_tokenizer())
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
     config = dataclasses.replace(sizes, vocab_size=tokenizer.get_vocab_size())
     model = fit(t5_pretraining.text_job(config, train, tokenizer), train, preset.run, folder)["ema"]
     save_t5(folder, config, model)
