@@ -105,6 +105,7 @@ class TrainConfig:
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
     examples: int = 0  # of them, or of your own pictures, a transformer learns from the first so many; 0: from all
+    held_out: int = 0  # examples, a tenth at most, that a transformer does not learn from; the log has their loss
     everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
@@ -198,6 +199,8 @@ class RunConfig:
     mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp (0 = all that are left), see train/devices.py
     save_seconds: float = 40  # a kill loses at most this much work, plus the time of one save
     log_every: int = 20  # steps in a row of the log
+    held_out_every: int = 500  # steps between losses of the examples that are held out
+    report: str = ""  # where the log also goes: tensorboard, wandb or trackio, see train/report.py; "": nowhere
     memory: float = 0.0  # GiB that one device has; 0: what it reports, less: not compared with what a step takes
 
 

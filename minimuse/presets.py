@@ -142,7 +142,13 @@ PRESETS = {
                 # In pieces that fit devices of 16 GB: of the base 6.5 GiB instead of 12.4, of superres 9.8 instead of
                 # 19.3 (python -m benchmarks.train_memory).
                 "base": dataclasses.replace(
-                    BASE, steps=20_000, accumulate=2, learning_rate=1e-3, warmup=500, scenes=98_304
+                    BASE,
+                    steps=20_000,
+                    accumulate=2,
+                    learning_rate=1e-3,
+                    warmup=500,
+                    scenes=98_304,
+                    held_out=256,
                 ),
                 "superres": dataclasses.replace(
                     BASE,
@@ -152,6 +158,7 @@ PRESETS = {
                     learning_rate=1e-3,
                     warmup=500,
                     scenes=49_152,
+                    held_out=256,
                     low_noise=0.2,
                 ),
                 "superres_decoder": AdversarialConfig(

@@ -51,6 +51,9 @@ class TrainOptions(TypedDict, total=False):
     that are left. A run may be resumed on a different mesh."""
     save_seconds: float
     """Seconds between checkpoints; more where saving is slow, as on a mounted drive."""
+    report: Literal["tensorboard", "wandb", "trackio"]
+    """Where the log also goes, if its package is installed: TensorBoard (event files in each stage's folder), Weights &
+    Biases, or Trackio."""
     processes: str
     """For several hosts, with the same command on each: auto on TPU pods and under Slurm, else ADDRESS:PORT,COUNT,INDEX
     with the address of process 0. All of them must see the folder --out."""
@@ -79,7 +82,7 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError("--from is for other stages; text is trained from fresh weights.")
     of_stage, dtype, pieces, run = (
         {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
+        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds", "report"))
     )
     if "artwork" in of_stage and stage != "superres_decoder":
         raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")

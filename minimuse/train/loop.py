@@ -25,7 +25,8 @@ from minimuse.files import read_json, write_text
 from minimuse.processes import any_process, first_alone, is_first
 from minimuse.train.checkpoints import Checkpoints
 from minimuse.train.devices import make_mesh, on_mesh, shard, shard_batch
-from minimuse.train.step import Tree, all_finite, init_state
+from minimuse.train.report import open_reporter
+from minimuse.train.step import Tree, all_finite, init_state, schedule
 
 
 class Job(NamedTuple):
@@ -36,6 +37,7 @@ class Job(NamedTuple):
     batch_at    step number -> the whole batch, a dict of arrays [B, ...]; a pure function
     extra       arrays that the step keeps in the state beside the weights
     about       what must be the same when the run is resumed (the model's sizes, say), beside the training settings
+    held_out    averaged weights -> metrics of examples that are not trained on; None: there are none
     """
 
     params: Tree
@@ -43,6 +45,7 @@ class Job(NamedTuple):
     batch_at: Callable[[int], dict]
     extra: dict[str, Tree] = {}
     about: dict[str, Any] = {}
+    held_out: Callable[[Tree], dict] | None = None
 
 
 class Stopped(Exception):
@@ -110,13 +113,15 @@ def mean_metrics(metrics: list[dict]) -> dict[str, float]:
 class Log:
     """A run's log.jsonl and its progress bar. Used as a context.
 
-    Each row has the mean of every metric over the steps since the row before. There is one every few steps and one at
-    every save, so a resumed run needs no metrics from before; what a kill left after the last save is removed.
+    Each row has the mean of every metric over the steps since the row before, the learning rate of its step, and the
+    examples per second. There is one every few steps and one at every save, so a resumed run needs no metrics from
+    before; what a kill left after the last save is removed.
     """
 
-    def __init__(self, out: Path, steps: int, begun: int):
+    def __init__(self, out: Path, train: TrainConfig, begun: int, report: str = ""):
         from tqdm.auto import tqdm
 
+        self.batch, self.rate = train.batch, schedule(train, train.learning_rate)
         writes, path = is_first(), out / "log.jsonl"
         written = path.read_text().splitlines(True) if begun and path.is_file() else []
         rows = [line for line in written if line.endswith("}\n") and json.loads(line)["step"] <= begun]
@@ -125,7 +130,9 @@ class Log:
         self.begun = time.monotonic() - (json.loads(rows[-1])["seconds"] if rows else 0.0)
         self.since: list[dict] = []  # metrics of the steps since the last row
         self.file = open(path if writes else os.devnull, "a")
-        self.bar = tqdm(total=steps, initial=begun, unit="step", desc=out.name, disable=not writes)
+        self.bar = tqdm(total=train.steps, initial=begun, unit="step", desc=out.name, disable=not writes)
+        self.reporter = open_reporter(report if writes else "", out)
+        self.last = time.monotonic()  # when the last row was written
 
     def __enter__(self) -> "Log":
         return self
@@ -133,14 +140,15 @@ class Log:
     def __exit__(self, *error: object) -> None:
         self.bar.close()
         self.file.close()
+        self.reporter.close()
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """One step's metrics; they stay on their device until the next row."""
         self.since.append(metrics)
         self.bar.update()
 
-    def write(self, step: int) -> tuple[int, float] | None:
-        """The row of step number `step`, the last that was added.
+    def write(self, step: int, more: dict[str, Any] | None = None) -> tuple[int, float] | None:
+        """The row of step number `step`, the last that was added; `more` are values beside the means.
 
         Where a loss since the last row is not finite, the row ends before it; returned are its step and the loss.
         """
@@ -148,14 +156,22 @@ class Log:
         losses = [float(row.get("loss", 0.0)) for row in rows]
         good = next((i for i, loss in enumerate(losses) if not np.isfinite(loss)), len(rows))
         if good:
-            self._write(step - len(rows) + good, mean_metrics(rows[:good]))
+            values = mean_metrics(rows[:good]) | mean_metrics([jax.device_get(more or {})])
+            self._write(step - len(rows) + good, good, values)
         return None if good == len(rows) else (step - len(rows) + good + 1, losses[good])
 
-    def _write(self, step: int, values: dict[str, float]) -> None:
+    def _write(self, step: int, steps: int, values: dict[str, float]) -> None:
+        since, self.last = time.monotonic() - self.last, time.monotonic()
+        values["learning_rate"] = float(f"{float(self.rate(step - 1)):.5g}")
+        values["examples_per_second"] = float(f"{steps * self.batch / max(since, 1e-9):.4g}")
         row = dict(step=step, seconds=round(time.monotonic() - self.begun, 1)) | values
+        self.reporter.write(step, values)
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
-        self.bar.set_postfix(loss=f"{values.get('loss', np.nan):.4f}")
+        shown = {name: values[name] for name in ("loss", "held_out_loss") if name in values}
+        self.bar.set_postfix(
+            {name: f"{value:.4f}" for name, value in shown.items()}, lr=f"{values['learning_rate']:.1e}"
+        )
 
 
 def _machine_of(out: Path) -> dict:
@@ -235,7 +251,7 @@ def _fit(job: Job, train: TrainConfig, run: RunConfig, out: Path) -> dict[str, T
 
     with _stop_signals() as signals, Checkpoints(out / "checkpoints") as checkpoints:
         begun, state = checkpoints.restore(state)
-        with Log(out, train.steps, begun) as log:
+        with Log(out, train, begun, run.report) as log:
             saved = time.monotonic()
             for i in range(begun, train.steps):
                 state, metrics = step(state, shard_batch(job.batch_at(i), mesh))
@@ -246,7 +262,9 @@ def _fit(job: Job, train: TrainConfig, run: RunConfig, out: Path) -> dict[str, T
                 if jax.process_count() > 1:  # clocks and signals differ; to agree takes a wait, so only now and then
                     save, stop = any_process(save, stop) if row else (False, False)
                 save = save or stop or last
-                if (row or save) and (bad := log.write(done)):
+                held = job.held_out is not None and (done % run.held_out_every == 0 or last)
+                more = job.held_out(state["ema"]) if job.held_out and held else {}
+                if (row or save or held) and (bad := log.write(done, more)):
                     raise Diverged(f"the loss was {bad[1]}", bad[0], checkpoints.last())
                 if save:
                     if not all_finite(state):  # the loss is that of the weights before the step

@@ -35,9 +35,10 @@ from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
-from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
+from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.memory import check_memory
+from minimuse.train.report import package_of
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.starting import adopt, check_fit, starting_weights
 from minimuse.train.step import make_step
@@ -66,7 +67,9 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     if transformers and preset.data:
         source = open_source(preset.data)
         for train in transformers:
-            batch_indices(0, train.batch, source.count(train), train.seed)
+            batch_indices(0, train.batch, len(held_out_rows(train, source.count(train))[0]), train.seed)
+    if preset.run.report:
+        package_of(preset.run.report)
     check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer")))
 
 
@@ -321,12 +324,19 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     else:
         model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
 
+    rows, held = held_out_rows(train, len(cache))
+
     def batch_at(step: int) -> dict:
-        return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))
+        return cache.batch(rows[np.sort(batch_indices(step, train.batch, len(rows), train.seed))])
 
     step = make_step(functools.partial(loss, config, train), train)
+    held_out = losses.held_out(functools.partial(loss, config, dataclasses.replace(train, caption_dropout=0.0)))
+    size = min(len(held), train.batch // train.accumulate)  # what fits; all of one size, so a few may be left out
+    parts = [held[i : i + size] for i in range(0, len(held) - size + 1, size)] if size else []
     # Tokens of another tokenizer mean something else: such a run must not be resumed.
-    return config, Job(model, step, batch_at, about=dict(model=dataclasses.asdict(config), cache=made_from))
+    about = dict(model=dataclasses.asdict(config), cache=made_from)
+    judge = (lambda weights: held_out(weights, map(cache.batch, parts))) if parts else None
+    return config, Job(model, step, batch_at, about=about, held_out=judge)
 
 
 def train_transformer(preset: Preset, out: Path, stage: str = "base", caches: Path | None = None) -> None:

@@ -17,7 +17,7 @@ from minimuse.data.artwork import Artwork
 from minimuse.files import read_log
 from minimuse.presets import PRESETS
 from minimuse.train import adversarial, codebook, memory, stages
-from minimuse.train.inputs import load_tokenizer, token_cache
+from minimuse.train.inputs import held_out_rows, load_tokenizer, token_cache
 from minimuse.train.loop import Stopped, fit
 from minimuse.vqgan import read_tokens
 from minimuse.weights import named_arrays, read_config, save_weights
@@ -271,6 +271,21 @@ def test_a_transformer_starts_from_a_checkpoint_with_its_tokenizer(micro_folder,
     _, job = stages.transformer_job(preset, tmp_path, "base", cache, name)
     assert same(load_file(micro_folder / "base.safetensors"), job.params)
     stages.check(preset, ("base",), tmp_path)
+
+
+def test_examples_that_are_held_out_are_not_trained_on(untrained):
+    train = dataclasses.replace(MICRO.train["base"], held_out=3, batch=61, steps=4)
+    preset = dataclasses.replace(MICRO, train=MICRO.train | dict(base=train))
+    cache, name = token_cache(preset, untrained, untrained)
+    _, job = stages.transformer_job(preset, untrained, "base", cache, name)
+    rows, held = held_out_rows(train, 64)
+    assert len(held) == 3 and sorted([*rows, *held]) == list(range(64))
+    assert (job.batch_at(0)["tokens"] == cache.batch(rows)["tokens"]).all()
+    judged = job.held_out(job.params)
+    assert judged.keys() == {"held_out_loss", "held_out_accuracy"} and 2 < judged["held_out_loss"] < 9
+    assert judged == job.held_out(job.params)  # the same masks every time
+    assert len(held_out_rows(train, 20)[1]) == 2  # a tenth of few
+    assert stages.transformer_job(MICRO, untrained, "base", cache, name)[1].held_out is None
 
 
 @pytest.mark.parametrize("changes", [dict(width=64), dict(depth=1), dict(codebook_size=32)])

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from minimuse import files
 from minimuse.config import RunConfig, TrainConfig
 from minimuse.muse import build
 from minimuse.presets import PRESETS
+from minimuse.train import report
 from minimuse.train.loop import Diverged, Job, Stopped, fit, mean_metrics
 from minimuse.train.step import gradients, init_state, make_step, optimizer
 from minimuse.weights import named_arrays
@@ -25,6 +27,7 @@ CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_deca
 PARAMS = dict(a=dict(kernel=jnp.ones((2, 3))))
 QUIET = RunConfig(save_seconds=1e9)  # save at the end only
 ALWAYS = RunConfig(save_seconds=-1)  # save at every step
+TIMES = ("seconds", "examples_per_second")  # in a row of the log; they differ from run to run
 
 
 def loss(params, key, batch):
@@ -61,7 +64,7 @@ def test_learns_logs_and_compiles_once(tmp_path):
     state = fit(job, CONFIG, QUIET, tmp_path)
     assert state["step"] == 12 and job.step._cache_size() == 1
     log = files.read_log(tmp_path / "log.jsonl")
-    assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
+    assert log["step"].tolist() == [12] and set(log) == {"step", "loss", "noise", "grad_norm", "learning_rate", *TIMES}
 
 
 def test_the_weights_that_a_run_starts_from_are_not_given_away():
@@ -117,7 +120,7 @@ def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, whole):
     with open(tmp_path / "log.jsonl", "a") as log:
         log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
     assert same(whole[1], fit(JOB, CONFIG, ALWAYS, tmp_path))
-    without_time = [[row | dict(seconds=0) for row in rows(out)] for out in (whole[0], tmp_path)]
+    without_time = [[row | dict.fromkeys(TIMES, 0) for row in rows(out)] for out in (whole[0], tmp_path)]
     assert without_time[0] == without_time[1]
 
 
@@ -198,6 +201,43 @@ def test_a_run_can_be_lengthened(tmp_path, capsys):
         with pytest.raises(ValueError, match="--out"):
             fit(job, dataclasses.replace(longer, **changes), QUIET, tmp_path)
     assert fit(job._replace(batch_at=None), longer, QUIET, tmp_path)["step"] == 15
+
+
+def test_the_log_has_the_learning_rate_of_each_step(whole):
+    rates = files.read_log(whole[0] / "log.jsonl")["learning_rate"]
+    assert rates[:3] == pytest.approx([0, 0.05, 0.1]) and (np.diff(rates[2:]) < 0).all()
+    assert rates[-1] > 0.02 * 0.1 and (files.read_log(whole[0] / "log.jsonl")["examples_per_second"] > 0).all()
+
+
+def test_examples_that_are_held_out_are_judged_by_the_averaged_weights_now_and_then(tmp_path):
+    judge = lambda weights: dict(held_out_loss=weights["a"]["kernel"].sum())
+    state = fit(JOB._replace(held_out=judge), CONFIG, dataclasses.replace(QUIET, held_out_every=5), tmp_path)
+    log = files.read_log(tmp_path / "log.jsonl")
+    assert log["step"].tolist() == [5, 10, 12] and log["held_out_loss"][0] < 6
+    assert log["held_out_loss"][-1] == pytest.approx(float(state["ema"]["a"]["kernel"].sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name, package", report.PACKAGES.items())
+def test_the_log_also_goes_to_a_package_that_is_installed(tmp_path, monkeypatch, name, package):
+    calls = []
+    note = lambda what: lambda *args, **options: calls.append((what, args, options))
+    writer = types.SimpleNamespace(**{what: note(what) for what in ("add_scalar", "flush", "close")})
+    tracker = {what: note(what) for what in ("init", "log", "finish")}
+    fake = types.SimpleNamespace(SummaryWriter=lambda folder: writer, **tracker)
+    run = dataclasses.replace(QUIET, report=name, log_every=6)
+    monkeypatch.setitem(sys.modules, package, None)  # not installed
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        fit(JOB, CONFIG, run, tmp_path)
+    monkeypatch.setitem(sys.modules, package, fake)
+    fit(JOB, CONFIG, run, tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path)]
+    if name == "tensorboard":
+        assert [args[1:] for what, args, _ in calls if args[:1] == ("loss",)] == list(zip(losses, (6, 12)))
+    else:
+        assert [args[0]["loss"] for what, args, options in calls if what == "log"] == losses
+    assert calls[-1][0] in ("close", "finish")
+    with pytest.raises(ValueError, match="printer"):
+        report.package_of("printer")
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
