@@ -143,13 +143,15 @@ def test_the_micro_preset_trains_all_stages_and_draws(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_smoke_run_goes_through_all_stages_and_draws(tmp_path):
+def test_a_smoke_run_goes_through_all_stages_and_draws(tmp_path, capsys):
     out = tmp_path / "run" / "smoke"
     for _ in range(2):  # the first is deleted
         assert run("train", "all", "--preset", "micro", "--smoke", "--batch", 3, "--out", tmp_path / "run") == 0
     trained = json.loads((out / "config.json").read_text())["trained"]
-    assert {(train["steps"], train["batch"]) for train in trained.values()} == {(4, 3)}
+    assert {(train["steps"], train["batch"]) for train in trained.values()} == {(4, 2)}
     assert [path.name for path in out.parent.iterdir()] == ["smoke"]
+    printed = capsys.readouterr().out
+    assert all(re.search(rf" {stage}: .* h for 8 steps of 3\b", printed) for stage in ("text", "tokenizer", "base"))
     assert run("generate", "a cat", "--checkpoint", out, "--steps", 2, 2, "--out", tmp_path / "cat.png") == 0
 
 

@@ -6,6 +6,7 @@ tyro makes options of the arguments, see cli.py.
 import dataclasses
 import math
 import shutil
+import statistics
 import sys
 import typing
 from pathlib import Path
@@ -120,18 +121,32 @@ def _whole_path(name: str) -> str:
     return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
-def for_smoke(preset: Preset, names: tuple[str, ...], given: TrainOptions) -> Preset:
+def for_smoke(preset: Preset, names: tuple[str, ...]) -> Preset:
     """The preset with a few steps of small batches for these stages; the models keep their sizes."""
     import jax
 
     few: dict[str, Any] = dict(SMOKE, batch=max(SMOKE["batch"], jax.device_count()))
-    few |= {name: value for name, value in given.items() if name in few}
     train = dict(preset.train)
     for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in train]:
         own = dict(discriminator_start=1) if isinstance(train[phase], AdversarialConfig) else dict(quantize_start=1)
         own |= dict(scenes=8 * few["batch"]) if train[phase].scenes else {}
         train[phase] = dataclasses.replace(train[phase], **few, **own, examples=8 * few["batch"])
-    return dataclasses.replace(preset, train=train)
+    return dataclasses.replace(preset, train=train, run=dataclasses.replace(preset.run, log_every=1))
+
+
+def _print_times(preset: Preset, names: tuple[str, ...], smoke: Path) -> None:
+    """How long the stages of a preset would take at the speed of a smoke run."""
+    from minimuse.files import read_log
+
+    print("At the speed of these small batches (large ones are faster on a GPU or TPU) the whole run would take:")
+    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+        train, log = preset.train[phase], smoke / phase / "log.jsonl"
+        if not log.is_file():
+            continue
+        speeds = read_log(log)["examples_per_second"]
+        speed = statistics.median(speeds[1:] if len(speeds) > 1 else speeds)  # the first row's step was compiled
+        hours = train.steps * train.batch / speed / 3600
+        print(f"  {phase}: {hours:.2g} h for {train.steps} steps of {train.batch}, {speed:.3g} examples per second")
 
 
 def _smoke_folder(preset: Preset, names: tuple[str, ...], out: Path) -> Path:
@@ -213,8 +228,9 @@ def train(
         run = stages.with_text(run, given["text"])
     _check_sizes(run, names)
     stages.check(run, names, out)
+    whole = run
     if smoke:
-        run = for_smoke(run, names, given)
+        run = for_smoke(run, names)
         out = _smoke_folder(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
     if "start" in given:
@@ -232,4 +248,6 @@ def train(
             raise
         message = f"Stage {name} cannot be trained with these settings of {', '.join(changed)}: {error}"
         raise ValueError(message) from error
+    if smoke:
+        _print_times(whole, names, out)
     print(f"Stage {stage} of preset {preset} -> {out}")
