@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from minimuse import layers
-from minimuse.config import Preset, from_dict
+from minimuse.config import TRANSFORMERS, Preset, from_dict
 from minimuse.evaluate.baselines import BASELINES
+from minimuse.files import atomic_path
 from minimuse.muse import STAGES, TOKENIZERS, build
 from minimuse.weights import find_checkpoint, load_weights, named_arrays, read_config
 
@@ -85,16 +86,22 @@ def adopt(preset: Preset, names: tuple[str, ...], out: Path, checkpoint: str) ->
     """Copy into a run folder what the stages are trained on and the run does not have: tokenizers and text encoder of
     the checkpoint, since its weights mean nothing for others. Returns the configs of what was copied, by stage."""
     folder, found = find_checkpoint(checkpoint), {}
-    values = read_config(folder)
+    values, have = read_config(folder), read_config(out) if (out / "config.json").is_file() else {}
     needed = {name for stage in names for name in NEEDED.get(stage, ())} - {*names}
     for name in sorted(needed):
-        if name in values and not (out / f"{name}.safetensors").is_file():
-            shutil.copyfile(folder / f"{name}.safetensors", out / f"{name}.safetensors")
+        if name in values and name not in have:
+            _copy(folder / f"{name}.safetensors", out)
             found[name] = from_dict(STAGES[name][0], values[name])
     text = folder / str(values.get("text", ""))
-    if {*names} & {"base", "superres", *BASELINES} and text != folder and text.is_dir() and not (out / "text").exists():
-        (out / "text").mkdir()
-        for file in text.iterdir():
-            if file.suffix in (".json", ".safetensors"):
-                shutil.copyfile(file, out / "text" / file.name)
+    own = out / "text"
+    if {*names} & {*TRANSFORMERS} and text != folder and text.is_dir() and not (own / "config.json").is_file():
+        own.mkdir(exist_ok=True)
+        files = [file for file in text.iterdir() if file.suffix in (".json", ".safetensors")]
+        for file in sorted(files, key=lambda file: file.name == "config.json"):  # last: with it the encoder is there
+            _copy(file, own)
     return found
+
+
+def _copy(file: Path, folder: Path) -> None:
+    with atomic_path(folder / file.name) as partial:
+        shutil.copyfile(file, partial)

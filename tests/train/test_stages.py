@@ -1,6 +1,7 @@
 """The stages of training: what each trains on, and what it writes."""
 
 import dataclasses
+import json
 import random
 import shutil
 import signal
@@ -267,6 +268,11 @@ def test_a_transformer_starts_from_a_checkpoint_with_its_tokenizer(micro_folder,
     preset = started("base", micro_folder)
     stages.begin(preset, ("base",), tmp_path, str(micro_folder))
     assert read_config(tmp_path)["tokenizer"] == read_config(micro_folder)["tokenizer"]
+    shutil.copytree(data_dir() / "t5-scenes", tmp_path / "other" / "text")
+    values = read_config(micro_folder) | dict(text="text")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(values))
+    stages.begin(preset, ("base",), tmp_path, str(tmp_path / "other"))  # the run has its tokenizer already
+    assert (tmp_path / "text" / "model.safetensors").is_file()
     cache, name = token_cache(preset, tmp_path, tmp_path)
     _, job = stages.transformer_job(preset, tmp_path, "base", cache, name)
     assert same(load_file(micro_folder / "base.safetensors"), job.params)
