@@ -104,12 +104,14 @@ class TrainConfig:
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
+    examples: int = 0  # of them, or of your own pictures, a transformer learns from the first so many; 0: from all
+    held_out: int = 0  # examples, a tenth at most, that a transformer does not learn from; the log has their loss
     everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
     label_smoothing: float = 0.1
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
     low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs
     schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
-    start: str = ""  # a checkpoint whose weights a transformer or superres_decoder begins with; "": fresh or grown
+    start: str = ""  # a checkpoint whose weights the stage begins with; "": fresh ones, or a grown decoder
     seed: int = 0
 
 
@@ -197,6 +199,9 @@ class RunConfig:
     mesh: tuple[int, int] = (0, 1)  # devices along data and along fsdp (0 = all that are left), see train/devices.py
     save_seconds: float = 40  # a kill loses at most this much work, plus the time of one save
     log_every: int = 20  # steps in a row of the log
+    held_out_every: int = 500  # steps between losses of the examples that are held out
+    report: str = ""  # where the log also goes: tensorboard, wandb or trackio, see train/report.py; "": nowhere
+    memory: float = 0.0  # GiB that one device has; 0: what it reports, less: not compared with what a step takes
 
 
 @dataclass(frozen=True)

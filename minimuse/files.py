@@ -5,12 +5,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import PIL.Image
+
+POINTER = b"version https://git-lfs"  # how the text begins that stands for a large file in a Git repository
 
 
 @contextlib.contextmanager
@@ -31,6 +33,47 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def in_short(error: Exception) -> str:
+    """The beginning of an error's message, as one line without a full stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")
+
+
+@contextlib.contextmanager
+def reading(path: Path | str, kind: str, advice: str = "Copy or download it again") -> Iterator[None]:
+    """Within it, whatever a library raises on a damaged file becomes a ValueError of one sentence.
+
+    kind    what the file should hold, such as "safetensors"
+    """
+    try:
+        yield
+    except (OSError, MemoryError):  # say what is wrong already, or nothing about the file
+        raise
+    except Exception as error:  # each library has a class of its own, or none
+        with open(path, "rb") as file:
+            pointer = file.read(len(POINTER)) == POINTER
+        why = "is a Git LFS pointer, not the file itself" if pointer else f"cannot be read as {kind}"
+        advice = "Run `git lfs pull`, or download it" if pointer else advice
+        raise ValueError(f"{path} {why} ({in_short(error)}). {advice}.") from None
+
+
+def open_arrays(path: Path | str) -> Any:
+    """A safetensors file, opened: it has keys() and get_tensor(key). ValueError for a damaged one."""
+    from safetensors import safe_open
+
+    with reading(path, "safetensors"):
+        return safe_open(path, framework="np")
+
+
+def read_json(path: Path | str, advice: str = "Copy or download it again") -> dict:
+    """The JSON object in a file; ValueError with the file's name if it holds none."""
+    with reading(path, "JSON", advice):
+        values = json.loads(Path(path).read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+    return values
 
 
 def write_text(path: Path | str, text: str) -> None:

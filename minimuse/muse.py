@@ -345,4 +345,4 @@ class Muse:
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
-        return np.asarray(read_tokens(self.models[self._tokenizer(stage)], jnp.asarray(images)))
+        return np.asarray(read_tokens(self.models[self._tokenizer(stage)], images))

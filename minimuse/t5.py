@@ -20,10 +20,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from minimuse.config import T5Config, data_dir, from_dict
-from minimuse.files import write_arrays, write_text
+from minimuse.files import open_arrays, read_json, reading, write_arrays, write_text
 from minimuse.layers import Embed, Linear, abstract, split_heads
 from minimuse.processes import is_first, to_host
-from minimuse.weights import named_arrays, with_arrays
+from minimuse.weights import named_arrays, not_finite, with_arrays
 
 # The values of what a T5's config.json leaves out; v1.0 folders leave out most of them.
 DEFAULTS = dict(
@@ -211,13 +211,7 @@ def read_t5_config(folder: Path) -> T5Config:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no config.json; a T5 folder holds one beside model.safetensors.")
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:  # JSON's, or of bytes that are not text
-        raise ValueError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} does not hold a JSON object.")
-    values = DEFAULTS | values
+    values = DEFAULTS | read_json(path)
     if values.get("model_type", "t5") not in ("t5", "mt5"):
         raise ValueError(f"{path} describes a model of type {values['model_type']!r}; the text encoder is a T5.")
     if values["feed_forward_proj"] not in MLPS:
@@ -231,11 +225,10 @@ def read_t5_config(folder: Path) -> T5Config:
 
 def _weight_files(folder: Path) -> dict[str, Path]:
     """The file of every weight, by key: model.safetensors, or the shards that its index names."""
-    from safetensors import SafetensorError, safe_open
-
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
-        files = {key: folder / file for key, file in json.loads(index.read_text())["weight_map"].items()}
+        with reading(index, "an index of shards"):
+            files = {key: folder / file for key, file in read_json(index)["weight_map"].items()}
         if missing := sorted({file.name for file in files.values() if not file.is_file()}):
             raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all shards.")
         return files
@@ -246,11 +239,7 @@ def _weight_files(folder: Path) -> dict[str, Path]:
                 "where PyTorch is installed: transformers.T5EncoderModel.from_pretrained(this).save_pretrained(new)."
             )
         raise FileNotFoundError(f"{folder} has no model.safetensors; a T5 folder holds it beside config.json.")
-    try:
-        with safe_open(single, framework="np") as file:
-            return dict.fromkeys(file.keys(), single)
-    except SafetensorError as error:
-        raise ValueError(f"{single} is not a whole safetensors file ({error}); copy it again.") from None
+    return dict.fromkeys(open_arrays(single).keys(), single)
 
 
 def find_t5(name: str | os.PathLike) -> Path:
@@ -280,13 +269,12 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
     FileNotFoundError for a missing folder or file, ValueError for weights that do not fit config.json.
     """
     import ml_dtypes  # noqa: F401  teaches NumPy bfloat16, in which some folders are stored
-    from safetensors import safe_open
 
     folder = find_t5(name)
     config = read_t5_config(folder)
     files = _weight_files(folder)
     model = abstract(T5Encoder, config)
-    opened = {path: safe_open(path, framework="np") for path in set(files.values())}
+    opened = {path: open_arrays(path) for path in set(files.values())}
 
     def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
         if key == "shared.weight" and key not in files:
@@ -294,10 +282,14 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
         expected = expected[::-1] if transposed else expected  # torch stores a Linear as (out, in)
         if key not in files:
             raise ValueError(f"{folder}: {key} is missing, its config.json requires one of shape {expected}.")
-        value = opened[files[key]].get_tensor(key)
+        with reading(files[key], "safetensors"):  # of numbers that NumPy has, for instance not of 8 bits
+            value = opened[files[key]].get_tensor(key)
         if value.shape != expected:
             raise ValueError(f"{folder}: {key} has shape {value.shape}, its config.json requires {expected}.")
-        return (value.T if transposed else value).astype(dtype)
+        value = (value.T if transposed else value).astype(dtype)
+        if not np.isfinite(value).all():
+            raise ValueError(f"{folder}: {key} holds NaN or infinite numbers; train or download it again.")
+        return value
 
     arrays = {}
     for name_, leaf in named_arrays(model).items():
@@ -328,6 +320,8 @@ def save_t5(folder: str | os.PathLike, config: T5Config, model: nnx.Module | dic
             value = value.swapaxes(-1, -2)
         pairs = [(key.format(i), v) for i, v in enumerate(value)] if "{}" in key else [(key, value)]
         arrays |= {key: np.ascontiguousarray(v) for key, v in pairs}
+    if bad := not_finite(arrays):
+        raise ValueError(f"{folder} was not written: {bad[0]} holds numbers that are NaN, or too large for float16.")
     if not is_first():
         return
     about = dict(architectures=["T5ForConditionalGeneration"], model_type="t5", is_encoder_decoder=True)
@@ -337,6 +331,14 @@ def save_t5(folder: str | os.PathLike, config: T5Config, model: nnx.Module | dic
 
 
 # --- captions to vectors --------------------------------------------------------------------------------------------
+
+
+def read_tokenizer(path: Path) -> "Tokenizer":
+    """The tokenizer in a tokenizer.json; ValueError for a damaged one."""
+    from tokenizers import Tokenizer  # transformers' AutoTokenizer gives the same ids and takes a second to import
+
+    with reading(path, "a tokenizer"):
+        return Tokenizer.from_file(str(path))
 
 
 class TextEncoder:
@@ -349,8 +351,6 @@ class TextEncoder:
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike = "t5-scenes", dtype: DTypeLike = jnp.float32) -> "TextEncoder":
         """Read "t5-scenes" (or another folder in data/), a local folder, or a Hub name ("google/flan-t5-base")."""
-        from tokenizers import Tokenizer  # transformers' AutoTokenizer gives the same ids and takes a second to import
-
         folder = find_t5(name)
         path = folder / "tokenizer.json"
         if not path.is_file():
@@ -358,7 +358,7 @@ class TextEncoder:
                 f"{folder} has no tokenizer.json. If it has a spiece.model, convert it once, where sentencepiece is "
                 "installed: transformers.AutoTokenizer.from_pretrained(this).save_pretrained(this)."
             )
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = read_tokenizer(path)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return cls(*load_encoder(folder, dtype), tokenizer)

@@ -17,6 +17,8 @@ from minimuse.config import VQGANConfig
 from minimuse.layers import init
 from minimuse.weights import named_arrays, with_arrays
 
+MEMORY = 2**31  # bytes that reading tokens takes at most; a T4 has 16 GB
+
 
 def space_to_depth(x: jax.Array, size: int) -> jax.Array:
     """[B, H, W, C] -> [B, H/size, W/size, size * size * C]: resolution into channels, without loss."""
@@ -239,9 +241,38 @@ def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax
     return to_uint8(decoder(unit(codebook)[tokens]))
 
 
+def pictures_at_once(model: VQGAN, height: int, width: int, memory: int | None = None) -> int:
+    """How many pictures of height x width pixels a tokenizer reads within so many bytes, at least one.
+
+    memory    default MEMORY
+
+    Per picture that is the distance of each position to each code, and about four arrays of the encoder's finest level.
+    """
+    area, arrays = height * width, named_arrays(model)
+    codes, channels = arrays["codebook"].shape[0], arrays["encoder.stages.layers.0.kernel"].shape[-1]
+    finest = area // model.encoder.patch**2 * channels
+    each = np.dtype(np.float32).itemsize * (area // model.factor**2 * codes + 4 * finest)
+    return max(1, (MEMORY if memory is None else memory) // max(each, 1))
+
+
+def read_tokens(model: VQGAN, images: ArrayLike) -> jax.Array:
+    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], as many pictures at once as `pictures_at_once` says.
+
+    A picture's tokens do not depend on the pictures beside it.
+    """
+    b, height, width, _ = images.shape  # pyright: ignore[reportAttributeAccessIssue]
+    pieces = -(-b // pictures_at_once(model, height, width))
+    if pieces <= 1:
+        return _read(model, images)
+    size = -(-b // pieces)
+    numbers = np.arange(pieces * size) % b  # the last piece is filled up, so that one program reads all
+    parts = [_read(model, images[numbers[i : i + size]]) for i in range(0, len(numbers), size)]  # pyright: ignore
+    return jnp.concatenate(parts)[:b]
+
+
 @jax.jit
-def read_tokens(model: VQGAN, images: jax.Array) -> jax.Array:
-    """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w].
+def _read(model: VQGAN, images: ArrayLike) -> jax.Array:
+    """`read_tokens` in one piece.
 
     In full float32, whatever a GPU or TPU multiplies with by default: two codes of nearly one colour differ by less
     than TF32 resolves, and other tokens than those of training mean nothing to the transformers.

@@ -4,7 +4,6 @@ A weight's name is its path in the module: `base.blocks.qkv.kernel` is "blocks.q
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 
 from minimuse.config import data_dir
-from minimuse.files import write_arrays
+from minimuse.files import read_json, reading, write_arrays
 from minimuse.layers import Module
 from minimuse.processes import is_first, to_host
 
@@ -44,12 +43,20 @@ def with_arrays(tree: Tree, arrays: Mapping[str, Any]) -> Tree:
     return jax.tree.unflatten(structure, [arrays.get(name, leaf) for name, (_, leaf) in zip(names, leaves)])
 
 
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the arrays that hold NaN or an infinite number; it takes 2 ms per million numbers."""
+    return [name for name, x in arrays.items() if not np.isfinite(x).all()]
+
+
 def save_weights(path: Path | str, model: Any, metadata: dict | None = None) -> None:
     """A module as float16 safetensors; written whole or not at all.
 
-    Of several processes all must call it; the first writes.
+    Of several processes all must call it; the first writes. ValueError for numbers that are not finite in float16.
     """
-    arrays = {name: to_host(value).astype(np.float16) for name, value in named_arrays(model).items()}
+    with np.errstate(over="ignore"):
+        arrays = {name: to_host(value).astype(np.float16) for name, value in named_arrays(model).items()}
+    if bad := not_finite(arrays):
+        raise ValueError(f"{path} was not written: {bad[0]} holds numbers that are NaN, or too large for float16.")
     if is_first():
         write_arrays(path, arrays, {k: str(v) for k, v in (metadata or {}).items()})
 
@@ -57,18 +64,16 @@ def save_weights(path: Path | str, model: Any, metadata: dict | None = None) -> 
 def load_weights(path: Path | str, like: Module) -> Module:
     """The weights of a safetensors file, in float32, as a module like `like` (`layers.abstract` makes one).
 
-    FileNotFoundError for a missing file, ValueError for one that is damaged or holds other shapes.
+    FileNotFoundError for a missing file, ValueError for one that is damaged, or holds other shapes, NaN or infinite
+    numbers.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; a checkpoint holds config.json and one file per stage.")
-    try:
+    with reading(path, "safetensors", "Copy it, or train it again"):
         stored = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); copy it or train it again.") from None
     arrays = {".".join(RENAMED.get(part, part) for part in name.split(".")): value for name, value in stored.items()}
     wanted = {name: value.shape for name, value in named_arrays(like).items()}
     given = {name: value.shape for name, value in arrays.items()}
@@ -78,8 +83,14 @@ def load_weights(path: Path | str, like: Module) -> Module:
             f"{path} does not fit its config.json: {name} has shape {given.get(name, 'missing')}, expected "
             f"{wanted.get(name, 'no such weight')} ({len(wrong)} of {len(wanted)} weights differ). Was a size changed?"
         )
+    arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
+    if bad := not_finite(arrays):
+        raise ValueError(
+            f"{path} cannot be used: {len(bad)} of its {len(arrays)} weights, such as {bad[0]}, hold NaN or infinite "
+            "numbers. Its training has diverged; train it again with a lower learning rate."
+        )
     # By numpy and device_put: jnp.asarray would compile a program for every shape.
-    return with_arrays(like, jax.device_put({name: value.astype(np.float32) for name, value in arrays.items()}))
+    return with_arrays(like, jax.device_put(arrays))
 
 
 def find_checkpoint(name: str | os.PathLike) -> Path:
@@ -98,12 +109,7 @@ def find_checkpoint(name: str | os.PathLike) -> Path:
 
 def read_config(folder: Path) -> dict:
     """The parsed config.json of a checkpoint folder."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:  # JSON's, or of bytes that are not text
-        raise ValueError(f"{folder / 'config.json'} is not JSON: {error}.") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / 'config.json'} does not hold a JSON object.")
+    config = read_json(folder / "config.json")
     if config.get("format") not in READABLE:
         known = " and ".join(map(str, READABLE))
         raise ValueError(f"{folder} has checkpoint format {config.get('format')}; this minimuse reads {known}.")

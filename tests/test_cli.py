@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from minimuse import cli, muse
-from minimuse.config import SampleOptions
+from minimuse.config import SampleOptions, data_dir
 from minimuse.evaluate import edits, fidelity, scorer, unseen
 from minimuse.evaluate.commands import COMMANDS
 from minimuse.presets import PRESETS
@@ -176,6 +177,56 @@ def test_short_spellings_are_those_of_nested_settings(trained):
     run("train", "base", "--preset", "micro", *short.split())
     run("train", "base", "--preset", "micro", *nested.split(), *"--run.mesh 2 1 --run.save-seconds 7".split())
     assert trained[0] == trained[1] and trained[0][1].train["base"].accumulate == 2
+
+
+def test_paths_are_kept_whole_so_that_a_run_works_from_another_directory(trained, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    shutil.copytree(data_dir() / "t5-scenes", tmp_path / "encoder")
+    options = ["--data", "pictures", "--text", "encoder", "--train.superres-decoder.artwork", "pictures"]
+    assert run("train", "all", "--preset", "micro", *options) == 0
+    preset = trained[0][1]
+    assert (preset.data, preset.text) == (str(tmp_path / "pictures"), str(tmp_path / "encoder"))
+    assert preset.train["superres_decoder"].artwork == preset.data
+    assert run("train", "base", "--preset", "micro", "--data", "user/pictures", "--text", "t5-scenes") == 0
+    assert (trained[-1][1].data, trained[-1][1].text) == ("user/pictures", "t5-scenes")  # names of the Hub and of data/
+
+
+def test_steps_and_batch_of_all_are_those_of_every_stage_and_phase(trained):
+    assert run("train", "all", "--preset", "micro", "--steps", 5, "--batch", 3, "--train.base.batch", 7) == 0
+    train = trained[0][1].train
+    stages = {"tokenizer", "tokenizer_adversarial", "superres_tokenizer", "base", "superres", "superres_decoder"}
+    assert all((train[name].steps, train[name].batch) == (5, 3) for name in stages)
+    assert train["scorer"] == PRESETS["micro"].train["scorer"]
+
+
+@pytest.mark.parametrize("stage, phases", [("all", None), ("tokenizer", {"tokenizer", "tokenizer_adversarial"})])
+def test_a_smoke_run_has_the_sizes_and_a_few_small_steps(trained, tmp_path, stage, phases):
+    assert run("train", stage, "--preset", "colab" if stage == "all" else "micro", "--smoke", "--out", "run") == 0
+    name, preset = trained[0]
+    whole = PRESETS[preset.name]
+    assert all(getattr(preset, name) == getattr(whole, name) for name in ("tokenizer", "base", "superres"))
+    few = {name: train for name, train in preset.train.items() if train != whole.train[name]}
+    assert few.keys() == (phases or whole.train.keys()) and (tmp_path / "run" / "smoke").is_dir()
+    for train in few.values():
+        assert (train.steps, train.batch, train.accumulate) == (4, 2, 1) and 0 < train.examples <= 64
+
+
+def test_stages_start_from_a_checkpoint(trained, tmp_path, cascade_folder, capsys):
+    started = lambda preset: {name for name, train in preset.train.items() if train.start == str(cascade_folder)}
+    options = ["--preset", "micro", "--out", "run", "--from", cascade_folder]
+    assert run("train", "base", *options) == 0
+    name, preset = trained.pop()
+    assert name == "base" and started(preset) == {"base"} and preset.text == "t5-scenes"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "tokenizer.safetensors"}
+    trained.clear()
+    assert run("train", "all", *options) == 0
+    assert [name for name, _ in trained] == ["tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
+    assert started(trained[0][1]) == {"tokenizer", "superres_tokenizer", "base", "superres"}  # the decoder grows again
+    trained.clear()
+    for stage in ("text", "scorer"):  # one has no weights to start from, the other is not in the checkpoint
+        assert run("train", stage, *options) == 2 and stage in capsys.readouterr().err
+    assert run("train", "base", "--preset", "micro", "--from", "nowhere") == 2
+    assert not trained
 
 
 def test_all_stages_are_trained_in_order_and_those_of_other_pictures_without_t5(trained, tmp_path):

@@ -190,6 +190,27 @@ def test_missing_files(folder, tmp_path):
         t5.load_encoder(tmp_path / "nowhere")
 
 
+def test_damaged_files_are_named(folder, tmp_path):
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5\n")
+    with pytest.raises(ValueError, match=r"tokenizer\.json.*Git LFS"):
+        t5.TextEncoder.from_pretrained(folder)
+    weights, path = load_file(folder / "model.safetensors"), folder / "model.safetensors"
+    spoilt = dict(weights, **{"encoder.final_layer_norm.weight": np.full(16, np.nan, np.float32)})
+    save_file(spoilt, path)
+    with pytest.raises(ValueError, match=r"final_layer_norm.*NaN"):
+        t5.load_encoder(folder)
+    path.rename(folder / "model-1.safetensors")
+    index = dict.fromkeys(weights, "model-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map=index)))
+    with open(folder / "model-1.safetensors", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ValueError, match=r"model-1\.safetensors"):
+        t5.load_encoder(folder)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"index\.json"):
+        t5.load_encoder(folder)
+
+
 def test_hub_that_cannot_be_reached(monkeypatch):
     import huggingface_hub
 

@@ -10,6 +10,7 @@ from conftest import random_tree, random_weights
 
 from minimuse import layers, vqgan
 from minimuse.config import VQGANConfig
+from minimuse.presets import get_preset
 from minimuse.weights import named_arrays
 
 SMALL = VQGANConfig(codebook_size=16, code_dim=4, channels=(8, 16), blocks=1)
@@ -61,6 +62,28 @@ def test_pixels_to_tokens_and_back(model):
     np.testing.assert_allclose(drawn.astype(int), vqgan.to_uint8(decoded).astype(int), atol=1)
     with_scaled_codes = vqgan.draw_pixels(model.decoder, 7 * model.codebook[...], tokens)  # only directions count
     np.testing.assert_allclose(with_scaled_codes.astype(int), drawn.astype(int), atol=1)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 9])
+def test_pictures_are_read_in_pieces_that_fit(model, monkeypatch, most):
+    """The tokens are the same, bit for bit, whatever the pieces are; all but the last picture's piece are full."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 24, 3)).astype(np.uint8)
+    whole, sizes, read = vqgan.read_tokens(model, images), [], vqgan._read
+    monkeypatch.setattr(vqgan, "MEMORY", most * vqgan.MEMORY // vqgan.pictures_at_once(model, 16, 24))
+    monkeypatch.setattr(vqgan, "_read", lambda model, images: sizes.append(len(images)) or read(model, images))
+    assert (vqgan.read_tokens(model, images) == whole).all() and whole.shape == (7, 2, 3)
+    assert len(set(sizes)) == 1 and sizes[0] <= most and len(sizes) == -(-7 // most)
+
+
+@pytest.mark.parametrize("preset, stage", [("colab", "superres_tokenizer"), ("muse-3b", "superres_tokenizer")])
+def test_what_is_read_at_once_fits(preset, stage):
+    """As XLA plans it; 256 pictures of 256 px in one piece would take 17 GiB."""
+    config = getattr(get_preset(preset), stage)
+    side, model = config.image_size, layers.abstract(vqgan.VQGAN, config)
+    most = vqgan.pictures_at_once(model, side, side)
+    images = jax.ShapeDtypeStruct((most, side, side, 3), np.uint8)
+    program = vqgan._read.lower(model, images).compile()
+    assert vqgan.MEMORY / 2 < program.memory_analysis().temp_size_in_bytes < vqgan.MEMORY
 
 
 def test_other_sizes_are_refused(model):

@@ -83,6 +83,25 @@ def test_missing_damaged_and_other_files_are_explained(base_model, tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"base\.safetensors.*deserializ"):
         weights.load_weights(path, base_model)
+    header = json.dumps(dict(a=dict(dtype="F8_E4M3", shape=[2], data_offsets=[0, 2]))).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))  # numbers that NumPy does not have
+    with pytest.raises(ValueError, match=r"base\.safetensors"):
+        weights.load_weights(path, base_model)
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1e6])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(number, base_model, tmp_path):
+    path, old = tmp_path / "base.safetensors", tmp_path / "old.safetensors"
+    weights.save_weights(path, base_model)
+    before = path.read_bytes()
+    spoilt = weights.with_arrays(base_model, {"norm.scale": jnp.ones(16).at[3].set(number)})
+    with pytest.raises(ValueError, match=r"base\.safetensors.*\bnorm\.scale\b"):
+        weights.save_weights(path, spoilt)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    with np.errstate(over="ignore"):  # as minimuse 0.1 wrote it
+        save_file({name: np.asarray(x, np.float16) for name, x in weights.named_arrays(spoilt).items()}, old)
+    with pytest.raises(ValueError, match=r"old\.safetensors.*\bnorm\.scale\b"):
+        weights.load_weights(old, base_model)
 
 
 # --- checkpoint folders ---------------------------------------------------------------------------------------------

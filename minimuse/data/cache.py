@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from minimuse.files import write_arrays
+from minimuse.files import reading, write_arrays
 
 
 def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
@@ -84,10 +84,11 @@ class TokenCache:
 
     @classmethod
     def load(cls, path: Path | str) -> "TokenCache":
-        """The cache that `save` wrote."""
+        """The cache that `save` wrote; ValueError for a damaged one."""
         from safetensors.numpy import load_file
 
-        return cls(**load_file(path))
+        with reading(path, "a token cache", "Delete it, and it is made again"):
+            return cls(**load_file(path))
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The examples of these numbers: tokens int32 [B, N], text float16 [B, S, width] padded with zeros, text_mask

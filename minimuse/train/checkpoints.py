@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse.files import in_short
 from minimuse.processes import is_first
-from minimuse.train.step import Tree
+from minimuse.train.step import Tree, all_finite
 from minimuse.weights import named_arrays, with_arrays
 
 FULL = ("No space left on device", "File too large")  # of a long message of tensorstore, what a reader needs
@@ -61,7 +62,7 @@ class Checkpoints:
             yield
         except Exception as error:  # for a full disk, tensorstore's is a ValueError of many lines
             self._remove_unfinished()
-            reason = next((known for known in FULL if known in str(error)), _short(error))
+            reason = next((known for known in FULL if known in str(error)), in_short(error))
             raise OSError(
                 f"A checkpoint could not be written to {self.folder}: {reason}. The one before it is complete; once "
                 "there is room, the same command resumes from it."
@@ -91,7 +92,7 @@ class Checkpoints:
             except MemoryError:  # says nothing about the checkpoint
                 raise
             except Exception as error:  # orbax, tensorstore and JSON each have their own class for every damage
-                refused[number] = _short(error)
+                refused[number] = in_short(error)
                 continue
             for bad, reason in refused.items():
                 message = f"The checkpoint of step {bad} in {self.folder} is damaged or of another run: {reason}."
@@ -106,6 +107,10 @@ class Checkpoints:
             )
         return 0, state
 
+    def last(self) -> int:
+        """The step of the last checkpoint; 0 if there is none."""
+        return self.manager.latest_step() or 0
+
     def _read(self, number: int, state: dict[str, Tree]) -> dict[str, Tree]:
         wanted = {name: _like(x) for name, x in named_arrays(state).items()}
         found = self.manager.restore(number, args=self.args.StandardRestore(wanted))
@@ -114,7 +119,10 @@ class Checkpoints:
                 raise ValueError(f"{name} has shape {found[name].shape}, expected {x.shape}")
         if found["step"] != number:
             raise ValueError(f"it was written after step {found['step']}")
-        return with_arrays(state, jax.tree.map(jnp.asarray, found))
+        found = jax.tree.map(jnp.asarray, found)
+        if not all_finite(found):
+            raise ValueError("it holds numbers that are not finite")
+        return with_arrays(state, found)
 
 
 def _like(x: jax.Array) -> np.ndarray | jax.ShapeDtypeStruct:
@@ -122,9 +130,3 @@ def _like(x: jax.Array) -> np.ndarray | jax.ShapeDtypeStruct:
     if len(x.sharding.device_set) > 1:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
     return np.asarray(x)
-
-
-def _short(error: Exception) -> str:
-    """The beginning of an error's message, as one line without a full stop."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from minimuse.config import VQGANConfig
 from minimuse.train.step import Tree
-from minimuse.vqgan import unit
+from minimuse.vqgan import VQGAN, unit
 from minimuse.weights import named_arrays, with_arrays
 
 
@@ -69,10 +69,15 @@ def average_codes(state: dict, metrics: dict, decay: float) -> dict:
     return state | {name: _with_codes(state[name], codes) for name in ("params", "ema")} | dict(sums=sums)
 
 
-def codebook_state(config: VQGANConfig) -> dict:
-    """What `update_codes` keeps in the training state beside the weights."""
-    sums = dict(sums=jnp.zeros((config.codebook_size, config.code_dim))) if config.codebook_ema else {}
-    return dict(usage=jnp.zeros(config.codebook_size)) | sums
+def codebook_state(config: VQGANConfig, begun: VQGAN | None = None) -> dict:
+    """What `update_codes` keeps in the training state beside the weights.
+
+    begun    a tokenizer whose codes are in use: they stay where they are until they die
+    """
+    usage = jnp.zeros(config.codebook_size) if begun is None else jnp.ones(config.codebook_size)
+    if not config.codebook_ema:
+        return dict(usage=usage)
+    return dict(usage=usage, sums=usage[:, None] * (unit(_codes(begun)) if begun else jnp.zeros((1, config.code_dim))))
 
 
 def update_codes(config: VQGANConfig, state: dict, key: jax.Array, metrics: dict) -> dict:

@@ -5,6 +5,8 @@ tyro makes options of the arguments, see cli.py.
 
 import dataclasses
 import math
+import shutil
+import statistics
 import sys
 import typing
 from pathlib import Path
@@ -12,21 +14,22 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import tyro
 
-from minimuse.config import TRANSFORMERS, Preset
+from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset
 from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
 
 
 class TrainOptions(TypedDict, total=False):
     """Short spellings of often-used settings; what is left out is the preset's."""
 
     steps: int
-    """Training steps of this stage. Not for all."""
+    """Training steps of this stage, or of every stage and second phase of all. A run can be lengthened."""
     batch: int
-    """Examples per step of this stage. Not for all."""
+    """Examples per step of this stage, or of every stage and second phase of all."""
     dtype: Literal["float32", "bfloat16"]
     """What transformers compute in. bfloat16 is for TPUs and newer GPUs (not the T4); weights stay float32."""
     accumulate: int
@@ -39,6 +42,9 @@ class TrainOptions(TypedDict, total=False):
     artwork: str
     """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
     pictures are then collages of them."""
+    start: Annotated[str, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
+    """A checkpoint whose weights the stage begins with, or each stage of all that it has. What the stage is trained on
+    (tokenizers, text encoder) is copied from it where the run has none."""
     text: str
     """Frozen text encoder: a folder, or a Hub name such as google/flan-t5-base."""
     mesh: tuple[int, int]
@@ -46,6 +52,9 @@ class TrainOptions(TypedDict, total=False):
     that are left. A run may be resumed on a different mesh."""
     save_seconds: float
     """Seconds between checkpoints; more where saving is slow, as on a mounted drive."""
+    report: Literal["tensorboard", "wandb", "trackio"]
+    """Where the log also goes, if its package is installed: TensorBoard (event files in each stage's folder), Weights &
+    Biases, or Trackio."""
     processes: str
     """For several hosts, with the same command on each: auto on TPU pods and under Slurm, else ADDRESS:PORT,COUNT,INDEX
     with the address of process 0. All of them must see the folder --out."""
@@ -62,7 +71,7 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
     names, needed = (stage,), (stage,)
     if stage == "all":
         # A T5 trained here knows only the words of the scenes; for other pictures use the preset's.
-        without = ("text",) if given.keys() & {"data", "text"} else ()
+        without = ("text",) if given.keys() & {"data", "text", "start"} else ()
         names = tuple(name for name in typing.get_args(MuseStage) if name in preset.train and name not in without)
         needed = ("tokenizer", "base")
     if missing := [name for name in needed if name not in preset.train]:
@@ -70,14 +79,14 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"Preset {preset.name} has no training settings for {missing[0]}; it has them for {there}.")
     if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
+    if stage == "text" and "start" in given:
+        raise ValueError("--from is for other stages; text is trained from fresh weights.")
     of_stage, dtype, pieces, run = (
         {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
+        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds", "report"))
     )
     if "artwork" in of_stage and stage != "superres_decoder":
         raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")
-    if of_stage and stage == "all":
-        raise ValueError("--steps and --batch are for one stage; for all, set --train.base.steps and so on.")
     if dtype and not set(names) & set(TRANSFORMERS):
         raise ValueError(f"--dtype is for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
     if stage == "diffusion" and given.get("dtype", "float32") != "float32":
@@ -90,13 +99,69 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         if name in TRANSFORMERS or stage != "all":
             changes |= pieces
         train[name] = dataclasses.replace(train[name], **changes)
+        if stage == "all" and (second := f"{name}_adversarial") in train:
+            train[second] = dataclasses.replace(train[second], **of_stage)
         for phase in (name, f"{name}_adversarial"):
             for field in ("steps", "batch", "accumulate") if phase in train else ():
                 if (value := getattr(train[phase], field)) < 1:
                     option = field if field in given and phase == name else f"train.{phase}.{field}"
                     raise ValueError(f"--{option} must be 1 or more; it was {value}.")
-    changes = dict(run=dataclasses.replace(preset.run, **run), data=given.get("data", preset.data))
+    for name, own in train.items():
+        start = Path(own.start) / "config.json"
+        paths = dict(start=str(start.parent.resolve())) if own.start and start.is_file() else {}
+        if isinstance(own, AdversarialConfig) and own.artwork:
+            paths["artwork"] = _whole_path(own.artwork)
+        train[name] = dataclasses.replace(own, **paths)
+    changes = dict(run=dataclasses.replace(preset.run, **run), data=_whole_path(given.get("data", preset.data)))
     return dataclasses.replace(preset, train=train, **changes), names
+
+
+def _whole_path(name: str) -> str:
+    """A file or folder by its whole path, so that the run also works from another directory; other names stay."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def for_smoke(preset: Preset, names: tuple[str, ...]) -> Preset:
+    """The preset with a few steps of small batches for these stages; the models keep their sizes."""
+    import jax
+
+    few: dict[str, Any] = dict(SMOKE, batch=max(SMOKE["batch"], jax.device_count()))
+    train = dict(preset.train)
+    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in train]:
+        own = dict(discriminator_start=1) if isinstance(train[phase], AdversarialConfig) else dict(quantize_start=1)
+        own |= dict(scenes=8 * few["batch"]) if train[phase].scenes else {}
+        train[phase] = dataclasses.replace(train[phase], **few, **own, examples=8 * few["batch"])
+    return dataclasses.replace(preset, train=train, run=dataclasses.replace(preset.run, log_every=1))
+
+
+def _print_times(preset: Preset, names: tuple[str, ...], smoke: Path) -> None:
+    """How long the stages of a preset would take at the speed of a smoke run."""
+    from minimuse.files import read_log
+
+    print("At the speed of these small batches (large ones are faster on a GPU or TPU) the whole run would take:")
+    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+        train, log = preset.train[phase], smoke / phase / "log.jsonl"
+        if not log.is_file():
+            continue
+        speeds = read_log(log)["examples_per_second"]
+        speed = statistics.median(speeds[1:] if len(speeds) > 1 else speeds)  # the first row's step was compiled
+        hours = train.steps * train.batch / speed / 3600
+        print(f"  {phase}: {hours:.2g} h for {train.steps} steps of {train.batch}, {speed:.3g} examples per second")
+
+
+def _smoke_folder(preset: Preset, names: tuple[str, ...], out: Path) -> Path:
+    """The folder smoke of a run, emptied, with the run's tokenizers for stages that need them."""
+    from minimuse.processes import first_alone, is_first
+    from minimuse.train import stages
+
+    folder = out / "smoke"
+    with first_alone():
+        if is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+    if (out / "config.json").is_file():
+        stages.begin(preset, names, folder, str(out))
+    return folder
 
 
 def _check_sizes(preset: Preset, names: tuple[str, ...]) -> None:
@@ -123,6 +188,7 @@ def train(
     *,
     preset: str = "tiny",
     out: Path = Path("runs/tiny"),
+    smoke: bool = False,
     given: Annotated[TrainOptions, FLAT] = NOTHING,
     settings: Annotated[dict[str, Any], FLAT] = NOTHING,
 ) -> None:
@@ -140,6 +206,8 @@ def train(
             that the preset trains, without scorer and baselines.
         preset: Name of the preset with sizes and training settings.
         out: Run folder; log.jsonl in each stage's folder holds the curves.
+        smoke: First try it: the same command with a few steps of small batches, in minutes, into the folder smoke of
+            the run folder. What is there from an earlier try is deleted.
     """
     from minimuse.processes import start, wait_for_all
 
@@ -150,12 +218,23 @@ def train(
         start(given["processes"])
     from minimuse.train import stages
     from minimuse.train.loop import Stopped
+    from minimuse.train.starting import start_all, text_of
 
-    if "text" in given:
+    if "start" in given:
+        run = start_all(run, names, given["start"])
+        text = given.get("text") or text_of(given["start"])
+        run = stages.with_text(run, text) if text and set(names) & set(TRANSFORMERS) else run
+    elif "text" in given:
         run = stages.with_text(run, given["text"])
     _check_sizes(run, names)
     stages.check(run, names, out)
+    whole = run
+    if smoke:
+        run = for_smoke(run, names)
+        out = _smoke_folder(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
+    if "start" in given:
+        stages.begin(run, names, out, given["start"])
     name, changed = stage, [key for key, value in settings.items() if value != getattr(get_preset(preset), key)]
     try:
         for name in names:
@@ -169,4 +248,6 @@ def train(
             raise
         message = f"Stage {name} cannot be trained with these settings of {', '.join(changed)}: {error}"
         raise ValueError(message) from error
+    if smoke:
+        _print_times(whole, names, out)
     print(f"Stage {stage} of preset {preset} -> {out}")

@@ -4,6 +4,8 @@ With its settings given, each is a function (model, key, batch) -> (loss, metric
 is random is drawn for the whole batch, and the loss of some of its rows is their share of the whole's.
 """
 
+from collections.abc import Callable, Iterable
+
 import jax
 import jax.numpy as jnp
 
@@ -219,5 +221,19 @@ def _velocity(
 
 diffusion_loss = Loss(_draw_noise, _velocity)
 """Mean squared error of v, at a progress that is uniform from 0 to 1; called as transformer_loss."""
+
+
+def held_out(loss: Callable) -> Callable[[BaseTransformer, Iterable[dict]], dict[str, jax.Array]]:
+    """(model, batches) -> held_out_loss, and held_out_accuracy if the loss (model, key, batch) has one: means over
+    batches of one size, at every call with the same masks."""
+    program = jax.jit(loss)
+
+    def judge(model: BaseTransformer, batches: Iterable[dict]) -> dict[str, jax.Array]:
+        found = [program(model, jax.random.key(i), batch) for i, batch in enumerate(batches)]
+        rows = [dict(loss=value) | {k: v for k, v in metrics.items() if k == "accuracy"} for value, metrics in found]
+        return {f"held_out_{name}": sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+    return judge
+
 
 BASELINE_LOSSES = dict(autoregressive=autoregressive_loss, diffusion=diffusion_loss)

@@ -29,15 +29,18 @@ from minimuse.data.cache import TokenCache, batch_indices
 from minimuse.data.sources import Pictures, Scenes, WithArtwork, open_source
 from minimuse.evaluate import baselines, fidelity, scorer
 from minimuse.files import write_text
-from minimuse.muse import TOKENIZERS, build, init_stage
+from minimuse.muse import STAGES, TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
-from minimuse.t5 import find_t5, read_t5_config, save_t5
+from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
-from minimuse.train.inputs import fingerprint, load_tokenizer, token_cache
+from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, token_cache
 from minimuse.train.loop import Job, fit
+from minimuse.train.memory import check_memory
+from minimuse.train.report import package_of
 from minimuse.train.scorer import scorer_loss, training_batch
+from minimuse.train.starting import adopt, check_fit, starting_weights
 from minimuse.train.step import make_step
 from minimuse.vqgan import VQGAN, Decoder
 from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
@@ -50,43 +53,77 @@ TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show 
 
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
-    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+    phases = [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]
+    for phase in phases:
         train = preset.train[phase]
         mesh_shape(preset.run.mesh, train)
         if isinstance(train, AdversarialConfig):
             adversarial.check_whole(train)
         if train.start:
-            find_checkpoint(train.start)
+            _check_start(preset, phase, train.start)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
     if transformers and preset.data:
         source = open_source(preset.data)
         for train in transformers:
-            batch_indices(0, train.batch, source.count(train), train.seed)
+            batch_indices(0, train.batch, len(held_out_rows(train, source.count(train))[0]), train.seed)
+    if preset.run.report:
+        package_of(preset.run.report)
+    check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer")))
+
+
+def _check_start(preset: Preset, phase: str, start: str) -> None:
+    """ValueError if a stage cannot start from the weights of this checkpoint."""
+    folder = find_checkpoint(start)
+    values = read_config(folder)
+    if phase == "text":
+        raise ValueError("The stage text has no weights to start from; leave out its start.")
+    if phase.endswith("_adversarial"):
+        raise ValueError(f"{phase} starts from its first phase; set the start of {phase.removesuffix('_adversarial')}.")
+    if phase not in values:
+        raise ValueError(f"The checkpoint {folder} has no {phase} to start from; leave out --from, or name another.")
+    if phase in baselines.BASELINES:
+        check_fit(folder, phase, values[phase], layers.abstract(*_twin(preset, phase)))
+    elif phase in STAGES and phase != "superres_decoder":  # which `trained_decoder` checks
+        check_fit(folder, phase, values[phase], build(phase, getattr(preset, phase)))
+
+
+def _twin(preset: Preset, stage: str) -> tuple[Any, Any]:
+    return baselines.BASELINES[stage].module, baselines.twin_config(stage, preset)
+
+
+def begin(preset: Preset, names: tuple[str, ...], out: Path, checkpoint: str) -> None:
+    """Copy into the run folder what stages that start from a checkpoint need of it, see `starting.adopt`."""
+    with first_alone():
+        for stage, config in (adopt(preset, names, out, checkpoint) if is_first() else {}).items():
+            describe(out, preset, stage, config, trained=False)
 
 
 def with_text(preset: Preset, name: str) -> Preset:
-    """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name."""
-    width = read_t5_config(find_t5(name)).d_model
+    """The preset with another frozen text encoder: a folder in Hugging Face format, or a Hub name.
+
+    A folder is kept by its whole path, so that the run also works from another directory."""
+    folder = find_t5(name)
+    width, name = read_t5_config(folder).d_model, str(folder.resolve()) if folder == Path(name) else name
     base, superres = (dataclasses.replace(config, text_width=width) for config in (preset.base, preset.superres))
     return dataclasses.replace(preset, text=str(name), base=base, superres=superres)
 
 
-def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
-    """Add a finished stage to the run folder's config.json."""
+def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool = True) -> None:
+    """Add a finished stage to the run folder's config.json; one that was copied is not `trained`."""
     if not is_first():
         return
     path = out / "config.json"
     values: dict[str, Any] = dict(format=FORMAT, preset=preset.name)
     if path.is_file():
-        values = json.loads(path.read_text()) | dict(format=FORMAT)
+        values = read_config(out) | dict(format=FORMAT)
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
         values["data"] = preset.data
     values[stage] = dataclasses.asdict(config)
-    phases = [name for name in (stage, f"{stage}_adversarial") if name in preset.train]
+    phases = [name for name in (stage, f"{stage}_adversarial") if trained and name in preset.train]
     values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
     write_text(path, json.dumps(values, indent=1) + "\n")
 
@@ -97,13 +134,11 @@ def describe(out: Path, preset: Preset, stage: str, config: Any) -> None:
 def train_text(preset: Preset, out: Path, sizes: T5Config = t5_pretraining.SCENES) -> dict[str, float]:
     """T5 by span corruption on the project's own corpus, into the folder out/text, which `TextEncoder.from_pretrained`
     reads; returns the held-out loss. The T5 is the same for every preset."""
-    from tokenizers import Tokenizer
-
     train, folder = preset.train["text"], out / "text"
     with first_alone():
         if not (folder / "tokenizer.json").is_file():
             t5_pretraining.save_tokenizer(folder, t5_pretraining.make_tokenizer())
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
     config = dataclasses.replace(sizes, vocab_size=tokenizer.get_vocab_size())
     model = fit(t5_pretraining.text_job(config, train, tokenizer), train, preset.run, folder)["ema"]
     save_t5(folder, config, model)
@@ -116,8 +151,9 @@ def train_text(preset: Preset, out: Path, sizes: T5Config = t5_pretraining.SCENE
 def train_scorer(preset: Preset, out: Path) -> None:
     """The network that reads pictures back into scenes; out/scorer-weights is a folder for `Scorer.from_pretrained`."""
     config, train, folder = scorer.ScorerConfig(), preset.train["scorer"], out / "scorer-weights"
+    net: Any = layers.init(scorer.ScorerNet, config, seed=train.seed)
     job = Job(
-        layers.init(scorer.ScorerNet, config, seed=train.seed),
+        starting_weights(train.start, "scorer", net) if train.start else net,
         make_step(scorer_loss, train),
         functools.partial(training_batch, batch=train.batch),
         about=dict(model=dataclasses.asdict(config)),
@@ -139,18 +175,22 @@ def train_scorer(preset: Preset, out: Path) -> None:
 def tokenizer_job(preset: Preset, source: Scenes | Pictures, stage: str = "tokenizer") -> Job:
     """The first phase: a VQGAN that rebuilds pixels."""
     config, train = getattr(preset, stage), preset.train[stage]
+    model: Any = init_stage(stage, config, train.seed)
+    if train.start:
+        model = starting_weights(train.start, stage, model)
+    quantize_start = 0 if train.start else train.quantize_start  # a codebook that is in use need not wait
 
     def batch_at(step: int) -> dict:
         numbers = range(step * train.batch, (step + 1) * train.batch)
         images = source.pictures(numbers, config.image_size, train.seed)
-        return dict(images=images, quantize=np.full(len(images), step >= train.quantize_start))
+        return dict(images=images, quantize=np.full(len(images), step >= quantize_start))
 
     loss = functools.partial(losses.tokenizer_loss, config)
     return Job(
-        init_stage(stage, config, train.seed),
+        model,
         make_step(loss, train, functools.partial(codebook.update_codes, config)),
         batch_at,
-        extra=codebook.codebook_state(config),
+        extra=codebook.codebook_state(config, model if train.start else None),
         about=dict(model=dataclasses.asdict(config)) | source.about,
     )
 
@@ -271,8 +311,8 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     train = preset.train[stage]
     codes = np.asarray(load_tokenizer(preset, out, TOKENIZERS.get(stage, TOKENIZERS["base"])).codebook[...])
     if stage in baselines.BASELINES:
-        config, loss = baselines.twin_config(stage, preset), losses.BASELINE_LOSSES[stage]
-        model = layers.init(baselines.BASELINES[stage].module, config, seed=train.seed)
+        (module, config), loss = _twin(preset, stage), losses.BASELINE_LOSSES[stage]
+        model = layers.init(module, config, seed=train.seed)
         model = twin_from_codes(stage, model, codes)
     else:
         config, loss = getattr(preset, stage), losses.transformer_loss
@@ -280,16 +320,23 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
         model: Any = init_stage(stage, config, train.seed)
         model = start_from_codes(model, codes, low_codebook=low_codes)
     if train.start:
-        model = load_weights(find_checkpoint(train.start) / f"{stage}.safetensors", model)
+        model = starting_weights(train.start, stage, model)
     else:
         model = start_from_text(model, sample_rows(cache.embeddings, TEXT_SAMPLE, train.seed).astype(np.float32))
 
+    rows, held = held_out_rows(train, len(cache))
+
     def batch_at(step: int) -> dict:
-        return cache.batch(np.sort(batch_indices(step, train.batch, len(cache), train.seed)))
+        return cache.batch(rows[np.sort(batch_indices(step, train.batch, len(rows), train.seed))])
 
     step = make_step(functools.partial(loss, config, train), train)
+    held_out = losses.held_out(functools.partial(loss, config, dataclasses.replace(train, caption_dropout=0.0)))
+    size = min(len(held), train.batch // train.accumulate)  # what fits; all of one size, so a few may be left out
+    parts = [held[i : i + size] for i in range(0, len(held) - size + 1, size)] if size else []
     # Tokens of another tokenizer mean something else: such a run must not be resumed.
-    return config, Job(model, step, batch_at, about=dict(model=dataclasses.asdict(config), cache=made_from))
+    about = dict(model=dataclasses.asdict(config), cache=made_from)
+    judge = (lambda weights: held_out(weights, map(cache.batch, parts))) if parts else None
+    return config, Job(model, step, batch_at, about=about, held_out=judge)
 
 
 def train_transformer(preset: Preset, out: Path, stage: str = "base", caches: Path | None = None) -> None:

@@ -40,6 +40,12 @@ def debiased_decay(step: ArrayLike, b2: ArrayLike) -> jax.Array:
     return b2 * (1 - b2**step) / (1 - b2 ** (step + 1))
 
 
+def schedule(config: TrainConfig, peak: float) -> optax.Schedule:
+    """The learning rate of each step, 0 first: linear warm-up to `peak`, then a cosine decay to 2% of it."""
+    warmup = min(config.warmup, max(1, config.steps // 2))
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
+
+
 def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW or Adafactor with linear warm-up, cosine decay to 2% and clipping; only matrices (`kernel`) decay.
 
@@ -50,11 +56,7 @@ def optimizer(config: TrainConfig) -> optax.GradientTransformation:
     With config.muon the matrices inside the model are trained by Muon (momentum, orthogonalized before each step)
     at that rate, and AdamW keeps the rest: vectors, embeddings, and the last layer, `logits` or `head`.
     """
-    warmup = min(config.warmup, max(1, config.steps // 2))
-
-    def rate(peak: float) -> optax.Schedule:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(config.steps, warmup + 1), 0.02 * peak)
-
+    rate = functools.partial(schedule, config)
     matrices = by_name(lambda name: name[-1] == "kernel")
     if config.optimizer == "adamw":
         most = optax.adamw(
@@ -225,6 +227,13 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
         return state, scalars(metrics) | dict(grad_norm=norm)
 
     return step
+
+
+@jax.jit
+def all_finite(tree: Tree) -> jax.Array:
+    """Whether no array of a tree holds NaN or an infinite number: a bool []."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.array([jnp.isfinite(x).all() for x in floats]).all()
 
 
 def scalars(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

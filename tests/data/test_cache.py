@@ -58,6 +58,14 @@ def test_the_cache_survives_the_disk(cache, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["tokens.safetensors"]
 
 
+def test_a_cut_cache_is_named(cache, tmp_path):
+    path = tmp_path / "tokens.safetensors"
+    cache.save(path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=rf"{path}"):
+        TokenCache.load(path)
+
+
 def test_the_cache_of_two_resolutions_keeps_them_together(tmp_path):
     def examples(i):
         return (np.full((4, 4, 3), i, np.uint8), np.full((2, 2, 3), 100 + i, np.uint8)), "x"

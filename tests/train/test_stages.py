@@ -1,6 +1,7 @@
 """The stages of training: what each trains on, and what it writes."""
 
 import dataclasses
+import json
 import random
 import shutil
 import signal
@@ -16,8 +17,8 @@ from minimuse.data import scenes, sources
 from minimuse.data.artwork import Artwork
 from minimuse.files import read_log
 from minimuse.presets import PRESETS
-from minimuse.train import adversarial, codebook, stages
-from minimuse.train.inputs import load_tokenizer, token_cache
+from minimuse.train import adversarial, codebook, memory, stages
+from minimuse.train.inputs import held_out_rows, load_tokenizer, token_cache
 from minimuse.train.loop import Stopped, fit
 from minimuse.vqgan import read_tokens
 from minimuse.weights import named_arrays, read_config, save_weights
@@ -171,6 +172,8 @@ def test_superres_trains_on_both_resolutions_of_the_same_scenes(untrained):
     batch = job.batch_at(0)
     assert batch["tokens"].shape == (2, 1024) and batch["low"].shape == (2, 64)
     assert job.about["cache"] == name
+    planned = memory.step_of(MICRO, "superres", cache.text_length)[2]
+    assert {k: (x.shape, x.dtype) for k, x in batch.items()} == {k: (x.shape, x.dtype) for k, x in planned.items()}
     assert cache.tokens.shape == (16, 32, 32) and cache.low.shape == (16, 8, 8)
     for stage, size, kept in (("tokenizer", 64, cache.low), ("superres_tokenizer", 128, cache.tokens)):
         images = scenes.render_batch([scenes.example("train", i)[0] for i in range(16)], size)
@@ -242,6 +245,63 @@ def test_a_decoder_is_trained_further(untrained, tmp_path):
     save_weights(tmp_path / "two" / "superres_tokenizer.safetensors", other)
     with pytest.raises(ValueError, match=str(tmp_path / "one")):
         stages.decoder_job(preset, tmp_path / "two", SCENES)
+
+
+def started(stage, checkpoint):
+    """MICRO, with a stage that starts from a checkpoint."""
+    train = dataclasses.replace(MICRO.train[stage], start=str(checkpoint))
+    return dataclasses.replace(MICRO, train=MICRO.train | {stage: train})
+
+
+def test_a_tokenizer_starts_from_a_checkpoint_and_keeps_its_codes(untrained, tmp_path):
+    job = stages.tokenizer_job(started("tokenizer", untrained), SCENES)
+    assert same(load_file(untrained / "tokenizer.safetensors"), job.params)
+    batch = job.batch_at(0)
+    assert batch["quantize"].all() and not stages.tokenizer_job(MICRO, SCENES).batch_at(0)["quantize"].any()
+    one = dataclasses.replace(MICRO.train["tokenizer"], steps=1, start=str(untrained))
+    state = fit(job, one, MICRO.run, tmp_path / "run")
+    moved = np.abs(np.asarray(state["params"].codebook[...]) - np.asarray(job.params.codebook[...])).max(-1)
+    assert (moved < 0.1).all()  # they are not laid onto the first batch again
+
+
+def test_a_transformer_starts_from_a_checkpoint_with_its_tokenizer(micro_folder, tmp_path):
+    preset = started("base", micro_folder)
+    stages.begin(preset, ("base",), tmp_path, str(micro_folder))
+    assert read_config(tmp_path)["tokenizer"] == read_config(micro_folder)["tokenizer"]
+    shutil.copytree(data_dir() / "t5-scenes", tmp_path / "other" / "text")
+    values = read_config(micro_folder) | dict(text="text")
+    (tmp_path / "other" / "config.json").write_text(json.dumps(values))
+    stages.begin(preset, ("base",), tmp_path, str(tmp_path / "other"))  # the run has its tokenizer already
+    assert (tmp_path / "text" / "model.safetensors").is_file()
+    cache, name = token_cache(preset, tmp_path, tmp_path)
+    _, job = stages.transformer_job(preset, tmp_path, "base", cache, name)
+    assert same(load_file(micro_folder / "base.safetensors"), job.params)
+    stages.check(preset, ("base",), tmp_path)
+
+
+def test_examples_that_are_held_out_are_not_trained_on(untrained):
+    train = dataclasses.replace(MICRO.train["base"], held_out=3, batch=61, steps=4)
+    preset = dataclasses.replace(MICRO, train=MICRO.train | dict(base=train))
+    cache, name = token_cache(preset, untrained, untrained)
+    _, job = stages.transformer_job(preset, untrained, "base", cache, name)
+    rows, held = held_out_rows(train, 64)
+    assert len(held) == 3 and sorted([*rows, *held]) == list(range(64))
+    assert (job.batch_at(0)["tokens"] == cache.batch(rows)["tokens"]).all()
+    judged = job.held_out(job.params)
+    assert judged.keys() == {"held_out_loss", "held_out_accuracy"} and 2 < judged["held_out_loss"] < 9
+    assert judged == job.held_out(job.params)  # the same masks every time
+    assert len(held_out_rows(train, 20)[1]) == 2  # a tenth of few
+    assert stages.transformer_job(MICRO, untrained, "base", cache, name)[1].held_out is None
+
+
+@pytest.mark.parametrize("changes", [dict(width=64), dict(depth=1), dict(codebook_size=32)])
+def test_weights_of_other_sizes_are_refused_before_training(micro_folder, tmp_path, changes):
+    preset = started("base", micro_folder)
+    preset = dataclasses.replace(preset, base=dataclasses.replace(preset.base, **changes))
+    with pytest.raises(ValueError, match=rf"{micro_folder}.*--from"):
+        stages.check(preset, ("base",), tmp_path)
+    with pytest.raises(ValueError, match="superres_decoder"):
+        stages.check(started("superres_decoder", micro_folder), ("superres_decoder",), tmp_path)
 
 
 def test_pieces_of_pictures_hold_an_object_and_lie_on_the_grid():

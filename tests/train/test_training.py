@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +18,8 @@ from minimuse import files
 from minimuse.config import RunConfig, TrainConfig
 from minimuse.muse import build
 from minimuse.presets import PRESETS
-from minimuse.train.loop import Job, Stopped, fit, mean_metrics
+from minimuse.train import report
+from minimuse.train.loop import Diverged, Job, Stopped, fit, mean_metrics
 from minimuse.train.step import gradients, init_state, make_step, optimizer
 from minimuse.weights import named_arrays
 
@@ -22,6 +27,7 @@ CONFIG = TrainConfig(steps=12, batch=4, learning_rate=0.1, warmup=2, weight_deca
 PARAMS = dict(a=dict(kernel=jnp.ones((2, 3))))
 QUIET = RunConfig(save_seconds=1e9)  # save at the end only
 ALWAYS = RunConfig(save_seconds=-1)  # save at every step
+TIMES = ("seconds", "examples_per_second")  # in a row of the log; they differ from run to run
 
 
 def loss(params, key, batch):
@@ -58,7 +64,7 @@ def test_learns_logs_and_compiles_once(tmp_path):
     state = fit(job, CONFIG, QUIET, tmp_path)
     assert state["step"] == 12 and job.step._cache_size() == 1
     log = files.read_log(tmp_path / "log.jsonl")
-    assert log["step"].tolist() == [12] and set(log) == {"step", "seconds", "loss", "noise", "grad_norm"}
+    assert log["step"].tolist() == [12] and set(log) == {"step", "loss", "noise", "grad_norm", "learning_rate", *TIMES}
 
 
 def test_the_weights_that_a_run_starts_from_are_not_given_away():
@@ -114,7 +120,7 @@ def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, whole):
     with open(tmp_path / "log.jsonl", "a") as log:
         log.write('{"step": 40, "seconds": 1.0, "loss": 9}\n{"step": 60, "sec')  # lines ahead of the checkpoint
     assert same(whole[1], fit(JOB, CONFIG, ALWAYS, tmp_path))
-    without_time = [[row | dict(seconds=0) for row in rows(out)] for out in (whole[0], tmp_path)]
+    without_time = [[row | dict.fromkeys(TIMES, 0) for row in rows(out)] for out in (whole[0], tmp_path)]
     assert without_time[0] == without_time[1]
 
 
@@ -126,6 +132,112 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_a_run_has_rows_as_often_as_its_settings_say(tmp_path):
     fit(JOB, CONFIG, dataclasses.replace(QUIET, log_every=5), tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == [5, 10, 12]
+
+
+def breaks_from(number):
+    """A loss that is NaN from that step on."""
+
+    def broken(params, key, batch):
+        value, metrics = loss(params, key, batch)
+        return value * jnp.where(batch["number"][0] >= number, jnp.nan, 1.0), metrics
+
+    return broken
+
+
+@pytest.mark.parametrize("run, kept", [(ALWAYS, [6, 7]), (dataclasses.replace(QUIET, log_every=5), [])])
+def test_the_first_loss_that_is_not_finite_ends_a_run(tmp_path, run, kept):
+    """And what was saved before stays, whether the run is looked at after every step or now and then."""
+    job = Job(PARAMS, make_step(breaks_from(7), CONFIG), lambda i: batch_at(i) | dict(number=np.full(4, i)))
+    with pytest.raises(Diverged, match=r"(?=.*\bnan\b).*\b8\b"):
+        fit(job, CONFIG, run, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == kept
+    log = files.read_log(tmp_path / "log.jsonl")
+    assert log["step"][-1] == 7 and np.isfinite(log["loss"]).all()
+    with pytest.raises(Diverged):  # the same again, from what was kept
+        fit(job, CONFIG, run, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_not_saved_where_the_loss_still_is(tmp_path):
+    update = lambda state, key, metrics: state | dict(seen=jnp.where(state["step"] == 5, jnp.inf, state["seen"]))
+    job = Job(PARAMS, make_step(loss, CONFIG, update), batch_at, extra=dict(seen=jnp.zeros(2)))
+    with pytest.raises(Diverged, match=r"\b5\b.*\b4\b"):
+        fit(job, CONFIG, ALWAYS, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [3, 4]
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path, whole):
+    def second(step):
+        if step == 4:
+            with pytest.raises(ValueError, match=rf"{tmp_path}.*\b{os.getpid()}\b"):
+                fit(JOB, CONFIG, QUIET, tmp_path)
+        return batch_at(step)
+
+    assert same(whole[1], fit(JOB._replace(batch_at=second), CONFIG, QUIET, tmp_path))
+
+
+def test_a_run_that_was_killed_holds_no_lock(tmp_path):
+    code = "import os, sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run.lock")])
+    assert (tmp_path / "run.lock").exists() and fit(JOB, CONFIG, QUIET, tmp_path)["step"] == 12
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"train": {"st'])
+def test_damaged_settings_are_named(tmp_path, text):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=r"settings\.json"):
+        fit(JOB, CONFIG, QUIET, tmp_path)
+
+
+def test_a_run_can_be_lengthened(tmp_path, capsys):
+    """A finished one, or one that was stopped; and only that."""
+    fit(JOB, CONFIG, QUIET, tmp_path)
+    longer, seen = dataclasses.replace(CONFIG, steps=15), []
+    job = Job(PARAMS, make_step(loss, longer), lambda i: seen.append(i) or batch_at(i))
+    capsys.readouterr()
+    assert fit(job, longer, QUIET, tmp_path)["step"] == 15 and seen == [12, 13, 14]
+    assert re.search(r"\b12\b.*\b15\b", capsys.readouterr().out)
+    assert [row["step"] for row in rows(tmp_path)] == [12, 15]
+    for changes in (dict(steps=12), dict(steps=20, learning_rate=0.2)):
+        with pytest.raises(ValueError, match="--out"):
+            fit(job, dataclasses.replace(longer, **changes), QUIET, tmp_path)
+    assert fit(job._replace(batch_at=None), longer, QUIET, tmp_path)["step"] == 15
+
+
+def test_the_log_has_the_learning_rate_of_each_step(whole):
+    rates = files.read_log(whole[0] / "log.jsonl")["learning_rate"]
+    assert rates[:3] == pytest.approx([0, 0.05, 0.1]) and (np.diff(rates[2:]) < 0).all()
+    assert rates[-1] > 0.02 * 0.1 and (files.read_log(whole[0] / "log.jsonl")["examples_per_second"] > 0).all()
+
+
+def test_examples_that_are_held_out_are_judged_by_the_averaged_weights_now_and_then(tmp_path):
+    judge = lambda weights: dict(held_out_loss=weights["a"]["kernel"].sum())
+    state = fit(JOB._replace(held_out=judge), CONFIG, dataclasses.replace(QUIET, held_out_every=5), tmp_path)
+    log = files.read_log(tmp_path / "log.jsonl")
+    assert log["step"].tolist() == [5, 10, 12] and log["held_out_loss"][0] < 6
+    assert log["held_out_loss"][-1] == pytest.approx(float(state["ema"]["a"]["kernel"].sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("name, package", report.PACKAGES.items())
+def test_the_log_also_goes_to_a_package_that_is_installed(tmp_path, monkeypatch, name, package):
+    calls = []
+    note = lambda what: lambda *args, **options: calls.append((what, args, options))
+    writer = types.SimpleNamespace(**{what: note(what) for what in ("add_scalar", "flush", "close")})
+    tracker = {what: note(what) for what in ("init", "log", "finish")}
+    fake = types.SimpleNamespace(SummaryWriter=lambda folder: writer, **tracker)
+    run = dataclasses.replace(QUIET, report=name, log_every=6)
+    monkeypatch.setitem(sys.modules, package, None)  # not installed
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        fit(JOB, CONFIG, run, tmp_path)
+    monkeypatch.setitem(sys.modules, package, fake)
+    fit(JOB, CONFIG, run, tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path)]
+    if name == "tensorboard":
+        assert [args[1:] for what, args, _ in calls if args[:1] == ("loss",)] == list(zip(losses, (6, 12)))
+    else:
+        assert [args[0]["loss"] for what, args, options in calls if what == "log"] == losses
+    assert calls[-1][0] in ("close", "finish")
+    with pytest.raises(ValueError, match="printer"):
+        report.package_of("printer")
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
