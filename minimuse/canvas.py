@@ -15,8 +15,8 @@ LARGEST = 2**14  # pixels that outpainting adds to a side at most
 
 
 def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
-    """A PIL image of any mode, or an array uint8 [H, W], [H, W, 3] or [H, W, 4] -> uint8 [H, W, 3], with white
-    behind transparency. ValueError for anything else."""
+    """A PIL image of any mode, turned upright as its EXIF data say, or an array uint8 [H, W], [H, W, 3] or [H, W, 4]
+    -> uint8 [H, W, 3], with white behind transparency. ValueError for anything else."""
     if not isinstance(image, Image.Image):
         array = np.asarray(image)
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -51,9 +51,16 @@ def to_size(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> n
 
 
 def to_mask(mask: Image.Image | np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A mask as bool [H, W], True where the picture may change: bool, 0 and 1, 0 to 255 (128 and more is True), floats
-    from 0 to 1 (0.5 and more), or a PIL image; `shape` is the picture's (H, W)."""
-    array = np.asarray(to_rgb(mask, "black").convert("L") if isinstance(mask, Image.Image) else mask)
+    """A mask as bool [H, W], True where the picture may change; `shape` is the picture's (H, W).
+
+    mask    an array: bool, 0 and 1, 0 to 255 (128 and more is True), or floats from 0 to 1 (0.5 and more); or a PIL
+            image, from black to white (128 and more is True)
+
+    A mask of zeros selects nothing. ValueError for a mask that selects nothing though it is not zero everywhere, such
+    as the dark colours of a segmentation: what it should select is not known.
+    """
+    drawn = isinstance(mask, Image.Image)
+    array = np.asarray(to_rgb(mask, "black").convert("L") if drawn else mask)
     if array.shape != tuple(shape):
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
     if array.dtype == bool:
@@ -66,7 +73,13 @@ def to_mask(mask: Image.Image | np.ndarray, shape: tuple[int, int]) -> np.ndarra
         raise ValueError(
             f"A mask holds bools, 0 to 255, or floats from 0 to 1; this one has values from {low} to {high}."
         )
-    return array >= (0.5 if floats or high <= 1 else 128)
+    least = 0.5 if floats or (high <= 1 and not drawn) else 128
+    if 0 < high < least:
+        raise ValueError(
+            f"The mask selects nothing: its values go up to {high}, and the picture may change where they are {least} "
+            "or more. Paint that region white, or give an array of bools."
+        )
+    return array >= least
 
 
 def touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

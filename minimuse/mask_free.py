@@ -11,14 +11,14 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from minimuse.canvas import blend, square, to_canvas
+from minimuse.canvas import Canvas, blend, square, to_canvas
 from minimuse.config import SampleOptions, static
 from minimuse.decoding import (
     CACHED_TOKENS,
@@ -36,7 +36,7 @@ from minimuse.editing import Edited, finish, raise_changed, redraw_each
 from minimuse.transformer import BaseTransformer
 
 if TYPE_CHECKING:
-    from minimuse.muse import Muse
+    from minimuse.muse import Muse, Plan
 
 WAYS = ("resample", "read")
 WAY = "resample"  # what `edit` does where nothing says otherwise
@@ -148,13 +148,27 @@ def resample(
 def edit_tokens(
     muse: "Muse", tokens: np.ndarray, prompts: Prompts, settings: Resampling, *, trace: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """`edit` of base tokens int [B, h, w], each its own picture, caption and key -> the new ones, and those after every
-    iteration [iterations, B, h, w] or None. `settings` is from `check_resampling`."""
+    """`resample` of base tokens int [B, h, w], each with its own picture, caption and key -> the new ones, and those
+    after every iteration [iterations, B, h, w] or None. `settings` is from `check_resampling`."""
     flat, guided = jnp.asarray(tokens.reshape(len(tokens), -1)), settings.guidance > 0
     found, states = resample(muse.models["base"], settings, prompts, flat, guided=guided, trace=trace)
     if states is not None:
         states = np.asarray(states).reshape(settings.iterations, *tokens.shape)
     return np.asarray(found).reshape(tokens.shape), states
+
+
+def edit_by_resampling(
+    muse: "Muse", plan: "Plan", canvas: Canvas, prompts: Prompts, settings: Resampling, *, trace: bool = False
+) -> np.ndarray | Edited:
+    """The paper's way. Afterwards the super-resolution stage, with the same caption and its own settings, samples the
+    fine tokens wherever the base token has changed."""
+    settings = check_resampling(settings, muse.configs["base"].codebook_size)
+    start = np.repeat(canvas.tokens["base"][None], len(prompts.keys), 0)
+    new, states = edit_tokens(muse, start, prompts, settings, trace=trace)
+    found, changed = dict(base=new), new != start
+    if "superres" in plan.stages:
+        found["superres"] = raise_changed(muse, plan, canvas, new, changed, prompts)
+    return finish(muse, plan, found, changed, lambda images: images, trace, states=states)
 
 
 # --- a mask from the caption ------------------------------------------------------------------------------------------
@@ -193,57 +207,47 @@ def contrast(
     return total / jnp.maximum(hidden.sum(0), 1)
 
 
-@functools.partial(jax.jit, static_argnames=("masks", "group"))
+@functools.partial(jax.jit, static_argnames="group")
 def read_evidence(
     model: BaseTransformer,
-    text: tuple,
-    reference: tuple,
+    settings: MaskReading,
+    prompts: Prompts,
     tokens: jax.Array,
     key: jax.Array,
-    rate: float | jax.Array,
     floor: float | jax.Array,
     *,
-    masks: int,
     group: int,
 ) -> jax.Array:
     """The evidence from which a mask is read, as one program: `contrast` of tokens int [B, N], float [B, 2, N], first
     the mean over random masks of this rate, then with everything hidden.
 
-    text, reference    (embeddings [B, S, text_width], mask bool [B, S]); a reference with an empty mask is no caption
-    key                [], the same random masks for all B
+    prompts    of B captions; `negative` is a caption of the picture as it is, or none
+    key        [], of the random masks, the same ones for all B
 
     Both are needed. Where some tokens are visible, a token of a wrong object stands out, but one of a wrong background
     never does: every visible one confirms its colour. Where nothing is visible, only the caption counts, but it does
     not say where an object is.
     """
     n = tokens.shape[1]
-    condition = model.condition(both_halves(text, reference))
+    condition = model.condition(both_halves(prompts.text, prompts.negative))
     predict = lambda tokens: model(tokens, *condition)
-    order = jax.vmap(lambda key: jax.random.permutation(key, n))(jax.random.split(key, masks))
-    some = order < jnp.maximum(1, jnp.round(rate * n))
+    order = jax.vmap(lambda key: jax.random.permutation(key, n))(jax.random.split(key, settings.masks))
+    some = order < jnp.maximum(1, jnp.round(settings.rate * n))
     over = functools.partial(contrast, predict, tokens, mask_id=model.mask_id, floor=floor, group=group)
     return jnp.stack([over(some), over(jnp.ones((1, n), bool))], 1)
 
 
-def _evidence(
+def find_evidence(
     muse: "Muse", tokens: np.ndarray, caption: str | list[str], before: Any, seed: int, settings: MaskReading
 ) -> np.ndarray:
-    """float [captions, 2, h, w], of a picture's base tokens int [h, w]."""
-    model, prompts = muse.models["base"], muse.prompts(caption, 1, seed, before)
-    batch, codes = len(prompts.keys), muse.configs["base"].codebook_size
-    group = settings.masks if jax.default_backend() != "cpu" else max(1, CACHED_TOKENS // (2 * batch * tokens.size))
-    found = read_evidence(
-        model,
-        prompts.text,
-        prompts.negative,
-        jnp.repeat(jnp.asarray(tokens.reshape(1, -1)), batch, 0),
-        jax.random.key(seed),
-        settings.rate,
-        # What neither caption names is improbable under both: then less than one code in K says nothing.
-        -math.inf if before is None else -math.log(codes),
-        masks=settings.masks,
-        group=min(group, settings.masks),
-    )
+    """`read_evidence` of a picture's base tokens int [h, w]: float [captions, 2, h, w]."""
+    prompts = muse.prompts(caption, 1, seed, before)  # the negative caption is `before`, or none
+    batch = len(prompts.keys)
+    # What neither caption names is improbable under both: then less than one code in K says nothing.
+    floor = -math.inf if before is None else -math.log(muse.configs["base"].codebook_size)
+    fits = settings.masks if jax.default_backend() != "cpu" else max(1, CACHED_TOKENS // (2 * batch * tokens.size))
+    flat, group = jnp.repeat(jnp.asarray(tokens.reshape(1, -1)), batch, 0), min(fits, settings.masks)
+    found = read_evidence(muse.models["base"], settings, prompts, flat, jax.random.key(seed), floor, group=group)
     return np.asarray(found).reshape(batch, 2, *tokens.shape)
 
 
@@ -279,8 +283,44 @@ def find_mask(
     """
     settings = check_reading(MaskReading(masks, rate, threshold, threshold_all))
     tokens = to_canvas(muse, ("base",), square(image, "A mask is read from")).tokens["base"]
-    found = mask_of(_evidence(muse, tokens, caption, before, seed, settings), settings)
+    found = mask_of(find_evidence(muse, tokens, caption, before, seed, settings), settings)
     return found[0] if isinstance(caption, str) else found
+
+
+def edit_by_reading(
+    muse: "Muse",
+    plan: "Plan",
+    canvas: Canvas,
+    prompts: Prompts,
+    settings: MaskReading,
+    caption: str | list[str],
+    before: str | list[str] | None,
+    seed: int,
+    *,
+    edge: int | None = 2,
+    trace: bool = False,
+) -> np.ndarray | Edited:
+    """The second way: read a mask for each caption and redraw what is under it. `prompts` hold each caption n times.
+
+    Base tokens outside the mask stay. Fine tokens and pixels change up to one base token around it: a neighbour with a
+    little of the old object in it often has the same base token for any object.
+    """
+    width = None if edge is None else whole_number("edge", edge, 0, 1000)
+    settings = check_reading(settings)
+    evidence = find_evidence(muse, canvas.tokens["base"], caption, before, seed, settings)
+    evidence = evidence.repeat(len(prompts.keys) // len(evidence), 0)  # the same for all images of a caption
+    hidden = mask_of(evidence, settings)
+    around = grown(hidden)
+    found = redraw_each(muse, plan, canvas, hidden, prompts, around)
+    over = lambda images: images if width is None else _lay_over(images, canvas.pixels, around, width)
+    return finish(muse, plan, found, hidden, over, trace, evidence=evidence)
+
+
+def _lay_over(images: np.ndarray, old: np.ndarray, around: np.ndarray, width: int) -> np.ndarray:
+    """Images uint8 [B, H, W, 3] over an old one [H, W, 3], each inside its own mask in base tokens, bool [B, h, w]."""
+    times = len(old) // around.shape[1]
+    masks = around.repeat(times, 1).repeat(times, 2)
+    return np.stack([blend(image[None], old, mask, width)[0] for image, mask in zip(images, masks)])
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
@@ -306,47 +346,25 @@ def edit(
 
     way        resample: the paper's way; read: read the mask from the caption, and redraw what is under it. None: the
                way that the options belong to, or WAY
+    before     for read: a caption of the picture as it is. The mask is then where the two captions disagree
+    edge       for read: as for `inpaint`, at the outer border of what may change
     trace      return an Edited: with the tokens after every iteration for resample, with mask and evidence for read
     options    for resample: iterations, fraction, top_k, guidance and token_temperature, see Resampling; fewer
                iterations keep more of the picture, and 0 gives it back as its tokens decode
                for read: masks, rate, threshold and threshold_all, see MaskReading, and those of sampling, as for
                `generate`
 
-    resample: afterwards the super-resolution stage, with the same caption and its own settings, samples the fine tokens
-    wherever the base token has changed.
-
-    read: base tokens outside the mask stay. Fine tokens and pixels change up to one base token around it: a neighbour
-    with a little of the old object in it often has the same base token for any object. There are two options more.
-    before     a caption of the picture as it is. The mask is then where the two captions disagree
-    edge       as for `inpaint`, at the outer border of that neighbourhood
-
     For read, the caption describes the whole picture as it should be. What it does not name is redrawn with the rest,
     except a background. A new background hides nearly all tokens, so that objects are drawn again, and may move.
     """
     way = _way(way, before, options)
-    names = _names(MaskReading)
-    reading: dict[str, Any] = {name: value for name, value in options.items() if name in names}
-    sampling: Any = REDRAW | {name: value for name, value in options.items() if name not in names}
-    plan = muse.plan(superres, finetuned, sampling if way == "read" else SampleOptions())
+    settings, sampling = _parts(way, options)
+    plan = muse.plan(superres, finetuned, sampling)
     prompts = muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Mask-free editing takes"))
-    tokens = canvas.tokens["base"]
-    if way == "read":
-        width = None if edge is None else whole_number("edge", edge, 0, 1000)
-        settings = check_reading(MaskReading(**reading))
-        evidence = _evidence(muse, tokens, caption, before, seed, settings).repeat(n, 0)
-        hidden = mask_of(evidence, settings)
-        around = grown(hidden)
-        found = redraw_each(muse, plan, canvas, hidden, prompts, around)
-        over = lambda new: new if width is None else _lay_over(new, canvas.pixels, around, width)
-        return finish(muse, plan, found, hidden, over, trace, evidence=evidence)
-    settings = check_resampling(Resampling(**cast(dict, options)), muse.configs["base"].codebook_size)
-    start = np.repeat(tokens[None], len(prompts.keys), 0)
-    new, states = edit_tokens(muse, start, prompts, settings, trace=bool(trace))
-    found, changed = dict(base=new), new != tokens
-    if "superres" in plan.stages:
-        found["superres"] = raise_changed(muse, plan, canvas, new, changed, prompts)
-    return finish(muse, plan, found, changed, lambda new: new, trace, states=states)
+    if isinstance(settings, Resampling):
+        return edit_by_resampling(muse, plan, canvas, prompts, settings, trace=bool(trace))
+    return edit_by_reading(muse, plan, canvas, prompts, settings, caption, before, seed, edge=edge, trace=bool(trace))
 
 
 def _names(record: type) -> set[str]:
@@ -355,21 +373,22 @@ def _names(record: type) -> set[str]:
 
 def _way(way: str | None, before: Any, options: EditOptions) -> str:
     """The way that is meant, or an error: TypeError for an unknown option, ValueError for one of the other way."""
-    own = dict(resample=_names(Resampling), read=_names(MaskReading) | SampleOptions.__annotations__.keys())
-    if unknown := sorted(options.keys() - own["resample"] - own["read"]):
+    own = dict(resample=_names(Resampling), read={*_names(MaskReading), *SampleOptions.__annotations__, "before"})
+    given = options.keys() | ({"before"} if before is not None else set())
+    if unknown := sorted(given - own["resample"] - own["read"]):
         raise TypeError(f"There is no option {unknown[0]!r} of editing; see EditOptions.")
     if way is None:
-        reads = before is not None or options.keys() - own["resample"]
-        way = "read" if reads else "resample" if options.keys() - own["read"] else WAY
-    given = options.keys() | ({"before"} if before is not None else set())
-    if wrong := sorted(given - own[one_of("way", way, WAYS)] - ({"before"} if way == "read" else set())):
+        way = "read" if given - own["resample"] else "resample" if given - own["read"] else WAY
+    if wrong := sorted(given - own[one_of("way", way, WAYS)]):
         other = WAYS[1 - WAYS.index(way)]
         raise ValueError(f"Editing by {way} has no {wrong[0]}; leave it out, or choose the way {other}.")
     return way
 
 
-def _lay_over(images: np.ndarray, old: np.ndarray, hidden: np.ndarray, width: int) -> np.ndarray:
-    """Images uint8 [B, H, W, 3] over an old one [H, W, 3], each inside its own mask, bool [B, h, w]."""
-    times = len(old) // hidden.shape[1]
-    masks = hidden.repeat(times, 1).repeat(times, 2)
-    return np.stack([blend(new[None], old, mask, width)[0] for new, mask in zip(images, masks)])
+def _parts(way: str, options: EditOptions) -> tuple[Resampling | MaskReading, SampleOptions]:
+    """The options of a way: its record, and those of sampling."""
+    given: Any = dict(options)
+    if way == "resample":
+        return Resampling(**given), SampleOptions()
+    own = {name: given.pop(name) for name in _names(MaskReading) & given.keys()}
+    return MaskReading(**own), REDRAW | given

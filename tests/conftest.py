@@ -5,6 +5,7 @@ numbers of steps (STEPS), wherever the test is not about another one.
 """
 
 import dataclasses
+import io
 import json
 import os
 
@@ -156,6 +157,14 @@ def picture():
 @pytest.fixture(scope="module")
 def small():
     return scenes.render(scenes.example("val", 3)[0])
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """A picture as a phone stores it: turned, with the EXIF orientation that turns it back."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(file, "png", exif=exif)
+    return Image.open(file)
 
 
 def tokens_of(muse, pixels):

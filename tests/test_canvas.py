@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import turned
 from PIL import Image
 
 from minimuse import canvas
@@ -66,6 +67,20 @@ def test_other_masks_are_refused(mask, message):
         canvas.to_mask(mask, (2, 2))
 
 
+def test_a_mask_that_selects_nothing_is_refused_unless_it_is_zero():
+    dark = np.array([[0, 100], [0, 0]], np.uint8)
+    palette = Image.fromarray(dark // 100, "P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])  # class 1 of a segmentation, in dark red
+    noise = Image.fromarray(dark // 100)  # nearly black: as a picture, this is not a mask of 0 and 1
+    for mask, high in ((dark, 100), (palette, 38), (noise, 1), (dark / 255, 0.39), (np.full((2, 2), 127), 127)):
+        with pytest.raises(ValueError, match=rf"\b{high}"):
+            canvas.to_mask(mask, (2, 2))
+    assert canvas.to_mask(np.asarray(noise), (2, 2)).tolist() == [[False, True], [False, False]]
+    zero = np.zeros((2, 2), np.uint8)
+    for mask in (zero, zero.astype(bool), zero.astype(float), Image.fromarray(zero)):
+        assert not canvas.to_mask(mask, (2, 2)).any()
+
+
 def test_a_soft_edge_by_hand():
     mask = np.array([[0, 1, 1, 1, 1, 1]], bool)
     assert canvas.soft_edge(mask, 0).tolist() == [[0, 1, 1, 1, 1, 1]]
@@ -95,6 +110,14 @@ def test_pictures_of_every_mode_come_in():
             canvas.to_pixels(image.convert("L").convert(mode))
     clear = np.dstack([rgb, np.zeros((6, 6), np.uint8)])
     assert (canvas.to_pixels(clear) == 255).all() and (canvas.to_pixels(Image.fromarray(clear)) == 255).all()
+
+
+def test_pictures_and_masks_are_turned_upright():
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    stored = turned(Image.fromarray(rgb))
+    assert stored.size == (4, 6) and (canvas.to_pixels(stored) == rgb).all()
+    mask = rgb[..., 0] > 99
+    assert (canvas.to_mask(turned(Image.fromarray(255 * mask.astype(np.uint8))), (4, 6)) == mask).all()
 
 
 @pytest.mark.parametrize(

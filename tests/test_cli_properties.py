@@ -52,7 +52,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(editing, "sample_tokens", drawn)
     monkeypatch.setattr(mask_free, "edit_tokens", lambda muse, tokens, prompts, *args, **_: (tokens, None))
     monkeypatch.setattr(
-        mask_free, "read_evidence", lambda model, text, reference, tokens, *args, **_: np.zeros((len(tokens), 2, 64))
+        mask_free, "read_evidence", lambda model, settings, prompts, tokens, *args, **_: np.zeros((len(tokens), 2, 64))
     )
     monkeypatch.setattr(stages, "TRAIN", {name: lambda preset, out: None for name in stages.TRAIN})
     for module, name in (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import STEPS, tokens_of
+from conftest import STEPS, tokens_of, turned
 from PIL import Image
 
 from minimuse import decoding
@@ -74,6 +74,20 @@ def test_large_pictures_are_resized_with_their_masks(micro):
     result = micro.inpaint(Image.fromarray(scenes.render(scene, 256)), mask, "a cat", **FAST)
     assert result.images.shape == (1, 64, 64, 3)
     assert np.argwhere(result.redrawn[0]).tolist() == [[3, 0], [4, 0]]
+
+
+def test_every_way_of_editing_turns_pictures_upright(micro, small):
+    stored, mask = turned(Image.fromarray(small)), np.zeros((64, 64), bool)
+    mask[:16] = True
+    for draw in (
+        lambda image: micro.inpaint(image, mask, "a cat", **FAST),
+        lambda image: micro.outpaint(image, "a cat", **FAST),
+        lambda image: micro.vary(image, "a cat", strength=0.25, **FAST),
+        lambda image: micro.edit(image, "a cat", iterations=0, trace=True),
+        lambda image: micro.edit(image, "a cat", way="read", masks=5, **FAST),
+    ):
+        assert (draw(stored).images == draw(small).images).all()
+    assert (micro.find_mask(stored, "a cat", masks=5) == micro.find_mask(small, "a cat", masks=5)).all()
 
 
 def test_a_picture_of_the_bases_own_size_keeps_its_tokens(cascade, small):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from minimuse.data import scenes
 from minimuse.data.cache import batch_indices
@@ -72,11 +72,22 @@ def load_captioned(
     return dataset.rename_columns(renames) if renames else dataset
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it is meant to be seen: phones store photographs turned, with their orientation as EXIF data.
+    EXIF data that cannot be read count as none."""
+    image.load()  # errors of the picture itself are raised here
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises errors of many types for damaged EXIF data
+        return image
+
+
 def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
-    """A picture of any mode as RGB, with `ground` behind what is transparent.
+    """A picture of any mode as RGB, upright, with `ground` behind what is transparent.
 
     ValueError for modes whose range is not known.
     """
+    image = upright(image)
     if image.mode.startswith("I;16"):  # 16 bits per pixel; Pillow would clip them at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F", "La", "RGBa"):
@@ -90,7 +101,7 @@ def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
-    """Any picture as uint8 [size, size, 3]: put on white, cropped to its middle square, then resized."""
+    """Any picture as uint8 [size, size, 3]: upright, put on white, cropped to its middle square, then resized."""
     image, side = to_rgb(image), min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side))

@@ -1,10 +1,12 @@
 """Captioned pictures as `datasets`, and batches of them."""
 
+import io
 import json
 
 import datasets
 import numpy as np
 import pytest
+from conftest import turned
 from PIL import Image
 
 from minimuse.data import captioned, scenes
@@ -58,6 +60,22 @@ def test_the_middle_square_is_cut_out():
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 200
     assert (captioned.to_square(Image.fromarray(wide), 10) == 200).all()
+
+
+def test_pictures_are_turned_as_their_exif_data_say():
+    upright = np.random.default_rng(0).integers(0, 256, (10, 30, 3), dtype=np.uint8)
+    stored = turned(Image.fromarray(upright))
+    assert stored.size == (10, 30)
+    assert (np.asarray(captioned.upright(stored)) == upright).all()
+    assert (captioned.to_square(stored, 10) == upright[:, 10:20]).all()
+
+
+def test_exif_data_that_cannot_be_read_change_nothing():
+    pixels, file = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(file, "png", exif=b"Exif\0\0junk")
+    assert (np.asarray(captioned.upright(Image.open(file))) == pixels).all()
+    with pytest.raises(OSError):  # a damaged picture is still an error
+        captioned.upright(Image.open(io.BytesIO(file.getvalue()[:-40])))
 
 
 def test_batches_are_a_function_of_seed_and_epoch():
