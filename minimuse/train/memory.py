@@ -81,7 +81,7 @@ def _transformer(preset: Preset, stage: str, train: TrainConfig, length: int) ->
         config, loss = getattr(preset, stage), losses.transformer_loss
         model = build(stage, config)
     step = make_step(functools.partial(loss, config, train), train)
-    grids = dict(tokens=config.grid) | (dict(low=config.low_grid) if stage == "superres" else {})
+    grids = dict(tokens=config.grid) | (dict(low=preset.superres.low_grid) if stage == "superres" else {})
     batch = {name: _array("int32", train.batch, math.prod(grid)) for name, grid in grids.items()}
     batch |= dict(text=_array("float16", train.batch, length, config.text_width))
     batch |= dict(text_mask=_array(bool, train.batch, length))
