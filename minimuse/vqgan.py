@@ -255,23 +255,23 @@ def pictures_at_once(model: VQGAN, height: int, width: int, memory: int | None =
     return max(1, (MEMORY if memory is None else memory) // max(each, 1))
 
 
-def read_tokens(model: VQGAN, images: ArrayLike) -> jax.Array:
+def read_tokens(model: VQGAN, images: np.ndarray | jax.Array) -> jax.Array:
     """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], as many pictures at once as `pictures_at_once` says.
 
     A picture's tokens do not depend on the pictures beside it.
     """
-    b, height, width, _ = images.shape  # pyright: ignore[reportAttributeAccessIssue]
+    b, height, width = images.shape[:3]
     pieces = -(-b // pictures_at_once(model, height, width))
     if pieces <= 1:
         return _read(model, images)
     size = -(-b // pieces)
     numbers = np.arange(pieces * size) % b  # the last piece is filled up, so that one program reads all
-    parts = [_read(model, images[numbers[i : i + size]]) for i in range(0, len(numbers), size)]  # pyright: ignore
+    parts = [_read(model, images[numbers[i : i + size]]) for i in range(0, len(numbers), size)]
     return jnp.concatenate(parts)[:b]
 
 
 @jax.jit
-def _read(model: VQGAN, images: ArrayLike) -> jax.Array:
+def _read(model: VQGAN, images: np.ndarray | jax.Array) -> jax.Array:
     """`read_tokens` in one piece.
 
     In full float32, whatever a GPU or TPU multiplies with by default: two codes of nearly one colour differ by less

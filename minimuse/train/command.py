@@ -146,7 +146,7 @@ def _print_times(preset: Preset, names: tuple[str, ...], smoke: Path) -> None:
         speeds = read_log(log)["examples_per_second"]
         speed = statistics.median(speeds[1:] if len(speeds) > 1 else speeds)  # the first row's step was compiled
         hours = train.steps * train.batch / speed / 3600
-        print(f"  {phase}: {hours:.2g} h for {train.steps} steps of {train.batch}, {speed:.3g} examples per second")
+        print(f"  {phase}: {hours:.1f} h for {train.steps} steps of {train.batch}, {speed:.3g} examples per second")
 
 
 def _smoke_folder(preset: Preset, names: tuple[str, ...], out: Path) -> Path:

@@ -162,7 +162,7 @@ class Log:
 
     def _write(self, step: int, steps: int, values: dict[str, float]) -> None:
         since, self.last = time.monotonic() - self.last, time.monotonic()
-        values["learning_rate"] = float(f"{float(self.rate(step - 1)):.5g}")
+        values["learning_rate"] = float(f"{np.asarray(self.rate(step - 1)):.5g}")
         values["examples_per_second"] = float(f"{steps * self.batch / max(since, 1e-9):.4g}")
         row = dict(step=step, seconds=round(time.monotonic() - self.begun, 1)) | values
         self.reporter.write(step, values)

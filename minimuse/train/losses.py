@@ -231,7 +231,7 @@ def held_out(loss: Callable) -> Callable[[BaseTransformer, Iterable[dict]], dict
     def judge(model: BaseTransformer, batches: Iterable[dict]) -> dict[str, jax.Array]:
         found = [program(model, jax.random.key(i), batch) for i, batch in enumerate(batches)]
         rows = [dict(loss=value) | {k: v for k, v in metrics.items() if k == "accuracy"} for value, metrics in found]
-        return {f"held_out_{name}": sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return {f"held_out_{name}": jnp.mean(jnp.stack([row[name] for row in rows])) for name in rows[0]}
 
     return judge
 

@@ -81,7 +81,7 @@ def _transformer(preset: Preset, stage: str, train: TrainConfig, length: int) ->
         config, loss = getattr(preset, stage), losses.transformer_loss
         model = build(stage, config)
     step = make_step(functools.partial(loss, config, train), train)
-    grids = dict(tokens=config.grid) | (dict(low=config.low_grid) if stage == "superres" else {})
+    grids = dict(tokens=config.grid) | (dict(low=preset.superres.low_grid) if stage == "superres" else {})
     batch = {name: _array("int32", train.batch, math.prod(grid)) for name, grid in grids.items()}
     batch |= dict(text=_array("float16", train.batch, length, config.text_width))
     batch |= dict(text_mask=_array(bool, train.batch, length))
@@ -121,9 +121,9 @@ def device_memory() -> int:
     return min(sizes)
 
 
-def at_least(preset: Preset, phase: str) -> int:
-    """Bytes that a training step takes at least, without compiling it: those of its largest arrays. In all it takes
-    about twice as much."""
+def rough_size(preset: Preset, phase: str) -> int:
+    """Roughly the bytes of a training step's largest arrays, in float32, without compiling it. In all a step takes
+    about twice as much; in bfloat16, or where layers are computed again (`remat`), less."""
     train, stage = preset.train[phase], phase.removesuffix("_adversarial")
     if stage in TRANSFORMERS:
         config: Any = getattr(preset, stage, preset.base)
@@ -149,14 +149,16 @@ def check_memory(preset: Preset, phases: tuple[str, ...]) -> None:
         data, fsdp = mesh_shape(preset.run.mesh, train)
         own = dataclasses.replace(train, batch=train.batch // (data * fsdp))  # of one device
         one = dataclasses.replace(preset, train=preset.train | {phase: own})
-        if (rough := at_least(one, phase)) < limit / 4:
+        if (rough := rough_size(one, phase)) < limit / 4:
             continue
         program, *shapes = step_of(one, phase)
-        plan = planned(program, *shapes) if rough < limit else Plan(_bytes(shapes), 2 * rough)  # at least that
+        plan = planned(program, *shapes) if rough < 8 * limit else Plan(_bytes(shapes), 2 * rough)  # hopeless
         plan = Plan(plan.kept // fsdp, plan.working)
         there = f"a training step takes about {_gib(plan.total)}, and the device has {_gib(limit)}"
         if plan.total > limit:
-            raise ValueError(f"{phase} does not fit in memory: {there}. {_advice(phase, own, plan, limit)}")
+            raise ValueError(
+                f"{phase} does not fit in memory: {there}. {_advice(phase, own, plan, limit, data * fsdp)}"
+            )
         if is_first():
             print(f"{phase}: {there}.")
 
@@ -169,12 +171,11 @@ def _gib(n: int) -> str:
     return f"{n / 2**30:.3g} GiB"
 
 
-def _advice(phase: str, train: TrainConfig, plan: Plan, limit: int) -> str:
-    """The setting with which a plan would fit."""
-    pieces = isinstance(train, AdversarialConfig)  # whose batch is computed as a whole
-    for n in (n for n in range(2, train.batch + 1) if train.batch % n == 0):
+def _advice(phase: str, train: TrainConfig, plan: Plan, limit: int, devices: int) -> str:
+    """The setting with which a plan would fit; `train` has the batch of one device."""
+    for n in (n for n in range(2, train.batch + 1) if train.batch % (n * train.accumulate) == 0):
         if plan.kept + plan.working / n < 0.9 * limit:
-            if pieces:
-                return f"Set --train.{phase.replace('_', '-')}.batch {train.batch // n}."
+            if isinstance(train, AdversarialConfig):  # whose batch is computed as a whole
+                return f"Set --train.{phase.replace('_', '-')}.batch {train.batch // n * devices}."
             return f"Set --train.{phase.replace('_', '-')}.accumulate {n * train.accumulate}; the result is the same."
     return "Choose a smaller batch, smaller sizes, or more devices along fsdp (--mesh)."

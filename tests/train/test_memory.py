@@ -62,10 +62,21 @@ def test_nothing_is_compiled_where_it_surely_fits_or_is_not_asked_for(monkeypatc
 
 def test_a_batch_against_a_discriminator_is_made_smaller(monkeypatch):
     monkeypatch.setattr(memory, "planned", lambda *program: memory.Plan(2**20, 2**31))
-    monkeypatch.setattr(memory, "at_least", lambda preset, phase: 2**31)
+    monkeypatch.setattr(memory, "rough_size", lambda preset, phase: 2**30)
     assert isinstance(MICRO.train["superres_decoder"], adversarial.AdversarialConfig)
     with pytest.raises(ValueError, match=r"superres-decoder\.batch 1\b"):
         memory.check_memory(with_memory(1.9), ("superres_decoder",))
+
+
+def test_what_is_far_too_large_is_refused_without_compiling_it(monkeypatch):
+    monkeypatch.setattr(memory, "planned", None)
+    colab = PRESETS["colab"]
+    train = dataclasses.replace(colab.train["superres"], accumulate=1)
+    run = dataclasses.replace(colab.run, memory=2.0, mesh=(1, 1))
+    with pytest.raises(ValueError, match=r"superres.*\baccumulate 32\b"):
+        memory.check_memory(
+            dataclasses.replace(colab, run=run, train=colab.train | dict(superres=train)), ("superres",)
+        )
 
 
 @pytest.mark.slow
