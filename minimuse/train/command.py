@@ -12,12 +12,15 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import tyro
 
-from minimuse.config import TRANSFORMERS, Preset
+from minimuse.config import TRANSFORMERS, PicturesConfig, Preset
 from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+
+
+PICTURES = tuple(field.name for field in dataclasses.fields(PicturesConfig))
 
 
 class TrainOptions(TypedDict, total=False):
@@ -34,8 +37,23 @@ class TrainOptions(TypedDict, total=False):
     and metrics are those of the whole batch, with the same masks. Not for training against a discriminator. With all,
     it is for the transformers only."""
     data: str
-    """Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data set of the
-    Hugging Face Hub. The presets train on emoji scenes."""
+    """Your own captioned pictures: a folder with metadata.jsonl or .csv (file_name, text), with a .txt file beside each
+    picture, or with a folder for each kind; a .zip, .tar or Parquet file, or a folder of them; a saved data set, or one
+    of the Hugging Face Hub. The presets train on emoji scenes."""
+    image_column: str
+    """Of your pictures: the column of pictures, or of their files' names, if it has an unusual name."""
+    caption_column: str
+    """Of your pictures: the column of captions, if it has an unusual name. A list holds several captions of a picture;
+    one is drawn each time."""
+    crop: Literal["center", "pad"]
+    """Of your pictures: center takes the middle square, pad the whole picture, with white beside it."""
+    flip: bool
+    """Also learn from mirror images of your pictures, where no caption says left or right."""
+    bad_share: float
+    """Share of your pictures that may be unreadable; these are skipped and listed. With more, nothing is trained."""
+    cache: str
+    """Folder for your prepared pictures and their tokens, such as one on a mounted drive. Without it, pictures are kept
+    in ~/.cache/minimuse and tokens in the run folder."""
     artwork: str
     """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
     pictures are then collages of them."""
@@ -70,10 +88,13 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"Preset {preset.name} has no training settings for {missing[0]}; it has them for {there}.")
     if stage in ("text", "scorer") and given.keys() & {"data", "text"}:
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
-    of_stage, dtype, pieces, run = (
+    of_stage, dtype, pieces, run, pictures = (
         {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"))
+        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds"), PICTURES)
     )
+    if pictures and not given.get("data", preset.data):
+        name = next(iter(pictures)).replace("_", "-")
+        raise ValueError(f"--{name} is for your own pictures; give them as --data.")
     if "artwork" in of_stage and stage != "superres_decoder":
         raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")
     if of_stage and stage == "all":
@@ -95,8 +116,8 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
                 if (value := getattr(train[phase], field)) < 1:
                     option = field if field in given and phase == name else f"train.{phase}.{field}"
                     raise ValueError(f"--{option} must be 1 or more; it was {value}.")
-    changes = dict(run=dataclasses.replace(preset.run, **run), data=given.get("data", preset.data))
-    return dataclasses.replace(preset, train=train, **changes), names
+    own = dict(data=given.get("data", preset.data), pictures=dataclasses.replace(preset.pictures, **pictures))
+    return dataclasses.replace(preset, train=train, run=dataclasses.replace(preset.run, **run), **own), names
 
 
 def _check_sizes(preset: Preset, names: tuple[str, ...]) -> None:

@@ -20,6 +20,12 @@ from minimuse.weights import read_config
 SIZES = [(64, 64), (100, 40), (30, 90), (128, 128), (64, 80)]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Prepared pictures are kept in a folder of the test."""
+    monkeypatch.setattr(sources, "DEFAULT_CACHE", tmp_path / "cache")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """An imagefolder: five pictures of one grey each, with a caption that says which."""
@@ -55,7 +61,7 @@ def test_examples_are_the_pictures_in_their_order_in_both_sizes(folder):
     assert source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 5
     for i in range(5):
         (small, large), caption = source.example(i, (32, 64), TrainConfig(1, 1))
-        assert caption == f"grey number {i}"
+        assert caption == (f"grey number {i}",)
         with Image.open(folder / f"{i}.png") as picture:
             assert (small == captioned.to_square(picture, 32)).all() and (
                 large == captioned.to_square(picture, 64)
