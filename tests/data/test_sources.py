@@ -157,3 +157,12 @@ def test_a_share_of_the_scenes_is_everyday():
     mixed = [source.example(i, (32,), train)[1] for i in range(400)]
     share = sum(one != other for one, other in zip(plain, mixed)) / 400
     assert 0.18 < share < 0.32
+
+
+def test_tokens_of_other_pictures_with_the_same_captions_are_not_used(folder, tmp_path):
+    """The same captions once hid that the pictures had changed."""
+    before = sources.open_source(str(folder)).about
+    for i, size in enumerate(SIZES):
+        Image.new("RGB", size, (200, 0, 40 * i)).save(folder / f"{i}.png")
+    after = sources.open_source(str(folder)).about
+    assert before["captions"] == after["captions"] and before["pictures"] != after["pictures"]
