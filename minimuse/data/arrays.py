@@ -1,9 +1,12 @@
 """Safetensors files that are read in pieces: mapped into memory, and joined without being loaded."""
 
 import json
+import math
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,32 +16,49 @@ TYPES = {"U8": "u1", "U16": "<u2", "I64": "<i8", "F16": "<f2", "F32": "<f4", "BO
 PIECE = 2**24  # bytes that are copied at once
 
 
-def map_arrays(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file, read from disk where they are used, and its metadata.
+class Place(NamedTuple):
+    """Where an array lies in a file."""
 
-    ValueError if the file is damaged, with its name.
-    """
-    path = Path(path)
+    offset: int  # of its first byte
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def find_arrays(path: Path | str) -> tuple[dict[str, Place], dict[str, str]]:
+    """Where the arrays of a safetensors file lie, and its metadata. ValueError, with the file's name, if it is
+    damaged."""
     try:
+        size = os.path.getsize(path)
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
+            if length > size:
                 raise ValueError("it has been cut")
             header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        size = path.stat().st_size - 8 - length
-        if size != max((entry["data_offsets"][1] for entry in header.values()), default=0):
-            raise ValueError("it has been cut")
-        content = np.asarray(np.memmap(path, np.uint8, "r", 8 + length)) if size else np.zeros(0, np.uint8)
-        arrays = {}
+        metadata, places = header.pop("__metadata__", {}), {}
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
-            arrays[name] = content[begin:end].view(TYPES[entry["dtype"]]).reshape(entry["shape"])
+            places[name] = Place(8 + length + begin, TYPES[entry["dtype"]], tuple(entry["shape"]))
+            if end - begin != math.prod(entry["shape"]) * np.dtype(TYPES[entry["dtype"]]).itemsize or begin < 0:
+                raise ValueError(f"the sizes of {name} differ")
+            if 8 + length + end > size:
+                raise ValueError("it has been cut")
     except OSError:
         raise
-    except Exception as error:  # also what JSON, struct and NumPy raise on bytes that are no such file
+    except Exception as error:  # also what JSON and struct raise on bytes that are no such file
         raise ValueError(f"{path} is damaged ({error}). Delete it; the same command makes it again.") from None
-    return arrays, metadata
+    return places, metadata
+
+
+def map_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, read from disk where they are used. ValueError if it is damaged."""
+    places, _ = find_arrays(path)
+    content = np.asarray(np.memmap(path, np.uint8, "r"))
+    return {
+        name: content[place.offset :][: math.prod(place.shape) * np.dtype(place.dtype).itemsize]
+        .view(place.dtype)
+        .reshape(place.shape)
+        for name, place in places.items()
+    }
 
 
 def join_arrays(paths: Sequence[Path], out: Path | str, others: Sequence[dict[str, np.ndarray]] = ()) -> None:
@@ -49,7 +69,7 @@ def join_arrays(paths: Sequence[Path], out: Path | str, others: Sequence[dict[st
     """
 
     def arrays_of(number: int) -> dict[str, np.ndarray]:
-        return map_arrays(paths[number])[0] | (others[number] if others else {})
+        return map_arrays(paths[number]) | (others[number] if others else {})
 
     shapes: dict[str, list[int]] = {}
     types: dict[str, np.dtype] = {}
@@ -65,7 +85,7 @@ def join_arrays(paths: Sequence[Path], out: Path | str, others: Sequence[dict[st
     names = sorted(shapes, key=lambda name: -types[name].itemsize)  # so that every array begins at a multiple
     header, end = {}, 0
     for name in names:
-        begin, end = end, end + int(np.prod(shapes[name], dtype=np.int64)) * types[name].itemsize
+        begin, end = end, end + math.prod(shapes[name]) * types[name].itemsize
         kind = next(key for key, value in TYPES.items() if np.dtype(value) == types[name])
         header[name] = dict(dtype=kind, shape=shapes[name], data_offsets=[begin, end])
     text = json.dumps(header).encode()

@@ -144,7 +144,7 @@ class TokenCache:
     @classmethod
     def load(cls, path: Path | str) -> "TokenCache":
         """The cache that `save` wrote, read from disk where it is used. ValueError if the file is damaged."""
-        arrays, _ = map_arrays(path)
+        arrays = map_arrays(path)
         try:
             return cls(**arrays)
         except TypeError:

@@ -77,7 +77,7 @@ class CaptionedPictures:
         return len(self.captions)
 
     def __repr__(self) -> str:
-        return f"CaptionedPictures({self.source!r}, {len(self)} pictures, columns {', '.join(COLUMNS)})"
+        return f"{len(self)} pictures with the columns {' and '.join(COLUMNS)}"
 
     def row(self, i: int) -> dict[str, Any]:
         """Picture i and its first caption. ValueError if it cannot be read."""

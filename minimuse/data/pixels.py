@@ -1,6 +1,7 @@
 """Pictures of any mode, size and orientation as square uint8 pixels."""
 
 import contextlib
+import functools
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +19,13 @@ SHARPER = 2  # a JPEG is decoded at the smallest scale that has at least this ma
 CROPS = ("center", "pad")
 _one_at_a_time = threading.Lock()
 Result = TypeVar("Result")
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Those of FORMATS that this Pillow was built with."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -119,7 +127,7 @@ def _use(
     if stored.startswith(b"\x89PNG") and b"IEND" not in stored:  # Pillow takes some of them for whole
         raise ValueError("it is damaged: it has been cut")
     try:
-        with Image.open(io.BytesIO(stored), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(stored), formats=_formats()) as image:
             if before:
                 before(image)
             pixels = image.width * image.height

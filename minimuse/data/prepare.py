@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minimuse.data.arrays import map_arrays
+from minimuse.data.arrays import find_arrays, map_arrays
 from minimuse.data.pixels import decode
 from minimuse.data.trees import Part, Read, Row, shown
 from minimuse.files import write_arrays, write_text
@@ -57,11 +57,12 @@ class Prepared:
 
     def __init__(self, paths: Sequence[Path], starts: Sequence[int]):
         self.paths = list(paths)
-        self._mapped = functools.lru_cache(64)(lambda number: map_arrays(self.paths[number])[0])
         self.skipped: list[tuple[int, str]] = []
+        self._offsets: list[dict[str, int]] = []  # of the squares in their files
         rows, counts, found = [], [], hashlib.sha256()
         for path, start in zip(paths, starts):
-            arrays, metadata = map_arrays(path)
+            (places, metadata), arrays = find_arrays(path), map_arrays(path)
+            self._offsets.append({name: place.offset for name, place in places.items()})
             rows.append(arrays["numbers"] + start)
             counts.append(len(rows[-1]))
             found.update(arrays["digests"].tobytes())
@@ -74,11 +75,13 @@ class Prepared:
 
     def pixels(self, indices: Sequence[int], size: int) -> np.ndarray:
         """uint8 [B, size, size, 3] of the squares with these numbers, each at least 0 and less than the length."""
-        found = np.empty((len(indices), size, size, 3), np.uint8)
+        found, each = np.empty((len(indices), size, size, 3), np.uint8), 3 * size * size
         for place, i in enumerate(indices):
             file = int(np.searchsorted(self.ends, i, "right"))
             begin = self.ends[file - 1] if file else 0
-            found[place] = self._mapped(file)[f"pixels{size}"][i - begin]
+            # Not mapped into memory, where what is read once would stay until it is needed for something else.
+            offset = self._offsets[file][f"pixels{size}"] + int(i - begin) * each
+            found[place] = np.fromfile(self.paths[file], np.uint8, each, offset=offset).reshape(size, size, 3)
         return found
 
 
@@ -134,7 +137,7 @@ def _name(rows: Sequence[Row], sizes: Sequence[int], crop: str) -> str:
 
 def _whole(path: Path) -> bool:
     try:
-        return path.is_file() and bool(map_arrays(path))
+        return path.is_file() and bool(find_arrays(path))
     except ValueError:  # damaged, so it is made again
         return False
 

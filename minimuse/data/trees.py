@@ -132,7 +132,9 @@ class Zip(Tree):
         super().__init__(path)
         try:
             self.archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # BadZipFile, and what a damaged table of contents leads to
             raise ValueError(f"{path} is not a complete .zip file ({error}).") from None
         self.members = {_safe(m.filename, path): m for m in self.archive.infolist() if not m.is_dir()}
         for name, member in self.members.items():
@@ -155,7 +157,9 @@ class Tar(Tree):
         try:
             with tarfile.open(path, "r:") as archive:
                 members = list(archive)
-        except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # TarError, and what damaged headers lead to
             raise ValueError(
                 f"{path} is not a complete, uncompressed .tar file ({error}); unpack it, and give the folder."
             ) from None
@@ -268,13 +272,23 @@ def find_tables(tree: Tree) -> list[str]:
     return tables
 
 
+def _content(tree: Tree, name: str) -> bytes:
+    """A text file of the tree. ValueError with its name for what an archive raises on damaged or encrypted members."""
+    try:
+        return tree.read(name)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{tree.name}/{name} cannot be read: {error}") from None
+
+
 def _from_tables(
     tree: Tree, tables: list[str], image: str | None, caption: str | None, notes: list[str]
 ) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for table in tables:
         where, base = f"{tree.name}/{table}", PurePosixPath(table).parent
-        rows = read_table(where, tree.read(table))
+        rows = read_table(where, _content(tree, table))
         columns = list(dict.fromkeys(column for row in rows for column in row))
         file_column = find_column(columns, image, FILES, "image-column", where)
         known = tuple(name for name in CAPTIONS if name != file_column.lower())
@@ -335,10 +349,10 @@ def _from_files(tree: Tree, pictures: list[str], caption: str | None) -> dict[st
         problem, where = "it has no caption", f"{name} in {tree.name}"
         try:
             if text:
-                lines = decode_text(tree.read(text), f"{tree.name}/{text}").splitlines()
+                lines = decode_text(_content(tree, text), f"{tree.name}/{text}").splitlines()
                 captions = captions_of([line.strip() for line in lines if line.strip()])
             elif record in tree.files:
-                row = read_table(f"{tree.name}/{record}", tree.read(record))[0]
+                row = read_table(f"{tree.name}/{record}", _content(tree, record))[0]
                 captions = captions_of(row[find_column(row, caption, CAPTIONS, "caption-column", record)])
         except ValueError as error:
             problem = str(error).rstrip(".")

@@ -146,6 +146,14 @@ def saved(of_splits=()):
     return build
 
 
+def damaged(path, old: bytes, new: bytes):
+    """A file in which some bytes are replaced."""
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return path
+
+
 def inside(build, name):
     """A builder that gives a file of what another one builds."""
     return lambda folder: build(folder) / name
@@ -363,6 +371,16 @@ WRONG = {  # and what the sentence names
     "cut.tar": (cut(tarred(SHARD, give=True), 1700), r"0\.tar"),
     "tar.gz": (tarred(SHARD, "0.tar.gz", give=True, mode="w:gz"), r"0\.tar\.gz.*unpack"),
     "gz_called_tar": (tarred(SHARD, "0.tar", give=True, mode="w:gz"), r"0\.tar.*unpack"),
+    "damaged_member": (
+        lambda folder: damaged(zipped({"metadata.jsonl": lines(rows()), **PNGS})(folder), b"grey 2", b"gray 2"),
+        r"metadata\.jsonl.*CRC",
+    ),
+    "encrypted": (
+        lambda folder: damaged(
+            zipped(LISTED)(folder), b"PK\x01\x02\x14\x03\x14\0\0\0", b"PK\x01\x02\x14\x03\x14\0\1\0"
+        ),
+        "encrypted",
+    ),
     "zip_slip": (zipped({**LISTED, "../evil.png": b"x"}), r"\.\./evil\.png"),
     "zip_absolute": (zipped({**LISTED, "/evil.png": b"x"}), r"/evil\.png"),
     "tar_slip": (tarred({**LISTED, "a/../../evil.png": b"x"}), r"evil\.png"),
