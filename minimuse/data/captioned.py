@@ -77,7 +77,7 @@ class CaptionedPictures:
         return len(self.captions)
 
     def __repr__(self) -> str:
-        return f"{len(self)} pictures with the columns {' and '.join(COLUMNS)}"
+        return f"CaptionedPictures({{\n    features: {COLUMNS},\n    num_rows: {len(self)}\n}})"  # as a Dataset's
 
     def row(self, i: int) -> dict[str, Any]:
         """Picture i and its first caption. ValueError if it cannot be read."""

@@ -24,19 +24,18 @@ CAPTIONS = (
 def find_column(columns: Iterable[str], wanted: str | None, known: tuple[str, ...], option: str, source: str) -> str:
     """The column that was asked for, or the first known one. ValueError with the name of the option if it is not
     there."""
-    columns = list(columns)
+    columns, what = list(columns), option.partition("-")[0]
+    named = f"Name it with --{option} (in Python {what}=)."
     if wanted:
         if wanted in columns:
             return wanted
-        raise ValueError(f"{source} has no column {wanted!r}; it has {_listed(columns)}. Change --{option}.")
+        raise ValueError(f"{source} has no column {wanted!r}; it has the columns {_listed(columns)}. {named}")
     lower = {column.lower(): column for column in reversed(columns)}
     if found := next((lower[name] for name in known if name in lower), None):
         return found
-    what = option.partition("-")[0]
     article = "an" if what == "image" else "a"
     raise ValueError(
-        f"{source} has the columns {_listed(columns)}, and none of them is known as {article} {what} column. Name it "
-        f"with --{option}."
+        f"{source} has the columns {_listed(columns)}, and none of them is known as {article} {what} column. {named}"
     )
 
 
