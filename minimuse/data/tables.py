@@ -104,7 +104,7 @@ class ParquetPart:
     def _open(self) -> Any:
         import pyarrow.parquet
 
-        return pyarrow.parquet.ParquetFile(self.path, memory_map=True, pre_buffer=False)
+        return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=2**20)  # not whole row groups
 
     def fetch(self, start: int, stop: int) -> Iterator[Read]:
         folders, first, skipped = (self.path.parent.absolute(),), 0, 0
