@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from minimuse.data.arrays import find_arrays, map_arrays
+from minimuse.data.listing import Part, Read, Row, shown
 from minimuse.data.pixels import decode
-from minimuse.data.trees import Part, Read, Row, shown
 from minimuse.files import write_arrays, write_text
 
 ROWS = 256  # pictures of a file

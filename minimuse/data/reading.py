@@ -5,9 +5,10 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+from minimuse.data.listing import Part, find_tables, shown, tree_part
 from minimuse.data.metadata import TABLES
 from minimuse.data.tables import DatasetPart, ParquetPart
-from minimuse.data.trees import ARCHIVES, PICTURES, Folder, Part, Tar, Tree, Zip, find_tables, shown, tree_part
+from minimuse.data.trees import ARCHIVES, PICTURES, Folder, Tar, Tree, Zip
 
 SPLIT = re.compile(r"(train|training|validation|valid|val|dev|eval|test|testing)(?=$|[-_./]|\d)", re.IGNORECASE)
 SHORT = dict(training="train", validation="val", valid="val", dev="val", eval="val", testing="test")
@@ -87,7 +88,7 @@ def _folder(path: Path, split: str, image: str | None, caption: str | None, note
         return [tree_part(_archive(path / name), image, caption, notes) for name in chosen]
     pictures = by_kind.get("pictures", [])
     chosen = pictures
-    if not any("/" not in name and name.lower().endswith(TABLES) for name in tree.files):
+    if not any("/" not in name for name in find_tables(tree)):
         chosen = _of_split(chosen, split, path, notes)
     return [tree_part(tree, image, caption, notes, only=None if chosen == pictures else chosen)]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minimuse.data.listing import Read, Row
 from minimuse.data.metadata import CAPTIONS, PICTURES, captions_of, find_column
-from minimuse.data.trees import Read, Row
 
 if TYPE_CHECKING:
     from datasets import Dataset
