@@ -253,10 +253,11 @@ def _from_files(tree: Tree, pictures: list[str], caption: str | None) -> dict[st
         found[name] = Row(where, mark, captions, "" if captions else problem)
     if beside:
         return found
-    for name in pictures:
-        if (folder := PurePosixPath(name).parent.name) and folder != ".":
-            words = folder.replace("_", " ").strip()
-            found[name] = found[name]._replace(captions=(words,), problem="")
+    folders = {name: PurePosixPath(name).parent.name.replace("_", " ").strip() for name in pictures}
+    if len(set(folders.values())) > 1:  # one folder, such as images, says nothing about what is in it
+        for name, words in folders.items():
+            if words:
+                found[name] = found[name]._replace(captions=(words,), problem="")
     if all(row.problem for row in found.values()):
         raise ValueError(
             f"{tree.name} holds {len(pictures)} pictures without captions. Add metadata.jsonl with a line such as "

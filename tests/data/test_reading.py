@@ -198,6 +198,11 @@ def bomb() -> bytes:
 WRONG = {  # and what the sentence names
     "missing_file": (with_rows([*rows(), dict(file_name="4.png", text="a")]), r"4\.png"),
     "no_metadata": (tree(PNGS), r"metadata\.jsonl.*\.txt"),
+    "one_folder": (tree({f"images/{name}": content for name, content in PNGS.items()}), "without captions"),
+    "one_folder_table": (
+        tree({**{f"images/{k}": v for k, v in PNGS.items()}, "about.csv": b"where,what\n0.png,a\n"}),
+        "where, what.*--image-column",
+    ),
     "no_known_column": (with_rows(key="title of it"), r"title of it.*--caption-column"),
     "no_known_file": (with_rows(file="where"), r"where.*--image-column"),
     "mixed_types": (with_rows(captions=[7, "a", "b", "c"]), r"row 0.*\b7\b"),
