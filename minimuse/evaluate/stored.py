@@ -49,9 +49,7 @@ def defaults_of(weights: dict[str, str]) -> dict[str, dict[str, Any]]:
                 if stage in values:
                     found.setdefault(file.parent.name, {})[stage] = values[stage]
                     continue
-                pick = lambda value, i=number: (
-                    value[i] if isinstance(value, list) else value
-                )  # minimuse 0.1 wrote pairs
+                pick = lambda value, i=number: value[i] if isinstance(value, list) else value  # minimuse 0.1 wrote pairs
                 found.setdefault(file.parent.name, {})[stage] = {name: pick(value) for name, value in values.items()}
     return found
 
