@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from minimuse.data.captioned import to_rgb
+from minimuse.data.captioned import to_rgb, upright
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse
@@ -29,7 +29,7 @@ def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
         image = Image.fromarray(array)
     if 0 in image.size:
         raise ValueError(f"An image has at least one pixel; this one is {image.width} x {image.height}.")
-    return np.asarray(to_rgb(image))
+    return np.asarray(to_rgb(upright(image)))
 
 
 def to_size(pixels: np.ndarray, size: int, cell: int, canvas: bool = False) -> np.ndarray:
@@ -60,7 +60,7 @@ def to_mask(mask: Image.Image | np.ndarray, shape: tuple[int, int]) -> np.ndarra
     as the dark colours of a segmentation: what it should select is not known.
     """
     drawn = isinstance(mask, Image.Image)
-    array = np.asarray(to_rgb(mask, "black").convert("L") if drawn else mask)
+    array = np.asarray(to_rgb(upright(mask), "black").convert("L") if drawn else mask)
     if array.shape != tuple(shape):
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
     if array.dtype == bool:

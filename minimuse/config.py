@@ -205,6 +205,18 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class PicturesConfig:
+    """How your own captioned pictures are read (data/captioned.py)."""
+
+    image_column: str = ""  # of pictures, or of their files' names; "": the first known one, such as image or file_name
+    caption_column: str = ""  # of captions, one or a list; "": the first known one, such as caption, text or prompt
+    crop: str = "center"  # "center": the middle square; "pad": the whole picture, with white beside it
+    flip: bool = False  # also learn from mirror images of pictures whose captions say neither left nor right
+    bad_share: float = 0.01  # share of the pictures that may be unreadable; they are skipped and listed
+    cache: str = ""  # folder for prepared pictures and tokens; "": ~/.cache/minimuse/pictures, and the run folder
+
+
+@dataclass(frozen=True)
 class Preset:
     """All stages of one Muse."""
 
@@ -219,6 +231,7 @@ class Preset:
     )
     train: dict[str, TrainConfig] = field(default_factory=dict)  # by stage
     data: str = ""  # your own captioned pictures, see data/captioned.py; "": the emoji scenes
+    pictures: PicturesConfig = PicturesConfig()  # how they are read
     run: RunConfig = RunConfig()
 
 

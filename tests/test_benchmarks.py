@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import mesh, paper_sizes, peers, superres
+from benchmarks import mesh, paper_sizes, peers, pictures, superres
 from benchmarks.flops import attended, condition_flops, forward_flops, pass_flops
 from benchmarks.peers import OURS, Contender
 from minimuse.config import SuperresConfig, T5Config, TransformerConfig, VQGANConfig
@@ -144,3 +144,12 @@ def test_paper_sizes_are_measured_in_the_same_way_at_any_size(monkeypatch):
     assert found["seconds_a_picture"]["256 px"] == pytest.approx(text + base + small, rel=0.02)
     assert found["seconds_a_picture"]["512 px"] == pytest.approx(text + base + superres_stage + large, rel=0.02)
     assert found["training_step"]["batch"] == 2 and found["training_step"]["seconds"] > 0
+
+
+def test_pictures_are_prepared_in_three_ways_and_memory_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "SIZES", (8, 16))
+    pictures.make(tmp_path, 3, (80, 60), 2)
+    found = pictures.milliseconds(tmp_path, 3)
+    assert len(found) == 3 and all(each > 0 for each in found.values())
+    memory = pictures.peak_megabytes(tmp_path, 3)
+    assert memory["pictures"] == 3 and 0 < memory["before"] <= memory["after"]

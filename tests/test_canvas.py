@@ -106,8 +106,7 @@ def test_pictures_of_every_mode_come_in():
     deep = Image.fromarray(257 * rgb[..., 0].astype(np.uint16))  # 16 bits a pixel
     assert deep.mode.startswith("I;16") and (canvas.to_pixels(deep) == rgb[..., :1]).all()
     for mode in ("I", "F"):
-        with pytest.raises(ValueError, match=rf"\b{mode}\b"):
-            canvas.to_pixels(image.convert("L").convert(mode))
+        assert (canvas.to_pixels(image.convert("L").convert(mode))[..., 0] == np.asarray(image.convert("L"))).all()
     clear = np.dstack([rgb, np.zeros((6, 6), np.uint8)])
     assert (canvas.to_pixels(clear) == 255).all() and (canvas.to_pixels(Image.fromarray(clear)) == 255).all()
 

@@ -4,23 +4,25 @@ Both sources have the same methods: tokenizers take pictures by number, transfor
 with a caption. Tokenizers can also take collages of artwork, which have no captions, between the pictures of a source.
 """
 
-import functools
-import hashlib
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
-from minimuse.config import TrainConfig
+from minimuse.config import PicturesConfig, TrainConfig
 from minimuse.data import everyday, scenes
 from minimuse.data.artwork import Artwork
 from minimuse.data.cache import batch_indices
-from minimuse.data.captioned import load_captioned, to_square
+from minimuse.data.captioned import load_captioned
+from minimuse.data.pixels import CROPS
+from minimuse.data.prepare import Prepared, prepare
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+Captions = tuple[str, ...]
+DEFAULT_CACHE = Path("~/.cache/minimuse")
+SIDES = re.compile(r"\b(left|right)\w*", re.IGNORECASE)  # also leftmost and right-hand
 
 
 def large_object(index: int, seed: int) -> scenes.Scene:
@@ -62,9 +64,20 @@ class Scenes:
 
     about: dict[str, str] = {}  # what must be the same when a run is resumed
 
+    def prepare(self) -> None:
+        """Nothing: scenes are rendered when they are needed."""
+
+    def at_most(self, train: TrainConfig) -> int:
+        """As `count`."""
+        return train.scenes
+
     def count(self, train: TrainConfig) -> int:
         """Number of examples that a transformer learns from."""
         return train.scenes
+
+    def may_flip(self, i: int) -> bool:
+        """No: captions name sides."""
+        return False
 
     def example(self, i: int, sizes: tuple[int, ...], train: TrainConfig) -> tuple[tuple[np.ndarray, ...], str]:
         """Example i as uint8 [H, H, 3] for every H of sizes, and its caption."""
@@ -87,73 +100,76 @@ class Scenes:
 
 
 class Pictures:
-    """Your own captioned pictures, as `captioned.load_captioned` loads them: their middle squares, in a new order every
-    epoch. They are cropped and resized once, into the cache of `datasets`, which is read from disk when needed.
+    """Your own captioned pictures, which `captioned.load_captioned` finds, as squares, in a new order every epoch. They
+    are prepared once, in files that are read when needed (data/prepare.py).
 
-    source   a folder with metadata.jsonl, a Parquet file or a folder of Parquet files, or a Hub name
+    source    what `load_captioned` takes
+    config    how they are read, and where the squares are kept
+    sizes     sides of the squares that a run needs, which are made together
 
-    ValueError if there are no pictures, a caption is missing, or (on first use) a picture cannot be read.
+    ValueError if there are no pictures, or (on first use) if too many of them cannot be read.
     """
 
-    def __init__(self, source: str | os.PathLike):
-        self.source, self.dataset = str(source), load_captioned(source)
-        if not len(self.dataset):
-            raise ValueError(f"{source} has no pictures.")
-        self.captions: list[str] = self.dataset["caption"][:]
-        for i, caption in enumerate(self.captions):
-            if not isinstance(caption, str):
-                raise ValueError(f"Row {i} of {source} has the caption {caption!r}; every picture needs a string.")
-        digest = hashlib.sha256("\0".join(self.captions).encode(errors="surrogatepass")).hexdigest()[:12]
-        self.about = dict(captions=digest)  # not the folder: a run may continue on a different machine
-        self._square = functools.lru_cache(self._squares)
+    def __init__(self, source: str | os.PathLike, config: PicturesConfig = PicturesConfig(), sizes: Sequence[int] = ()):
+        if config.crop not in CROPS:
+            raise ValueError(f"--crop is one of {', '.join(CROPS)}; it was {config.crop!r}.")
+        if not 0 <= config.bad_share <= 1:
+            raise ValueError(f"--bad-share is from 0 to 1; it was {config.bad_share:g}.")
+        self.source, self.config, self.sizes = str(source), config, tuple(sizes)
+        image, caption = config.image_column or None, config.caption_column or None
+        self.found = load_captioned(source, image=image, caption=caption)
+        self._sets: dict[int, Prepared] = {}  # by size
 
-    def _squares(self, size: int) -> "Dataset":
-        """The data set with one column, pixels: bytes of uint8 [size, size, 3]."""
-        import datasets
-
-        raw, decode = datasets.Image(decode=False), datasets.Image().decode_example
-
-        def cut(rows: dict, numbers: list[int], size: int = size, source: str = self.source) -> dict[str, list[bytes]]:
-            found = []
-            for number, stored in zip(numbers, rows["image"]):
-                if stored is None:
-                    raise ValueError(f"Row {number} of {source} has no picture.")
-                try:  # one by one, so that the row is known; the errors are those of Pillow and of `to_rgb`
-                    found.append(to_square(decode(stored), size).tobytes())
-                except (OSError, ValueError) as error:
-                    raise ValueError(f"Cannot read the picture in row {number} of {source}: {error}") from None
-            return dict(pixels=found)
-
-        return (
-            self.dataset.select_columns(["image"])
-            .cast_column("image", raw)
-            .map(
-                cut,
-                with_indices=True,
-                batched=True,
-                batch_size=64,
-                writer_batch_size=256,
-                remove_columns=["image"],
-                features=datasets.Features(pixels=datasets.Value("binary")),
-                desc=f"pictures of {size} px",
+    def prepare(self, *sizes: int) -> Prepared:
+        """Make the squares of these sizes, of all sizes of the run, if they are not there yet."""
+        sizes = sizes or self.sizes or (64,)
+        if any(size not in self._sets for size in sizes):
+            wanted = self.sizes if set(sizes) <= set(self.sizes) else sizes
+            folder = Path(self.config.cache).expanduser() if self.config.cache else DEFAULT_CACHE.expanduser()
+            made = prepare(
+                self.found.parts, self.source, wanted, folder / "pictures", self.config.crop, self.config.bad_share
             )
-        )
+            self._sets |= dict.fromkeys(wanted, made)
+        return self._sets[sizes[0]]
 
-    def _pixels(self, indices: Sequence[int], size: int) -> np.ndarray:
-        rows = self._square(size)[indices]["pixels"]
-        return np.stack([np.frombuffer(row, np.uint8).reshape(size, size, 3) for row in rows])
+    @property
+    def about(self) -> dict[str, str]:
+        """What must be the same when a run is resumed: captions and pictures, and what is made of them. Not the folder:
+        a run may continue on a different machine."""
+        prepared = next(iter(self._sets.values()), None) or self.prepare()
+        other = dict(crop=self.config.crop) if self.config.crop != "center" else {}
+        other |= dict(flip="yes") if self.config.flip else {}
+        return dict(captions=self.found.digest(prepared.rows), pictures=prepared.digest) | other
+
+    def may_flip(self, i: int) -> bool:
+        """Whether the mirror image of example i is right for its captions, too."""
+        return self.config.flip and not any(SIDES.search(caption) for caption in self.captions(i))
+
+    def captions(self, i: int) -> tuple[str, ...]:
+        """All captions of example i."""
+        return self.found.captions[self.prepare().rows[i]]
+
+    def at_most(self, train: TrainConfig) -> int:
+        """Number of examples if all pictures can be read."""
+        return len(self.found)
 
     def count(self, train: TrainConfig) -> int:
         """Number of examples that a transformer learns from: all of them."""
-        return len(self.captions)
+        return len(self.prepare())
 
-    def example(self, i: int, sizes: tuple[int, ...], train: TrainConfig) -> tuple[tuple[np.ndarray, ...], str]:
-        """Example i as uint8 [H, H, 3] for every H of sizes, and its caption; `train` has no effect."""
-        return tuple(self._pixels([i], size)[0] for size in sizes), self.captions[i]
+    def example(self, i: int, sizes: tuple[int, ...], train: TrainConfig) -> tuple[tuple[np.ndarray, ...], Captions]:
+        """Example i as uint8 [H, H, 3] for every H of sizes, and its captions; `train` has no effect."""
+        return tuple(self.prepare(size).pixels([i], size)[0] for size in sizes), self.captions(i)
 
     def pictures(self, numbers: range, size: int, seed: int) -> np.ndarray:
         """uint8 [B, size, size, 3]; numbers count through one epoch after another."""
-        return self._pixels([int(batch_indices(n, 1, len(self.captions), seed)[0]) for n in numbers], size)
+        prepared = self.prepare(size)
+        indices = [int(batch_indices(n, 1, len(prepared), seed)[0]) for n in numbers]
+        found = prepared.pixels(indices, size)
+        for place, (n, i) in enumerate(zip(numbers, indices)):
+            if self.may_flip(i) and random.Random(f"flip/{seed}/{n}").random() < 0.5:
+                found[place] = found[place, :, ::-1].copy()
+        return found
 
     def pieces(self, numbers: range, size: int, seed: int, crop: int, factor: int, name: str) -> np.ndarray:
         """Crops of pictures, uint8 [B, crop, crop, 3], with their corners at multiples of `factor`; `name` seeds where
@@ -203,9 +219,9 @@ class WithArtwork:
         return self._mixed(numbers, lambda own: self.source.pieces(own, size, seed, crop, factor, name), piece)
 
 
-def open_source(name: str) -> Scenes | Pictures:
+def open_source(name: str, config: PicturesConfig = PicturesConfig(), sizes: Sequence[int] = ()) -> Scenes | Pictures:
     """The pictures that a preset's `data` names: "" for the scenes, otherwise what `Pictures` takes.
 
     Open a source once and pass it on: opening loads every caption.
     """
-    return Pictures(name) if name else Scenes()
+    return Pictures(name, config, sizes) if name else Scenes()

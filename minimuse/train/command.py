@@ -14,13 +14,16 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import tyro
 
-from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset
+from minimuse.config import TRANSFORMERS, AdversarialConfig, PicturesConfig, Preset
 from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
 SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
+
+
+PICTURES = tuple(field.name for field in dataclasses.fields(PicturesConfig))
 
 
 class TrainOptions(TypedDict, total=False):
@@ -37,8 +40,23 @@ class TrainOptions(TypedDict, total=False):
     and metrics are those of the whole batch, with the same masks. Not for training against a discriminator. With all,
     it is for the transformers only."""
     data: str
-    """Your own captioned pictures: a folder with metadata.jsonl (file_name, text), a Parquet file, or a data set of the
-    Hugging Face Hub. The presets train on emoji scenes."""
+    """Your own captioned pictures: a folder with metadata.jsonl or .csv (file_name, text), with a .txt file beside each
+    picture, or with a folder for each kind; a .zip, .tar or Parquet file, or a folder of them; a saved data set, or one
+    of the Hugging Face Hub. The presets train on emoji scenes."""
+    image_column: str
+    """Of your pictures: the column of pictures, or of their files' names, if it has an unusual name."""
+    caption_column: str
+    """Of your pictures: the column of captions, if it has an unusual name. A list holds several captions of a picture;
+    one is drawn each time."""
+    crop: Literal["center", "pad"]
+    """Of your pictures: center takes the middle square, pad the whole picture, with white beside it."""
+    flip: bool
+    """Also learn from mirror images of your pictures, where no caption says left or right."""
+    bad_share: float
+    """Share of your pictures that may be unreadable; these are skipped and listed. With more, nothing is trained."""
+    cache: str
+    """Folder for your prepared pictures and their tokens, such as one on a mounted drive. Without it, pictures are kept
+    in ~/.cache/minimuse and tokens in the run folder. A picture takes 3 bytes per pixel: 0.25 MB at 128 and 256 px."""
     artwork: str
     """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
     pictures are then collages of them."""
@@ -81,10 +99,13 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
     if stage == "text" and "start" in given:
         raise ValueError("--from is for other stages; text is trained from fresh weights.")
-    of_stage, dtype, pieces, run = (
-        {name: value for name, value in given.items() if name in group}
-        for group in (("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds", "report"))
+    groups = ("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds", "report"), PICTURES
+    of_stage, dtype, pieces, run, pictures = (
+        {name: value for name, value in given.items() if name in group} for group in groups
     )
+    if pictures and not given.get("data", preset.data):
+        name = next(iter(pictures)).replace("_", "-")
+        raise ValueError(f"--{name} is for your own pictures; give them as --data.")
     if "artwork" in of_stage and stage != "superres_decoder":
         raise ValueError(f"--artwork is for superres_decoder; it was given for {stage}.")
     if dtype and not set(names) & set(TRANSFORMERS):
@@ -113,6 +134,7 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
             paths["artwork"] = _whole_path(own.artwork)
         train[name] = dataclasses.replace(own, **paths)
     changes = dict(run=dataclasses.replace(preset.run, **run), data=_whole_path(given.get("data", preset.data)))
+    changes |= dict(pictures=dataclasses.replace(preset.pictures, **pictures))
     return dataclasses.replace(preset, train=train, **changes), names
 
 

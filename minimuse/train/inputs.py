@@ -59,6 +59,13 @@ def held_out_rows(train: TrainConfig, count: int) -> tuple[np.ndarray, np.ndarra
     return np.sort(order[held:]), order[:held]
 
 
+def sizes_needed(preset: Preset) -> tuple[int, ...]:
+    """Sides of the pictures that the preset's tokenizers take."""
+    trained = {TOKENIZERS.get(stage, stage) for stage in preset.train}
+    names = [name for name in TOKENIZERS.values() if name in trained] or [TOKENIZERS["base"]]
+    return tuple(dict.fromkeys(getattr(preset, name).image_size for name in names))
+
+
 def token_cache(
     preset: Preset, out: Path, folder: Path, stage: str = "base", part: int = CACHE_PART
 ) -> tuple[TokenCache, str]:
@@ -70,7 +77,8 @@ def token_cache(
     """
     from tqdm.auto import tqdm
 
-    train, text, source = preset.train[stage], load_text(preset, out), open_source(preset.data)
+    train, text = preset.train[stage], load_text(preset, out)
+    source = open_source(preset.data, preset.pictures, sizes_needed(preset))
     count = min(source.count(train), train.examples or source.count(train))
     names = [TOKENIZERS[name] for name in dict.fromkeys((stage, "base"))]  # the stage's own first
     tokenizers = [load_tokenizer(preset, out, name) for name in names]
@@ -90,19 +98,21 @@ def token_cache(
         tokens = [read_tokens(tokenizer, each) for tokenizer, each in zip(tokenizers, images)]
         return tuple(tokens) if len(tokens) > 1 else tokens[0]
 
+    flip = bool(preset.data) and preset.pictures.flip
     paths = []
     for start in tqdm(range(0, count, part), desc="tokens and text", unit="part"):
         paths.append(path.with_suffix(f".part{start}"))
         if not paths[-1].is_file():
+            size = min(part, count - start)
             TokenCache.build(
                 lambda i, start=start: source.example(start + i, sizes, train),
-                min(part, count - start),
+                size,
                 tokenize,
                 lambda captions: text.encode(captions, length=preset.base.text_length),
                 chunk=min(256, count),
+                may_flip=np.array([source.may_flip(start + i) for i in range(size)]) if flip else None,
             ).save(paths[-1])
-    cache = TokenCache.join([TokenCache.load(each) for each in paths])
-    cache.save(path)
+    TokenCache.join_files(paths, path)
     for each in paths:
         each.unlink()
-    return cache, path.stem
+    return TokenCache.load(path), path.stem

@@ -35,7 +35,7 @@ from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
-from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, token_cache
+from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, sizes_needed, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.memory import check_memory
 from minimuse.train.report import package_of
@@ -65,9 +65,9 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     if transformers and "text" not in names and not (out / "text" / "config.json").is_file():
         find_t5(preset.text)
     if transformers and preset.data:
-        source = open_source(preset.data)
+        source = open_source(preset.data, preset.pictures)
         for train in transformers:
-            batch_indices(0, train.batch, len(held_out_rows(train, source.count(train))[0]), train.seed)
+            batch_indices(0, train.batch, len(held_out_rows(train, source.at_most(train))[0]), train.seed)
     if preset.run.report:
         package_of(preset.run.report)
     check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer")))
@@ -110,6 +110,14 @@ def with_text(preset: Preset, name: str) -> Preset:
     return dataclasses.replace(preset, text=str(name), base=base, superres=superres)
 
 
+def open_prepared(preset: Preset) -> Scenes | Pictures:
+    """What the run learns from. One's own pictures are prepared by the first process, before the others read them."""
+    source = open_source(preset.data, preset.pictures, sizes_needed(preset))
+    with first_alone():
+        source.prepare()
+    return source
+
+
 def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool = True) -> None:
     """Add a finished stage to the run folder's config.json; one that was copied is not `trained`."""
     if not is_first():
@@ -121,7 +129,7 @@ def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool =
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
-        values["data"] = preset.data
+        values["data"], values["pictures"] = preset.data, dataclasses.asdict(preset.pictures)
     values[stage] = dataclasses.asdict(config)
     phases = [name for name in (stage, f"{stage}_adversarial") if trained and name in preset.train]
     values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
@@ -241,7 +249,7 @@ def second_phase_job(preset: Preset, source: Scenes | Pictures, stage: str, stat
 
 def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None:
     """VQGAN on the run's pictures: first to rebuild pixels, then, if the preset says so, against a discriminator."""
-    config, second, source = getattr(preset, stage), f"{stage}_adversarial", open_source(preset.data)
+    config, second, source = getattr(preset, stage), f"{stage}_adversarial", open_prepared(preset)
     state = fit(tokenizer_job(preset, source, stage), preset.train[stage], preset.run, out / stage)
     model = state["ema"]
     if second in preset.train:
@@ -293,7 +301,7 @@ def decoder_job(preset: Preset, out: Path, source: Scenes | Pictures) -> tuple[V
 def train_decoder(preset: Preset, out: Path) -> None:
     """The super-resolution tokenizer's decoder, grown and trained on."""
     stage = "superres_decoder"
-    config, job = decoder_job(preset, out, open_source(preset.data))
+    config, job = decoder_job(preset, out, open_prepared(preset))
     state = fit(job, preset.train[stage], preset.run, out / stage)
     save_weights(out / f"{stage}.safetensors", state["ema"])
     describe(out, preset, stage, config)
@@ -327,7 +335,8 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     rows, held = held_out_rows(train, len(cache))
 
     def batch_at(step: int) -> dict:
-        return cache.batch(rows[np.sort(batch_indices(step, train.batch, len(rows), train.seed))])
+        indices = rows[np.sort(batch_indices(step, train.batch, len(rows), train.seed))]
+        return cache.batch(indices, np.random.default_rng((train.seed, step)))
 
     step = make_step(functools.partial(loss, config, train), train)
     held_out = losses.held_out(functools.partial(loss, config, dataclasses.replace(train, caption_dropout=0.0)))
@@ -342,7 +351,8 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
 def train_transformer(preset: Preset, out: Path, stage: str = "base", caches: Path | None = None) -> None:
     """A transformer; several runs may keep their caches of tokens in one folder, `caches`."""
     with first_alone():  # makes it, and the others load it
-        cache, made_from = token_cache(preset, out, caches or out, stage if stage in TOKENIZERS else "base")
+        kept = Path(preset.pictures.cache).expanduser() if preset.data and preset.pictures.cache else out
+        cache, made_from = token_cache(preset, out, caches or kept, stage if stage in TOKENIZERS else "base")
     config, job = transformer_job(preset, out, stage, cache, made_from)
     state = fit(job, preset.train[stage], preset.run, out / stage)
     save_weights(out / f"{stage}.safetensors", state["ema"])

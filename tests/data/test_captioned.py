@@ -49,11 +49,11 @@ def test_an_imagefolder_comes_in_square_and_opaque(pictures):
 
 def test_a_hub_name_goes_to_the_hub(monkeypatch):
     asked = []
-    local = datasets.Dataset.from_dict(dict(img=[1], prompt=["a"]))
+    local = datasets.Dataset.from_dict(dict(img=[b"..."], prompt=["a"]))
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: asked.append((args, options)) or local)
     dataset = captioned.load_captioned("someone/birds-v1.5", image="img", split="test")
     assert asked == [(("someone/birds-v1.5",), dict(split="test"))]
-    assert dataset.column_names == ["image", "caption"]
+    assert dataset.column_names == ["image", "caption"] and dataset["caption"][0] == "a"
 
 
 def test_the_middle_square_is_cut_out():

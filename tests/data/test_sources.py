@@ -20,6 +20,12 @@ from minimuse.weights import read_config
 SIZES = [(64, 64), (100, 40), (30, 90), (128, 128), (64, 80)]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Prepared pictures are kept in a folder of the test."""
+    monkeypatch.setattr(sources, "DEFAULT_CACHE", tmp_path / "cache")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """An imagefolder: five pictures of one grey each, with a caption that says which."""
@@ -55,7 +61,7 @@ def test_examples_are_the_pictures_in_their_order_in_both_sizes(folder):
     assert source.count(TrainConfig(steps=1, batch=1, scenes=7)) == 5
     for i in range(5):
         (small, large), caption = source.example(i, (32, 64), TrainConfig(1, 1))
-        assert caption == f"grey number {i}"
+        assert caption == (f"grey number {i}",)
         with Image.open(folder / f"{i}.png") as picture:
             assert (small == captioned.to_square(picture, 32)).all() and (
                 large == captioned.to_square(picture, 64)
@@ -151,3 +157,12 @@ def test_a_share_of_the_scenes_is_everyday():
     mixed = [source.example(i, (32,), train)[1] for i in range(400)]
     share = sum(one != other for one, other in zip(plain, mixed)) / 400
     assert 0.18 < share < 0.32
+
+
+def test_tokens_of_other_pictures_with_the_same_captions_are_not_used(folder, tmp_path):
+    """The same captions once hid that the pictures had changed."""
+    before = sources.open_source(str(folder)).about
+    for i, size in enumerate(SIZES):
+        Image.new("RGB", size, (200, 0, 40 * i)).save(folder / f"{i}.png")
+    after = sources.open_source(str(folder)).about
+    assert before["captions"] == after["captions"] and before["pictures"] != after["pictures"]
