@@ -1,4 +1,4 @@
-"""The command line: `python -m minimuse generate | edit | train | evaluate | grade | doctor`, each a function.
+"""The command line: `python -m minimuse generate | edit | train | evaluate | push | grade | doctor`, each a function.
 
 tyro turns the arguments and docstrings of these functions into options and help; those of train and evaluate are in
 train/command.py and evaluate/commands.py. An error that the user can fix is reported in one sentence, with exit code 2.
@@ -18,7 +18,7 @@ import tyro
 
 from minimuse.config import SampleOptions
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import check_writable, read_picture, save_picture
+from minimuse.files import check_writable, read_json, read_picture, save_picture
 from minimuse.presets import get_preset
 from minimuse.train.command import nested_settings, train
 
@@ -41,7 +41,7 @@ class Drawing:
     seed: int = 0
     """The same seed gives the same pictures."""
     checkpoint: str = "tiny"
-    """Name of a shipped checkpoint, or a checkpoint folder."""
+    """Name of a shipped checkpoint, a checkpoint folder, or user/name on the Hugging Face Hub."""
     negative: Annotated[str, tyro.conf.arg(metavar="CAPTION")] = ""
     """A caption of what should not be in the picture."""
     superres: bool = True
@@ -172,6 +172,40 @@ def evaluate() -> None:
     _run(["evaluate"])
 
 
+def push(
+    checkpoint: Positional[Annotated[str, tyro.conf.arg(metavar="CHECKPOINT")]],
+    repo: Positional[Annotated[str, tyro.conf.arg(metavar="USER/NAME")]],
+    /,
+    *,
+    scores: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
+    private: bool = False,
+    revision: Annotated[str | None, tyro.conf.arg(metavar="BRANCH")] = None,
+    license: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+) -> None:
+    """Upload a checkpoint to the Hugging Face Hub, with a model card that says what it was trained on.
+
+    Log in first with `hf auth login`, or set HF_TOKEN to a token that may write.
+
+    Args:
+        checkpoint: Name of a shipped checkpoint, or a checkpoint folder.
+        repo: What it will be called on the Hub; made if it does not exist.
+        scores: For the card: a file with what `evaluate generation --json` printed for this checkpoint.
+        private: Only you can see it. A model that is public already is refused.
+        revision: Branch to upload to, made if it does not exist; main if not given.
+        license: For the card: the weights' license, as the Hub spells it. If not given, apache-2.0 for a checkpoint
+            trained on the course's scenes, and unknown for one trained on your own pictures.
+    """
+    from minimuse import hub
+
+    hub.check_name(repo)
+    given = None if scores is None else read_json(scores, "Store in it what `evaluate generation --json` prints")
+    from minimuse.muse import Muse
+
+    muse = Muse.from_pretrained(checkpoint)
+    address = muse.push_to_hub(repo, scores=given, private=private or None, revision=revision, license=license)
+    print(f"{checkpoint} -> {address}")
+
+
 def grade(
     notebooks: Positional[Annotated[list[Path], tyro.conf.arg(metavar="NOTEBOOK [NOTEBOOK ...]")]],
     /,
@@ -212,7 +246,7 @@ def doctor() -> None:
 # --- parsing --------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Callable[..., None]] = dict(
-    generate=generate, edit=edit, train=train, evaluate=evaluate, grade=grade, doctor=doctor
+    generate=generate, edit=edit, train=train, evaluate=evaluate, push=push, grade=grade, doctor=doctor
 )
 MOVED = ("steps", "guidance", "temperature", "token-temperature")  # options that were once spelled --superres-steps
 registry = tyro.constructors.ConstructorRegistry()

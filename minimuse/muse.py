@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import editing, layers, mask_free
+from minimuse import editing, layers, mask_free, sharing
 from minimuse.config import (
     BASE_ONLY,
     SampleOptions,
@@ -133,6 +133,8 @@ class Muse:
                 superres_decoder, too (STAGES)
     models      their modules, by stage
     sampling    what `generate` uses where nothing else is given, by stage
+    about       what else config.json says, such as what it was trained on; `save` keeps it
+    folder      where the checkpoint was read from, if it was
     """
 
     def __init__(
@@ -142,9 +144,12 @@ class Muse:
         models: dict[str, Any],
         sampling: dict[str, Sampling],
         text_name: str,
+        *,
+        about: dict[str, Any] | None = None,
+        folder: Path | None = None,
     ):
         self.text, self.configs, self.models, self.sampling = text, configs, models, sampling
-        self.text_name = text_name
+        self.text_name, self.about, self.folder = text_name, about or {}, folder
         check_agreement(configs)
         if "superres" in configs and "superres_tokenizer" not in configs:
             raise ValueError("There is a super-resolution transformer, but no superres_tokenizer to decode its tokens.")
@@ -155,14 +160,19 @@ class Muse:
             )
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike = "tiny", *, superres: bool = True) -> "Muse":
-        """Read a checkpoint: a preset's name (data/checkpoints/NAME) or any folder of the same form.
+    def from_pretrained(
+        cls, name: str | os.PathLike = "tiny", *, superres: bool = True, revision: str | None = None
+    ) -> "Muse":
+        """Read a checkpoint: a preset's name (data/checkpoints/NAME), any folder of the same form, or a model of the
+        Hugging Face Hub of that form, "user/name", of which only weights, tokenizer and config.json are downloaded.
 
         superres    False leaves the super-resolution stage out: pictures are then those of the base stage
+        revision    of a model of the Hub: a branch, a tag or a commit
 
-        FileNotFoundError for a missing folder or file, ValueError for one that does not fit its config.json.
+        FileNotFoundError for a missing folder, file or model, ValueError for one that does not fit its config.json; of
+        the Hub also PermissionError without access, and ConnectionError if it cannot be reached.
         """
-        folder = find_checkpoint(name)
+        folder = find_checkpoint(name, revision)
         values = read_config(folder)
         missing = [key for key in ("text", *STAGES) if key not in values and key not in OPTIONAL]
         if missing:
@@ -183,10 +193,14 @@ class Muse:
         beside = folder / values["text"]
         text = TextEncoder.from_pretrained(str(beside) if beside.is_dir() else values["text"])
         text_name = str(beside.resolve()) if beside.is_dir() else values["text"]
-        return cls(text, configs, models, sampling_from_dict(values.get("sampling", {})), text_name)
+        sampling = sampling_from_dict(values.get("sampling", {}))
+        parts = {"format", "text", "sampling", *STAGES}  # and the baselines, each of which has a file of its own
+        about = {k: v for k, v in values.items() if k not in parts and not (folder / f"{k}.safetensors").is_file()}
+        return cls(text, configs, models, sampling, text_name, about=about, folder=folder)
 
     def save(self, folder: str | os.PathLike, **about: Any) -> None:
-        """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made).
+        """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made), over
+        what the checkpoint's own config.json said.
 
         All of it or nothing: a checkpoint that is there already stays as it was until all files are written. A text
         encoder that is a folder of its own, as in a run, is copied to its subfolder `text`.
@@ -200,7 +214,7 @@ class Muse:
             text_name = "text"
         configs = {stage: dataclasses.asdict(config) for stage, config in self.configs.items()}
         sampling = sampling_to_dict(self.sampling)
-        config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **about)
+        config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **self.about | about)
         with contextlib.ExitStack() as stack:  # files take their names at its end, config.json the last of them
             partial = lambda path: stack.enter_context(atomic_path(path))
             partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -304,6 +318,7 @@ class Muse:
     inpaint, outpaint = editing.inpaint, editing.outpaint
     vary, interpolate = editing.vary, editing.interpolate
     edit, find_mask = mask_free.edit, mask_free.find_mask
+    push_to_hub = sharing.push_to_hub
 
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as requested; by default, if the checkpoint has it."""

@@ -5,6 +5,7 @@ A weight's name is its path in the module: `base.blocks.qkv.kernel` is "blocks.q
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from minimuse import hub
 from minimuse.config import data_dir
 from minimuse.files import read_json, reading, write_arrays
 from minimuse.layers import Module
@@ -93,18 +95,45 @@ def load_weights(path: Path | str, like: Module) -> Module:
     return with_arrays(like, jax.device_put(arrays))
 
 
-def find_checkpoint(name: str | os.PathLike) -> Path:
-    """A folder as given, or the shipped one of that name in data/checkpoints."""
+def find_checkpoint(name: str | os.PathLike, revision: str | None = None) -> Path:
+    """A folder as given, else the shipped one of that name in data/checkpoints, else a model of the Hugging Face Hub.
+
+    revision    of the Hub's model: a branch, a tag or a commit
+
+    FileNotFoundError if there is none; see `hub.download` for what else may be wrong with one of the Hub.
+    """
     shipped = data_dir() / "checkpoints"
     for folder in (Path(name), shipped / name):
         if (folder / "config.json").is_file():
+            if revision is not None:
+                raise ValueError(f"{folder} is a local folder; leave out revision, which was {revision!r}.")
             return folder
     if Path(name).is_dir():
         raise FileNotFoundError(f"{name} has no config.json; a checkpoint folder holds one beside its weights.")
+    if hub.is_name(name):
+        return _download(str(name), revision)
     names = sorted(p.parent.name for p in shipped.glob("*/config.json"))
     raise FileNotFoundError(
-        f"No checkpoint {str(name)!r}: it is neither a folder nor a shipped one ({', '.join(names) or 'none'})."
+        f"No checkpoint {str(name)!r}: it is neither a folder, nor a shipped one ({', '.join(names) or 'none'}), nor "
+        "the name of a model of the Hugging Face Hub, user/name."
     )
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The folder of a checkpoint of the Hub. Its config.json says which other files belong to it."""
+    folder = hub.download(name, ["config.json"], revision)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"The model {name} of the Hugging Face Hub has no config.json; is it of minimuse?")
+    try:
+        config = read_config(folder)
+    except ValueError as error:
+        raise ValueError(f"The model {name} of the Hugging Face Hub is not of minimuse: {error}") from None
+    files = [f"{key}.safetensors" for key in config if re.fullmatch(r"\w+", key)]
+    text = config.get("text")
+    if isinstance(text, str) and re.fullmatch(r"\w[\w.-]*", text):  # a folder of the checkpoint, if it has it
+        wanted = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json")
+        files += [f"{text}/{file}" for file in wanted]
+    return hub.download(name, ["config.json", *files], revision)
 
 
 def read_config(folder: Path) -> dict:

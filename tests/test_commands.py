@@ -111,7 +111,7 @@ def test_unknown_commands_and_options_exit_with_2(capsys):
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("generate", "edit", "train", "evaluate", "doctor"))
+    assert all(command in text for command in ("generate", "edit", "train", "evaluate", "push", "doctor"))
 
 
 @pytest.mark.slow

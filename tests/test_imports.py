@@ -8,11 +8,11 @@ import minimuse
 
 ORDER = (
     "config presets",
-    "files processes layers weights",
+    "files processes hub layers weights",
     "t5 vqgan masking transformer",
     "decoding",
     "data",
-    "canvas editing mask_free",
+    "canvas editing mask_free sharing",
     "muse",
     "evaluate",
     "train",

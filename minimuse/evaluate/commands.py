@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 FLAT = arg(name="")  # --steps, not --sampling.steps
 NOTHING: Any = {}  # no option is given
-Checkpoint = Annotated[str, arg(help="Name of a shipped checkpoint, or a checkpoint folder.")]
+Checkpoint = Annotated[
+    str, arg(help="Name of a shipped checkpoint, a checkpoint folder, or user/name on the Hugging Face Hub.")
+]
 Resolution = Annotated[Literal["base", "superres"], arg(help="The stage whose pictures or tokenizer are measured.")]
 Split = Annotated[
     Literal["train", "val", "unseen_pairs", "unseen_words", "everyday", "typed"],
