@@ -128,3 +128,11 @@ def revise_schedule(passes: int, tokens: int) -> np.ndarray:
     """How many of `tokens` each of the revising passes hides again, int [passes]: a share that falls geometrically from
     25% to 10%, but at least one token."""
     return np.maximum(1, np.floor(tokens * np.geomspace(*REVISED, passes) + 1e-4)).astype(int)
+
+
+def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
+    """Random codes at some positions of tokens int [B, n], a share of each row that is drawn uniformly up to `most`."""
+    share_key, position_key, code_key = jax.random.split(key, 3)
+    share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
+    codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)
+    return jnp.where(jax.random.uniform(position_key, tokens.shape) < share, codes, tokens)

@@ -7,8 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from minimuse.config import TrainConfig
 from minimuse.data.arrays import join_arrays, map_arrays
 from minimuse.files import write_arrays
+
+HELD_OUT = 7  # so that the choice of held-out examples is not an epoch's order
 
 
 def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
@@ -23,6 +26,19 @@ def batch_indices(step: int, batch: int, size: int, seed: int) -> np.ndarray:
 @functools.lru_cache(maxsize=2)  # drawing the epoch's order at every step would take longer than the step on a GPU
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def held_out_rows(train: TrainConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of so many examples a transformer learns from, and which are held out: a random choice, a tenth at most."""
+    held = min(train.held_out, count // 10)
+    order = np.random.default_rng((train.seed, HELD_OUT)).permutation(count)
+    return np.sort(order[held:]), order[:held]
+
+
+def held_out_parts(train: TrainConfig, held: np.ndarray) -> list[np.ndarray]:
+    """The held-out examples in parts of what fits in memory, all of one size, so a few may be left out."""
+    size = min(len(held), train.batch // train.accumulate)
+    return [held[i : i + size] for i in range(0, len(held) - size + 1, size)] if size else []
 
 
 class TokenCache:

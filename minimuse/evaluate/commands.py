@@ -3,10 +3,12 @@
 Each prints one JSON object; tools/results.py stores what they print. tyro makes options of their arguments, see cli.py.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from tyro.conf import arg
@@ -71,11 +73,11 @@ def check_pairs(options: SampleOptions, muse: "Muse") -> None:
             )
 
 
-def _weights(preset: str, *stages: str, text: bool = True) -> dict[str, dict[str, str]]:
+def _weights(preset: str, *stages: str, text: bool = True, scorer: bool = True) -> dict[str, dict[str, str]]:
     """The fingerprint of the weights that were used, as `weights`."""
     from minimuse.evaluate.stored import weights_of
 
-    return dict(weights=weights_of(*stages, checkpoint=preset, text=text))
+    return dict(weights=weights_of(*stages, checkpoint=preset, text=text, scorer=scorer))
 
 
 def _drawing(options: dict[str, Any]) -> list[str]:
@@ -97,6 +99,9 @@ def evaluate_generation(
     n: N = 256,
     seed: Seed = 0,
     finetuned: Finetuned = True,
+    captions: Annotated[Path | None, arg(metavar="FILE")] = None,
+    data: Annotated[str, arg(metavar="SOURCE")] = "",
+    out: Annotated[Path | None, arg(metavar="PATH")] = None,
     judges: tuple[Literal["inception", "clip"], ...] = (),
     clip: Annotated[str, arg(metavar="MODEL")] = "",
     sampling: Annotated[SampleOptions, FLAT] = NOTHING,
@@ -104,7 +109,16 @@ def evaluate_generation(
 ) -> None:
     """Measure the share of captions whose every requested fact holds in the picture, as the scorer reads it.
 
+    The scorer reads emoji scenes only. With --captions or --data, captions of your own are drawn; measured are the loss
+    on pictures that were held out of training (--train.base.held-out), and what --judges measure.
+
     Args:
+        captions: Draw these captions: a .txt file, one in a line, or a .csv or .jsonl file with a column caption or
+            text.
+        data: Draw the captions of these pictures, named as for train --data. Of those that the checkpoint was trained
+            on, only the ones that were held out are used, if there are any.
+        out: File to write the first 64 pictures to (.png, .jpg or .webp), each to the right of the true picture if
+            there is one.
         judges: Also measure what the paper does: inception adds FID (for thousands of pictures), clip adds the CLIP
             score. They need PyTorch, and download their networks.
         clip: The model of --judges clip, a Hub name or a folder; openai/clip-vit-base-patch32 if it is not given.
@@ -112,29 +126,47 @@ def evaluate_generation(
     _check_n(n)
     if clip and "clip" not in judges:
         raise ValueError("--clip names the model of --judges clip; give both.")
-    from minimuse.evaluate import fidelity
+    if captions and data:
+        raise ValueError("--captions and --data both say what to draw; give only one of the two.")
+    if captions and "inception" in judges:
+        raise ValueError("--judges inception compares with true pictures; give them as --data, instead of --captions.")
+    if split != "val" and (captions or data):
+        raise ValueError(
+            f"--split names captions of emoji scenes; leave it out with --{'data' if data else 'captions'}."
+        )
+    from minimuse.evaluate import fidelity, own
     from minimuse.muse import Muse
 
-    panel: list[Any] = []
+    if not captions and not data:
+        own.check_scenes(preset)
+    panel: list[Any] = [own.Sheet(out)] if out else []
     about: dict[str, Any] = dict(judges=judges) if judges else {}
     if judges:  # before the work, so that a missing one is known at once
         from minimuse.evaluate.fid_clip import CLIP, Clip, Inception
 
-        panel = [Inception() if name == "inception" else Clip.from_pretrained(clip or CLIP) for name in judges]
+        panel += [Inception() if name == "inception" else Clip.from_pretrained(clip or CLIP) for name in judges]
         about |= dict(clip=clip or CLIP) if "clip" in judges else {}
+    asked = own.from_file(captions) if captions else None
     muse = Muse.from_pretrained(preset, superres=stage == "superres")
     check_pairs(sampling, muse)
     options: dict[str, Any] = dict(sampling) | _superres(muse, stage, finetuned)
-    result = fidelity.evaluate_generation(muse, split=split, n=n, seed=seed, judges=panel, **options)
+    if data:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout has the JSON object only
+            asked = own.from_data(preset, data, ("base", "superres") if stage == "superres" else ("base",))
+    if asked:
+        result = own.evaluate_own(muse, asked.first(n), seed=seed, judges=panel, **options)
+    else:
+        result = fidelity.evaluate_generation(muse, split=split, n=n, seed=seed, judges=panel, **options)
     settings = dict(settings=dict(preset=preset) | result["settings"] | about)
-    _print(result | settings | _weights(preset, *_drawing(options)), json_only)
+    _print(result | settings | _weights(preset, *_drawing(options), scorer=not asked), json_only)
 
 
 def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
     _check_n(n)
-    from minimuse.evaluate import baselines, fidelity
+    from minimuse.evaluate import baselines, fidelity, own
     from minimuse.muse import Muse
 
+    own.check_scenes(preset)
     twin = baselines.Twin.from_pretrained(name, preset, Muse.from_pretrained(preset, superres=False))
     result = fidelity.evaluate_generation(twin, split=split, n=n, seed=seed, **options)
     settings = dict(settings=dict(preset=preset) | result["settings"])
@@ -183,9 +215,10 @@ def evaluate_editing(
     resampled, the paper's way at that stage. It also measures the seam in outpainted pictures, a quarter as many.
     """
     _check_n(n)
-    from minimuse.evaluate import edits
+    from minimuse.evaluate import edits, own
     from minimuse.muse import Muse
 
+    own.check_scenes(preset)
     muse = Muse.from_pretrained(preset, superres=stage == "superres")
     options = _superres(muse, stage, finetuned)
     result = dict(

@@ -17,6 +17,14 @@ CLIP = "openai/clip-vit-base-patch32"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # in [0, 1]
 VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
 BATCH = 32  # pictures at a time: JAX needs memory of the same GPU
+FID = (
+    "Fréchet distance on features of {network}. Not comparable with published FIDs, which are on another "
+    "Inception, with another scaling and number of pictures; compare it only with its own numbers for as many pictures."
+)
+COSINE = (
+    "Mean cosine of a picture's and its caption's vectors by {network}. Not comparable with published CLIP scores, "
+    "which are by other CLIPs and of other captions; compare it only with its own numbers for the same captions."
+)
 
 
 def _need(name: str) -> Any:
@@ -72,15 +80,21 @@ class Inception(_Judge):
             file = models.Inception_V3_Weights.IMAGENET1K_V1
             model.load_state_dict(file.get_state_dict(check_hash=True, weights_only=True))  # unpickles only tensors
             model.fc = torch.nn.Identity()  # the features are the classifier's input
+            network = "torchvision's Inception v3 (IMAGENET1K_V1)"
+        else:
+            network = "an Inception that was given"
         super().__init__(model)
+        self.meaning = dict(fid=FID.format(network=network))
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The middle squares of uint8 [B, H, W, 3] -> float32 [B, F]."""
         how = 299, Image.Resampling.BILINEAR, VGG_MEAN, VGG_STD
         return self._apply(lambda pixels, _: self.model(pixels), images, *how)
 
-    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray | None) -> dict[str, float]:
         """fid of images and true pictures, uint8 [B, H, W, 3] both; the captions have no effect."""
+        if true is None:
+            raise ValueError("FID compares drawn pictures with true ones, and there are only captions.")
         if (n := min(len(images), len(true))) < 2:
             raise ValueError(f"FID needs at least 2 pictures, and thousands to be meaningful; there are {n}.")
         x, y = self.features(images), self.features(true)
@@ -99,10 +113,16 @@ class Clip(_Judge):
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
+        self,
+        model: Any,
+        tokenizer: Any,
+        mean: tuple[float, ...] = CLIP_MEAN,
+        std: tuple[float, ...] = CLIP_STD,
+        name: str = "a CLIP that was given",
     ):
         super().__init__(model)
         self.tokenizer, self.mean, self.std = tokenizer, mean, std
+        self.meaning = dict(clip=COSINE.format(network=name))
 
     @classmethod
     def from_pretrained(cls, name: str | Path = CLIP) -> "Clip":
@@ -126,7 +146,7 @@ class Clip(_Judge):
         with contextlib.suppress(OSError):  # not every model has this file
             if path := cached_file(name, "preprocessor_config.json"):
                 about = json.loads(Path(path).read_text(encoding="utf-8"))
-        return cls(model, tokenizer, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD))
+        return cls(model, tokenizer, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD), name)
 
     def score(self, images: np.ndarray, captions: list[str]) -> np.ndarray:
         """Cosine of the middle square of each picture of uint8 [B, H, W, 3] and its caption: float32 [B].
@@ -147,6 +167,6 @@ class Clip(_Judge):
         how = config.vision_config.image_size, Image.Resampling.BICUBIC, self.mean, self.std
         return self._apply(cosines, images, *how)
 
-    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray | None) -> dict[str, float]:
         """clip, the mean score of the images; the true pictures have no effect."""
         return dict(clip=round(float(self.score(images, captions).mean()), 4))

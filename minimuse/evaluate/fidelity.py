@@ -28,10 +28,11 @@ KINDS = ("object", "colour", "count", "place", "background")  # everyday caption
 
 
 class Judge(Protocol):
-    """A further opinion on pictures, such as `fid_clip.Inception` or `fid_clip.Clip`."""
+    """A further opinion on pictures, such as `fid_clip.Inception` or `fid_clip.Clip`. It may have `meaning`, a sentence
+    on each of its numbers."""
 
-    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray) -> dict[str, float]:
-        """Numbers by name, of drawn images uint8 [B, H, W, 3], their B captions and the true pictures."""
+    def measure(self, images: np.ndarray, captions: list[str], true: np.ndarray | None) -> dict[str, float]:
+        """Numbers by name, of drawn images uint8 [B, H, W, 3], their B captions and the true pictures, if any."""
         ...
 
 
@@ -221,6 +222,25 @@ def evaluate_tokenizer(
     )
 
 
+def draw(
+    muse: "Muse | Twin", captions: list[str], seed: int, batch: int, name: str, **options: Any
+) -> tuple[np.ndarray, float]:
+    """One picture of each caption, uint8 [B, H, W, 3], drawn in batches of one size; and seconds. `name` is that of the
+    progress bar, the other arguments are those of `evaluate_generation`."""
+    from tqdm.auto import tqdm
+
+    images, begun = [], time.monotonic()
+    with tqdm(total=len(captions), unit="image", desc=f"drawing {name}") as bar:
+        for number, start in enumerate(range(0, len(captions), batch)):
+            some = captions[start : start + batch]
+            padded = some + some[-1:] * (batch - len(some))  # one batch size, one compilation
+            # Images depend on their batch's seed and their position in it, so every batch needs its own seed.
+            drawn = muse.generate(padded, seed=seed * 10_000 + number, **options)
+            images.append(np.asarray(drawn)[: len(some)])
+            bar.update(len(some))
+    return np.concatenate(images), time.monotonic() - begun
+
+
 def evaluate_generation(
     muse: "Muse | Twin",
     split: str = "val",
@@ -240,25 +260,13 @@ def evaluate_generation(
 
     -> what `fidelity` returns · frechet and frechet_random, `metrics.distances` to the true pictures of the same
     captions, only if n > 1 · floor, the same distances of the true pictures of n other captions: so much comes from the
-    small number of pictures, so compare only results of the same n · what the judges measure · seconds of drawing,
-    including the first batch's compilation · settings that the pictures were drawn with
+    small number of pictures, so compare only results of the same n · what the judges measure, and its meaning · seconds
+    of drawing, including the first batch's compilation · settings that the pictures were drawn with
     """
-    from tqdm.auto import tqdm
-
     scorer = scorer or shipped_scorer()  # before the work, so that a missing one is reported at once
-    prompts = [everyday.example(split, first + i) for i in range(n)]
-    batch, images, begun = min(batch, n), [], time.monotonic()
-    with tqdm(total=n, unit="image", desc=f"drawing {split}") as bar:
-        for number, start in enumerate(range(0, n, batch)):
-            captions = [caption for _, caption in prompts[start : start + batch]]
-            padded = captions + captions[-1:] * (batch - len(captions))  # one batch size, one compilation
-            # Images depend on their batch's seed and their position in it, so every batch needs its own seed.
-            drawn = muse.generate(padded, seed=seed * 10_000 + number, **options)
-            images.append(np.asarray(drawn)[: len(captions)])
-            bar.update(len(captions))
-    seconds = time.monotonic() - begun
+    prompts, batch = [everyday.example(split, first + i) for i in range(n)], min(batch, n)
+    images, seconds = draw(muse, [caption for _, caption in prompts], seed, batch, split, **options)
     used = getattr(muse, "defaults", {}) | {key: value for key, value in options.items() if value is not None}
-    images = np.concatenate(images)
     result = fidelity(prompts, images, scorer)
     true = scenes.render_batch([scene for scene, _ in prompts], images.shape[1])
     if n > 1:
@@ -267,8 +275,11 @@ def evaluate_generation(
         if split != "typed":  # which has no other captions
             others = scenes.render_batch([everyday.example(split, first + n + i)[0] for i in range(n)], images.shape[1])
             result["floor"] = rounded(distances(others, true, scorer))
+    meaning: dict[str, str] = {}
     for judge in judges:
         result |= judge.measure(images, [caption for _, caption in prompts], true)
+        meaning |= getattr(judge, "meaning", {})
+    result |= dict(meaning=meaning) if meaning else {}
     return result | dict(
         seconds=round(seconds, 2), settings=dict(split=split, n=n, first=first, seed=seed, batch=batch, **used)
     )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from minimuse.config import Preset, TrainConfig, VQGANConfig, from_dict
+from minimuse.config import Preset, VQGANConfig, from_dict
 from minimuse.data.cache import TokenCache
 from minimuse.data.sources import open_source
 from minimuse.muse import TOKENIZERS, build
@@ -17,7 +17,6 @@ from minimuse.vqgan import VQGAN, read_tokens
 from minimuse.weights import find_checkpoint, load_weights, read_config
 
 CACHE_PART = 4096  # examples
-HELD_OUT = 7  # so that the choice of held-out examples is not an epoch's order
 
 
 def fingerprint(*trees: Any) -> str:
@@ -50,13 +49,6 @@ def load_text(preset: Preset, out: Path) -> TextEncoder:
     """The run's own text encoder if it is trained, else the preset's."""
     own = out / "text"
     return TextEncoder.from_pretrained(str(own) if (own / "config.json").is_file() else preset.text)
-
-
-def held_out_rows(train: TrainConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of so many examples a transformer learns from, and which are held out: a random choice, a tenth at most."""
-    held = min(train.held_out, count // 10)
-    order = np.random.default_rng((train.seed, HELD_OUT)).permutation(count)
-    return np.sort(order[held:]), order[:held]
 
 
 def sizes_needed(preset: Preset) -> tuple[int, ...]:

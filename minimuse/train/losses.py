@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from minimuse import layers, masking
 from minimuse.config import DiffusionConfig, SuperresConfig, TrainConfig, TransformerConfig, VQGANConfig
 from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
+from minimuse.evaluate.likelihood import token_losses
 from minimuse.evaluate.metrics import decibels, perplexity
+from minimuse.masking import replace_some
 from minimuse.train.step import Loss, share_of_mean
 from minimuse.transformer import BaseTransformer
 from minimuse.vqgan import VQGAN, nearest_code, straight_through, to_float, unit
@@ -103,13 +105,6 @@ def drop_captions(key: jax.Array, text_mask: jax.Array, rate: float) -> jax.Arra
     return text_mask & keep
 
 
-def token_losses(logits: jax.Array, tokens: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross-entropy of logits [B, N, K] against tokens [B, N] in nats, float [B, N]."""
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    right = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
-    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
-
-
 def masked_loss(logits: jax.Array, tokens: jax.Array, mask: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy averaged over the masked positions only."""
     return jnp.sum(token_losses(logits, tokens, smoothing) * mask) / jnp.maximum(jnp.sum(mask), 1)
@@ -134,14 +129,6 @@ def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array, whole: jax.Array
         for name, value in values.items():
             found[f"{name}_r{round(100 * limits[1])}"] = jnp.sum(value * here) / places
     return found
-
-
-def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
-    """Random codes at some positions of tokens int [B, n], a share of each row that is drawn uniformly up to `most`."""
-    share_key, position_key, code_key = jax.random.split(key, 3)
-    share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
-    codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)
-    return jnp.where(jax.random.uniform(position_key, tokens.shape) < share, codes, tokens)
 
 
 def _draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, batch: dict) -> dict:

@@ -25,7 +25,7 @@ from minimuse.config import (
     sampling_to_dict,
 )
 from minimuse.data.artwork import Artwork
-from minimuse.data.cache import TokenCache, batch_indices
+from minimuse.data.cache import TokenCache, batch_indices, held_out_parts, held_out_rows
 from minimuse.data.sources import Pictures, Scenes, WithArtwork, open_source
 from minimuse.evaluate import baselines, fidelity, scorer
 from minimuse.files import write_text
@@ -35,7 +35,7 @@ from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
-from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, sizes_needed, token_cache
+from minimuse.train.inputs import fingerprint, load_tokenizer, sizes_needed, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.memory import check_memory
 from minimuse.train.perceptual import network_of
@@ -120,8 +120,13 @@ def open_prepared(preset: Preset) -> Scenes | Pictures:
     return source
 
 
-def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool = True) -> None:
-    """Add a finished stage to the run folder's config.json; one that was copied is not `trained`."""
+def describe(
+    out: Path, preset: Preset, stage: str, config: Any, trained: bool = True, source: Scenes | Pictures | None = None
+) -> None:
+    """Add a finished stage to the run folder's config.json; one that was copied is not `trained`.
+
+    source    if given, what distinguishes its pictures from others is added, too
+    """
     if not is_first():
         return
     path = out / "config.json"
@@ -131,7 +136,11 @@ def describe(out: Path, preset: Preset, stage: str, config: Any, trained: bool =
     values["text"] = "text" if (out / "text" / "config.json").is_file() else preset.text
     values["sampling"] = sampling_to_dict(preset.sampling)
     if preset.data:
+        if values.get("data") != preset.data:
+            values.pop("learned_from", None)
         values["data"], values["pictures"] = preset.data, dataclasses.asdict(preset.pictures)
+        values["picture_sizes"] = sizes_needed(preset)
+        values |= dict(learned_from=source.about) if source else {}
     values[stage] = dataclasses.asdict(config)
     phases = [name for name in (stage, f"{stage}_adversarial") if trained and name in preset.train]
     values.setdefault("trained", {}).update({name: dataclasses.asdict(preset.train[name]) for name in phases})
@@ -260,7 +269,7 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
         job = second_phase_job(preset, source, stage, state)
         model = adversarial.tokenizer_of(config, fit(job, preset.train[second], preset.run, out / second))
     save_weights(out / f"{stage}.safetensors", model)
-    describe(out, preset, stage, config)
+    describe(out, preset, stage, config, source=source)
 
 
 def trained_decoder(name: str, tokenizer: VQGAN) -> tuple[VQGANConfig, Decoder, int]:
@@ -343,8 +352,7 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
 
     step = make_step(functools.partial(loss, config, train), train)
     held_out = losses.held_out(functools.partial(loss, config, dataclasses.replace(train, caption_dropout=0.0)))
-    size = min(len(held), train.batch // train.accumulate)  # what fits; all of one size, so a few may be left out
-    parts = [held[i : i + size] for i in range(0, len(held) - size + 1, size)] if size else []
+    parts = held_out_parts(train, held)
     # Tokens of another tokenizer mean something else: such a run must not be resumed.
     about = dict(model=dataclasses.asdict(config), cache=made_from)
     judge = (lambda weights: held_out(weights, map(cache.batch, parts))) if parts else None

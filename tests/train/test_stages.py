@@ -15,10 +15,11 @@ from safetensors.numpy import load_file
 from minimuse.config import VQGANConfig, data_dir, from_dict
 from minimuse.data import scenes, sources
 from minimuse.data.artwork import Artwork
+from minimuse.data.cache import held_out_rows
 from minimuse.files import read_log
 from minimuse.presets import PRESETS
 from minimuse.train import adversarial, codebook, memory, stages
-from minimuse.train.inputs import held_out_rows, load_tokenizer, token_cache
+from minimuse.train.inputs import load_tokenizer, token_cache
 from minimuse.train.loop import Stopped, fit
 from minimuse.vqgan import read_tokens
 from minimuse.weights import named_arrays, read_config, save_weights

@@ -1,0 +1,49 @@
+"""How likely a transformer finds the tokens of pictures: the loss on examples that it has not learned from."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from minimuse import layers, masking
+from minimuse.config import SuperresConfig, TrainConfig, TransformerConfig
+from minimuse.data.cache import TokenCache
+from minimuse.transformer import BaseTransformer
+
+
+def token_losses(logits: jax.Array, tokens: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of logits [B, N, K] against tokens [B, N] in nats, float [B, N]."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    right = jnp.take_along_axis(log_p, tokens[..., None], -1)[..., 0]
+    return -(1 - smoothing) * right - smoothing * jnp.mean(log_p, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "train"))
+def _judged(
+    config: TransformerConfig, train: TrainConfig, model: BaseTransformer, key: jax.Array, batch: dict
+) -> tuple[jax.Array, jax.Array]:
+    tokens, low, mask_key = batch["tokens"], batch.get("low"), jax.random.split(key)[0]
+    if isinstance(config, SuperresConfig) and train.low_noise:
+        low = masking.replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
+    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    model = layers.cast(model, train.dtype)
+    condition = model.condition((batch["text"].astype(jnp.float32), batch["text_mask"]), low)
+    logits = model(jnp.where(mask, config.codebook_size, tokens), *condition)
+    mean = lambda value: jnp.sum(value * mask) / jnp.sum(mask)
+    return mean(token_losses(logits, tokens, train.label_smoothing)), mean(jnp.argmax(logits, -1) == tokens)
+
+
+def held_out_loss(
+    config: TransformerConfig,
+    train: TrainConfig,
+    model: BaseTransformer,
+    cache: TokenCache,
+    parts: Sequence[np.ndarray],
+) -> dict[str, float]:
+    """Loss in nats and accuracy of hidden tokens, means over parts of one size of a cache's examples: what a training
+    log has as held_out_loss and held_out_accuracy, with the same masks for the same parts."""
+    found = [_judged(config, train, model, jax.random.key(i), cache.batch(part)) for i, part in enumerate(parts)]
+    loss, accuracy = np.mean(np.array(found), 0)
+    return dict(loss=round(float(loss), 4), accuracy=round(float(accuracy), 4))
