@@ -77,12 +77,12 @@ def _explained(name: str, revision: str | None, start: str) -> Iterator[None]:
         raise explained from None
 
 
-def _explain(error: BaseException, name: str, revision: str | None, start: str) -> BaseException:
+def _explain(error: Exception, name: str, revision: str | None, start: str) -> Exception:
     """The error to raise in the place of one of huggingface_hub's; the same if it is of this machine, such as a full
     disk, or of a name that the Hub does not take."""
     from huggingface_hub import errors
 
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why the Hub was not asked; the rest is that nothing was downloaded before
     if isinstance(error, errors.GatedRepoError):
         terms = f"accept them at https://huggingface.co/{name}, and {LOGIN}."
