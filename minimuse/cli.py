@@ -1,4 +1,4 @@
-"""The command line: `python -m minimuse generate | edit | train | evaluate | push | grade | doctor`, each a function.
+"""The command line: `python -m minimuse generate | edit | train | strip | evaluate | push | grade | doctor`; functions.
 
 tyro turns the arguments and docstrings of these functions into options and help; those of train and evaluate are in
 train/command.py and evaluate/commands.py. An error that the user can fix is reported in one sentence, with exit code 2.
@@ -18,7 +18,7 @@ import tyro
 
 from minimuse.config import SampleOptions
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import check_writable, read_json, read_picture, save_picture
+from minimuse.files import atomic_path, check_writable, read_json, read_picture, save_picture
 from minimuse.presets import get_preset
 from minimuse.train.command import nested_settings, train
 
@@ -236,6 +236,30 @@ def grade(
     grading.grade_all(notebooks, csv, seconds)
 
 
+def strip(
+    folder: Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]],
+    /,
+    *,
+    out: Path = Path("strip.png"),
+    columns: int = 8,
+) -> None:
+    """Make one picture of the samples that a stage drew while it was trained (train --run.samples-every 500).
+
+    Args:
+        folder: The stage's folder in the run folder, such as runs/own/base.
+        out: File to write (.png), with a row for each caption and a column for each step.
+        columns: How many of the steps to show at most, from the first to the last.
+    """
+    check_writable(out)
+    from minimuse.teach import figures
+
+    figure, words = figures.sample_strip(folder, columns), figures.strip_words(folder, columns)
+    with atomic_path(out) as partial:
+        about = dict(metadata=dict(Description=words)) if out.suffix.lower() == ".png" else {}
+        figure.savefig(partial, dpi=150, **about)
+    print(f"{words}\n-> {out}")
+
+
 def doctor() -> None:
     """Check this machine: versions, devices, memory, data; and say how to fix what is wrong."""
     from minimuse.teach import doctor
@@ -246,7 +270,14 @@ def doctor() -> None:
 # --- parsing --------------------------------------------------------------------------------------------------------
 
 COMMANDS: dict[str, Callable[..., None]] = dict(
-    generate=generate, edit=edit, train=train, evaluate=evaluate, push=push, grade=grade, doctor=doctor
+    generate=generate,
+    edit=edit,
+    train=train,
+    strip=strip,
+    evaluate=evaluate,
+    push=push,
+    grade=grade,
+    doctor=doctor,
 )
 MOVED = ("steps", "guidance", "temperature", "token-temperature")  # options that were once spelled --superres-steps
 registry = tyro.constructors.ConstructorRegistry()

@@ -202,6 +202,9 @@ class RunConfig:
     save_seconds: float = 40  # a kill loses at most this much work, plus the time of one save
     log_every: int = 20  # steps in a row of the log
     held_out_every: int = 500  # steps between losses of the examples that are held out
+    samples_every: int = (
+        0  # steps between pictures that base and superres draw in training, see train/samples.py; 0: none
+    )
     report: str = ""  # where the log also goes: tensorboard, wandb or trackio, see train/report.py; "": nowhere
     memory: float = 0.0  # GiB that one device has; 0: what it reports, less: not compared with what a step takes
 

@@ -147,6 +147,7 @@ PRESETS = {
                 low_grid=(16, 16),
             ),
             sampling=PAPER_SAMPLING,
+            run=RunConfig(samples_every=500),
             train={
                 "tokenizer": dataclasses.replace(TOKENIZER, steps=10_000, batch=64, quantize_start=1000),
                 "tokenizer_adversarial": PHOTOGRAPHS,

@@ -6,7 +6,10 @@ without a second sign: tokens show their numbers, and hidden positions are hatch
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from numpy.typing import ArrayLike
+from PIL import Image
 
 if TYPE_CHECKING:
     from minimuse.muse import Generation
@@ -234,3 +238,56 @@ def attention_over(
             frame(ax, *at, cell, linewidth=2.5)
         ax.set_title(f"{title}\nup to {top:.0%}", fontsize=9)
     return figure
+
+
+def _samples(folder: Path | str, columns: int) -> tuple[list[str], dict[int, np.ndarray]]:
+    """Captions, and by step the pictures uint8 [captions, H, H, 3] that a stage drew while it was trained: up to
+    `columns` steps, from the first to the last."""
+    folder = Path(folder)
+    folder = folder / "samples" if (folder / "samples").is_dir() else folder
+    steps = sorted(int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal())
+    if not steps or not (folder / "captions.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} has no samples; train with --run.samples-every 500, and name a stage's folder, such as "
+            "runs/own/base."
+        )
+    if columns < 1:
+        raise ValueError(f"columns must be 1 or more; it was {columns}.")
+    picked = np.unique(np.round(np.linspace(len(steps) - 1, 0, min(columns, len(steps)))).astype(int))
+    captions, found = json.loads((folder / "captions.json").read_text()), {}
+    for i in picked:
+        with Image.open(folder / f"{steps[i]}.png") as image:
+            sheet = np.asarray(image.convert("RGB"))
+        found[steps[i]] = np.stack(np.split(sheet, len(captions), axis=1))
+    return captions, found
+
+
+def sample_strip(folder: Path | str, columns: int = 8) -> Figure:
+    """What a stage drew while it was trained (`--run.samples-every`): a row for each caption, a column for each step.
+
+    folder    the stage's folder, such as runs/own/base
+    columns   how many of the steps to show at most, from the first to the last
+
+    FileNotFoundError if there are no samples. `strip_words` has the alt text.
+    """
+    captions, found = _samples(folder, columns)
+    figure, axes = square_axes(len(found), len(found), 1.3, rows=len(captions), top=0.05)
+    axes = axes.reshape(len(captions), -1)
+    for column, (step, images) in enumerate(found.items()):
+        axes[0, column].set_title(f"step {step}", fontsize=9)
+        for ax, image in zip(axes[:, column], images):
+            ax.imshow(image, interpolation="nearest")
+    for ax, caption in zip(axes[:, 0], captions):
+        words = textwrap.shorten(caption, 75, placeholder=" ...")
+        label = "\n".join(textwrap.wrap(words, 20))
+        ax.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center", parse_math=False)
+    return figure
+
+
+def strip_words(folder: Path | str, columns: int = 8) -> str:
+    """The alt text of `sample_strip`."""
+    captions, found = _samples(folder, columns)
+    steps = ", ".join(map(str, found))
+    return (
+        f"Pictures drawn in training, from left to right at steps {steps}; from top to bottom: {'; '.join(captions)}."
+    )

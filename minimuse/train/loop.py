@@ -38,6 +38,7 @@ class Job(NamedTuple):
     extra       arrays that the step keeps in the state beside the weights
     about       what must be the same when the run is resumed (the model's sizes, say), beside the training settings
     held_out    averaged weights -> metrics of examples that are not trained on; None: there are none
+    samples     (averaged weights, folder, step): draws pictures into the folder; None: the stage draws none
     """
 
     params: Tree
@@ -46,6 +47,7 @@ class Job(NamedTuple):
     extra: dict[str, Tree] = {}
     about: dict[str, Any] = {}
     held_out: Callable[[Tree], dict] | None = None
+    samples: Callable[[Tree, Path, int], None] | None = None
 
 
 class Stopped(Exception):
@@ -222,8 +224,8 @@ def _stop_signals() -> Iterator[list[int]]:
 def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[str, Tree]:
     """Train from the job's weights, or from the last checkpoint in `out`, to train.steps; returns the final state.
 
-    run    on which devices, and how often the run is saved and logged
-    out    folder for checkpoints/, log.jsonl, settings.json and machine.json
+    run    on which devices, and how often the run is saved and logged, and draws samples
+    out    folder for checkpoints/, samples/, log.jsonl, settings.json and machine.json
 
     Ctrl-C and SIGTERM save first; then the same call resumes (raises Stopped). The first loss that is not finite, or a
     weight when it is to be saved, ends the run (Diverged), and the last checkpoint stays as it is. A checkpoint that is
@@ -263,9 +265,12 @@ def _fit(job: Job, train: TrainConfig, run: RunConfig, out: Path) -> dict[str, T
                     save, stop = any_process(save, stop) if row else (False, False)
                 save = save or stop or last
                 held = job.held_out is not None and (done % run.held_out_every == 0 or last)
+                draw = run.samples_every > 0 and (done % run.samples_every == 0 or last)
                 more = job.held_out(state["ema"]) if job.held_out and held else {}
-                if (row or save or held) and (bad := log.write(done, more)):
+                if (row or save or held or draw) and (bad := log.write(done, more)):
                     raise Diverged(f"the loss was {bad[1]}", bad[0], checkpoints.last())
+                if job.samples and draw:  # before the save, so that a run that is killed here draws them when resumed
+                    job.samples(state["ema"], out / "samples", done)
                 if save:
                     if not all_finite(state):  # the loss is that of the weights before the step
                         raise Diverged("a weight or a sum of the optimizer was not finite", done, checkpoints.last())

@@ -40,6 +40,7 @@ from minimuse.train.loop import Job, fit
 from minimuse.train.memory import check_memory
 from minimuse.train.perceptual import network_of
 from minimuse.train.report import package_of
+from minimuse.train.samples import sampler
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.starting import adopt, check_fit, starting_weights
 from minimuse.train.step import make_step
@@ -356,7 +357,9 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
     # Tokens of another tokenizer mean something else: such a run must not be resumed.
     about = dict(model=dataclasses.asdict(config), cache=made_from)
     judge = (lambda weights: held_out(weights, map(cache.batch, parts))) if parts else None
-    return config, Job(model, step, batch_at, about=about, held_out=judge)
+    drawn = stage in TOKENIZERS and preset.run.samples_every > 0
+    samples = sampler(preset, out, stage, cache, held) if drawn else None
+    return config, Job(model, step, batch_at, about=about, held_out=judge, samples=samples)
 
 
 def train_transformer(preset: Preset, out: Path, stage: str = "base", caches: Path | None = None) -> None:
