@@ -6,12 +6,14 @@ once and in pieces.
 """
 
 import argparse
+import dataclasses
 import json
 
 import jax
 
 import minimuse
 from minimuse import vqgan
+from minimuse.config import AdversarialConfig
 from minimuse.muse import TOKENIZERS, build
 from minimuse.presets import get_preset
 from minimuse.train.loop import machine
@@ -29,9 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="colab")
     parser.add_argument("--stages", nargs="*", help="default: all but text and scorer")
+    parser.add_argument("--perceptual", default="", help="weights of VGG16, of random numbers even, for second phases")
     options = parser.parse_args()
     minimuse.enable_compilation_cache()
     preset, result = get_preset(options.preset), {}
+    second = {name: train for name, train in preset.train.items() if isinstance(train, AdversarialConfig)}
+    if options.perceptual:
+        second = {name: dataclasses.replace(x, perceptual_network=options.perceptual) for name, x in second.items()}
+    preset = dataclasses.replace(preset, train=preset.train | second)
     for stage in options.stages or [name for name in preset.train if name not in ("text", "scorer")]:
         result[stage] = gib(planned(*step_of(preset, stage))) | dict(accumulate=preset.train[stage].accumulate)
     for name in TOKENIZERS.values():

@@ -120,6 +120,8 @@ class AdversarialConfig(TrainConfig):
     """How a tokenizer that already reconstructs images is trained against a discriminator (compare paper table 5)."""
 
     perceptual: float = 0.5  # weight of the perceptual loss
+    perceptual_network: str = ""  # a file, folder or Hub name with VGG16's weights; "": the scorer, for scenes only
+    lpips: str = ""  # a safetensors file with LPIPS's weights of VGG16's channels; "": all channels count the same
     adversarial: float = 0.1  # weight of the adversarial loss; 0: no discriminator is trained
     adaptive: bool = True  # multiply that by the adaptive weight (VQGAN, equation 7)
     discriminator_start: int = 300  # steps in which only the discriminator is trained

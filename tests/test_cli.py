@@ -179,6 +179,34 @@ def test_short_spellings_are_those_of_nested_settings(trained):
     assert trained[0] == trained[1] and trained[0][1].train["base"].accumulate == 2
 
 
+def test_a_perceptual_network_is_that_of_every_second_phase(trained, tmp_path, capsys):
+    (tmp_path / "vgg16").mkdir()
+    options = ["--preset", "micro", "--data", "user/pictures", "--perceptual", "vgg16"]
+    assert run("train", "all", *options, "--lpips", "lpips.safetensors") == 0
+    train, printed = trained[0][1].train, capsys.readouterr().out
+    for phase in ("tokenizer_adversarial", "superres_decoder"):
+        own = dataclasses.replace(PRESETS["micro"].train[phase], lpips="lpips.safetensors")
+        assert train[phase] == dataclasses.replace(own, perceptual_network=str(tmp_path / "vgg16"))
+    assert "--perceptual" not in printed
+    nested = ["--train.tokenizer-adversarial.perceptual-network", "vgg16"]
+    short = ["--perceptual", "vgg16"]
+    for spelling in (nested, short):
+        assert run("train", "tokenizer", "--preset", "micro", *spelling) == 0
+    assert trained[-1] == trained[-2]
+    assert run("train", "base", *options) == 2 and "--perceptual" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "all"])
+def test_own_pictures_are_not_compared_by_the_network_for_scenes(trained, capsys, stage):
+    assert run("train", stage, "--preset", "micro") == 0
+    assert trained[0][1].train == PRESETS["micro"].train and "--perceptual" not in capsys.readouterr().out
+    assert run("train", stage, "--preset", "micro", "--data", "user/pictures") == 0
+    train = trained[-1][1].train
+    assert train["tokenizer_adversarial"].perceptual == 0 and "--perceptual" in capsys.readouterr().out
+    expected = 0 if stage == "all" else PRESETS["micro"].train["superres_decoder"].perceptual
+    assert train["superres_decoder"].perceptual == expected
+
+
 def test_paths_are_kept_whole_so_that_a_run_works_from_another_directory(trained, tmp_path):
     (tmp_path / "pictures").mkdir()
     shutil.copytree(data_dir() / "t5-scenes", tmp_path / "encoder")

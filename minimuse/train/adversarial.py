@@ -7,7 +7,7 @@ the first thing that a discriminator sees.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -132,12 +132,19 @@ def _discriminator_config(train: AdversarialConfig) -> AdversarialConfig:
 
 
 def tokenizer_gradients(
-    config: VQGANConfig, train: AdversarialConfig, maps: Callable, state: dict[str, Tree], images: jax.Array
+    config: VQGANConfig,
+    train: AdversarialConfig,
+    maps: Callable,
+    state: dict[str, Tree],
+    images: jax.Array,
+    channels: Sequence[jax.Array] | None = None,
 ) -> tuple[Tree, jax.Array, dict[str, jax.Array]]:
     """Gradients of the tokenizer's losses on images float [B, H, W, 3]; also the rebuilt pictures, and metrics.
 
     The tokenizer runs forward once. Its three losses meet at the rebuilt picture: their gradients there are added up,
     weighted, and sent back through decoder and encoder together.
+
+    maps, channels    as `perceptual_loss` takes them
     """
 
     def rebuild(params: Tree) -> tuple:
@@ -149,7 +156,7 @@ def tokenizer_gradients(
 
     def rebuilding(pixels: jax.Array) -> tuple:
         loss, l1 = pixel_loss(pixels, images)
-        seen = perceptual_loss(maps, pixels, images) if train.perceptual else jnp.zeros(())
+        seen = perceptual_loss(maps, pixels, images, channels) if train.perceptual else jnp.zeros(())
         return loss + train.perceptual * seen, dict(l1=l1, perceptual=seen)
 
     (loss, terms), towards_images = jax.value_and_grad(rebuilding, has_aux=True)(decoded)
@@ -213,12 +220,17 @@ def check_whole(train: AdversarialConfig) -> None:
 
 
 def make_step(
-    config: VQGANConfig, train: AdversarialConfig, maps: Callable, update: Callable | None = None
+    config: VQGANConfig,
+    train: AdversarialConfig,
+    maps: Callable,
+    update: Callable | None = None,
+    channels: Sequence[jax.Array] | None = None,
 ) -> Callable:
     """Compile one step of both players: (state, batch with images uint8 [B, H, W, 3]) -> (state, metrics).
 
-    maps    the feature function of the perceptual loss
-    update  as of `step.make_step`; with frozen tokens there is nothing to update
+    maps      the feature function of the perceptual loss
+    update    as of `step.make_step`; with frozen tokens there is nothing to update
+    channels  weights of the feature function's channels, see `perceptual_loss`
 
     The discriminator learns from the same rebuilt pictures that the tokenizer was judged by. Where train.adversarial is
     0, it is left out. ValueError if train.accumulate is not 1.
@@ -230,7 +242,7 @@ def make_step(
     def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         _, update_key = jax.random.split(jax.random.fold_in(jax.random.key(train.seed), state["step"]))
         images = to_float(batch["images"])
-        grads, decoded, metrics = tokenizer_gradients(config, train, maps, state, images)
+        grads, decoded, metrics = tokenizer_gradients(config, train, maps, state, images, channels)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         state = state | dict(params=params, ema=running_average(state, params, train), opt=opt)

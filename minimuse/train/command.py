@@ -20,6 +20,7 @@ from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
 Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+NETWORK = dict(perceptual="perceptual_network", lpips="lpips")  # options, and the settings that they set
 SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
 
 
@@ -60,6 +61,12 @@ class TrainOptions(TypedDict, total=False):
     artwork: str
     """For superres_decoder: a Parquet file of drawings, as data/build_training_artwork.py builds it; half of the
     pictures are then collages of them."""
+    perceptual: Annotated[str, tyro.conf.arg(metavar="FILE|FOLDER|HUB-NAME")]
+    """For tokenizers and superres_decoder, on photographs: the weights of VGG16, whose features the perceptual loss
+    compares: a safetensors file, a folder with model.safetensors, or a Hub name such as timm/vgg16.tv_in1k (550 MB).
+    Without it your own pictures are compared by pixels and by a discriminator."""
+    lpips: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    """With --perceptual: a safetensors file with the weights that LPIPS gives VGG16's channels."""
     start: Annotated[str, tyro.conf.arg(name="from", metavar="CHECKPOINT")]
     """A checkpoint whose weights the stage begins with, or each stage of all that it has. What the stage is trained on
     (tokenizers, text encoder) is copied from it where the run has none."""
@@ -112,7 +119,21 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"--dtype is for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
     if stage == "diffusion" and given.get("dtype", "float32") != "float32":
         raise ValueError(f"--dtype {given.get('dtype')} is not for diffusion, which is trained in float32.")
+    second = [
+        phase
+        for name in names
+        for phase in (name, f"{name}_adversarial")
+        if isinstance(preset.train.get(phase), AdversarialConfig)
+    ]
+    network = {NETWORK[name]: _whole_path(str(value)) for name, value in given.items() if name in NETWORK}
+    if network and not second:
+        option = next(name for name in given if name in NETWORK)
+        raise ValueError(
+            f"--{option} is for superres_decoder and for tokenizers with an adversarial phase, which {stage} of preset "
+            f"{preset.name} does not have."
+        )
     train = dict(preset.train)
+    train |= {phase: dataclasses.replace(train[phase], **network) for phase in second}
     for name in names:
         changes: dict[str, Any] = dict(of_stage)
         if name in TRANSFORMERS:
@@ -130,8 +151,8 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
     for name, own in train.items():
         start = Path(own.start) / "config.json"
         paths = dict(start=str(start.parent.resolve())) if own.start and start.is_file() else {}
-        if isinstance(own, AdversarialConfig) and own.artwork:
-            paths["artwork"] = _whole_path(own.artwork)
+        if isinstance(own, AdversarialConfig):
+            paths |= {field: _whole_path(getattr(own, field)) for field in ("artwork", "perceptual_network", "lpips")}
         train[name] = dataclasses.replace(own, **paths)
     changes = dict(run=dataclasses.replace(preset.run, **run), data=_whole_path(given.get("data", preset.data)))
     changes |= dict(pictures=dataclasses.replace(preset.pictures, **pictures))
@@ -141,6 +162,25 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
 def _whole_path(name: str) -> str:
     """A file or folder by its whole path, so that the run also works from another directory; other names stay."""
     return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def without_scorer(preset: Preset, names: tuple[str, ...]) -> Preset:
+    """For your own pictures: the preset without a perceptual loss where these stages name no network for it. It would
+    be the scorer's, which has seen nothing but emoji scenes."""
+    from minimuse.processes import is_first
+
+    phases = [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]
+    blind = {}
+    for phase in phases if preset.data else ():
+        own = preset.train[phase]
+        if isinstance(own, AdversarialConfig) and own.perceptual and not own.perceptual_network:
+            blind[phase] = dataclasses.replace(own, perceptual=0.0)
+    if blind and is_first():
+        print(
+            f"No network was given to compare your pictures with (--perceptual), so {', '.join(blind)} is trained "
+            "without a perceptual loss."
+        )
+    return dataclasses.replace(preset, train=preset.train | blind)
 
 
 def for_smoke(preset: Preset, names: tuple[str, ...]) -> Preset:
@@ -248,6 +288,7 @@ def train(
         run = stages.with_text(run, text) if text and set(names) & set(TRANSFORMERS) else run
     elif "text" in given:
         run = stages.with_text(run, given["text"])
+    run = without_scorer(run, names)
     _check_sizes(run, names)
     stages.check(run, names, out)
     whole = run

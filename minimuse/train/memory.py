@@ -16,11 +16,12 @@ import jax
 
 from minimuse import layers, vqgan
 from minimuse.config import TRANSFORMERS, AdversarialConfig, Preset, TrainConfig, VQGANConfig
-from minimuse.evaluate import baselines, scorer
+from minimuse.evaluate import baselines
 from minimuse.muse import build
 from minimuse.processes import is_first
 from minimuse.train import adversarial, codebook, losses
 from minimuse.train.devices import mesh_shape
+from minimuse.train.perceptual import network_of
 from minimuse.train.step import Tree, init_state, make_step
 
 CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -59,7 +60,7 @@ def _tokenizer(config: VQGANConfig, train: TrainConfig) -> tuple[Callable, Tree,
     return step, state, dict(images=_array("uint8", train.batch, side, side, 3), quantize=_array(bool, train.batch))
 
 
-def _adversarial(config: VQGANConfig, train: AdversarialConfig) -> tuple[Callable, Tree, dict]:
+def _adversarial(config: VQGANConfig, train: AdversarialConfig, own: bool) -> tuple[Callable, Tree, dict]:
     codes = None if train.freeze_tokens else jax.eval_shape(lambda: codebook.codebook_state(config))
 
     def start(tokenizer: Tree, codes: dict | None) -> dict:
@@ -67,7 +68,8 @@ def _adversarial(config: VQGANConfig, train: AdversarialConfig) -> tuple[Callabl
         return init_state(params, train, **extra | (codes or {}))
 
     update = functools.partial(codebook.update_codes, config) if codes else None
-    step = adversarial.make_step(config, train, scorer.shipped_scorer().maps, update)
+    maps, channels = network_of(train, own)
+    step = adversarial.make_step(config, train, maps, update, channels)
     side = train.crop or config.image_size
     tokenizer = layers.abstract(vqgan.VQGAN, config)
     return step, jax.eval_shape(start, tokenizer, codes), dict(images=_array("uint8", train.batch, side, side, 3))
@@ -99,7 +101,7 @@ def step_of(preset: Preset, phase: str, length: int = 0) -> tuple[Callable, Tree
         config = preset.superres_tokenizer if stage == "superres_decoder" else getattr(preset, stage)
         if stage == "superres_decoder":
             config = dataclasses.replace(config, decoder_growth=2)
-        return _adversarial(config, train)
+        return _adversarial(config, train, own=bool(preset.data))
     if stage.endswith("tokenizer"):
         return _tokenizer(getattr(preset, stage), train)
     return _transformer(preset, stage, train, length or preset.base.text_length)
@@ -134,7 +136,8 @@ def rough_size(preset: Preset, phase: str) -> int:
     grown = 4 if stage == "superres_decoder" else 1
     finest = (side * 2 ** (len(config.channels) - 1) // config.factor) ** 2 * config.channels[0]
     codes = (side // config.factor) ** 2 * config.codebook_size
-    return 4 * train.batch // train.accumulate * (3 * codes + 16 * grown * config.blocks * finest)
+    seen = 270 * side**2 if getattr(train, "perceptual_network", "") else 0  # VGG16's features of a picture
+    return 4 * train.batch // train.accumulate * (3 * codes + 16 * grown * config.blocks * finest + seen)
 
 
 def check_memory(preset: Preset, phases: tuple[str, ...]) -> None:

@@ -38,6 +38,7 @@ from minimuse.train.init import sample_rows, start_from_codes, start_from_text, 
 from minimuse.train.inputs import fingerprint, held_out_rows, load_tokenizer, sizes_needed, token_cache
 from minimuse.train.loop import Job, fit
 from minimuse.train.memory import check_memory
+from minimuse.train.perceptual import network_of
 from minimuse.train.report import package_of
 from minimuse.train.scorer import scorer_loss, training_batch
 from minimuse.train.starting import adopt, check_fit, starting_weights
@@ -59,6 +60,7 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
         mesh_shape(preset.run.mesh, train)
         if isinstance(train, AdversarialConfig):
             adversarial.check_whole(train)
+            network_of(train, own=bool(preset.data))
         if train.start:
             _check_start(preset, phase, train.start)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
@@ -227,10 +229,11 @@ def adversarial_job(
         return dict(images=pictures.pieces(numbers, config.image_size, train.seed, train.crop, config.factor, name))
 
     update = functools.partial(codebook.update_codes, config) if codes else None
+    maps, channels = network_of(train, own=not isinstance(source, Scenes))
     params, extra = adversarial.starting_state(tokenizer, train)
     return Job(
         params,
-        adversarial.make_step(config, train, scorer.shipped_scorer().maps, update),
+        adversarial.make_step(config, train, maps, update, channels),
         batch_at,
         extra=extra | (codes or {}),
         # A second phase can only continue the first phase that it started from.

@@ -116,6 +116,17 @@ def test_frozen_means_bit_identical(tokenizer):
     assert (before == after).all()
 
 
+def test_the_step_takes_weights_of_channels(tokenizer):
+    """As those of LPIPS; the other losses are the same."""
+    state, images = start(tokenizer, TRAIN), vqgan.to_float(batch(0)["images"])
+    plain, weighted = (
+        adversarial.tokenizer_gradients(CONFIG, TRAIN, maps, state, images, channels)[2]
+        for channels in (None, [jnp.array([2.0, 2.0, 2.0])])
+    )
+    assert weighted["perceptual"] == pytest.approx(2 * float(plain["perceptual"]), rel=1e-4)
+    assert weighted["l1"] == pytest.approx(float(plain["l1"]), rel=1e-4)
+
+
 def test_at_first_the_discriminator_changes_nothing(tokenizer):
     """While only the discriminator learns, the tokenizer takes the steps that it would take without one."""
     alone = dataclasses.replace(TRAIN, discriminator_start=99, freeze_tokens=False)

@@ -79,6 +79,18 @@ def test_what_is_far_too_large_is_refused_without_compiling_it(monkeypatch):
         )
 
 
+def test_a_perceptual_network_is_planned_for(tmp_path):
+    train = dataclasses.replace(MICRO.train["tokenizer_adversarial"], perceptual_network=str(tmp_path))
+    with_network = dataclasses.replace(MICRO, train=dict(tokenizer_adversarial=train))
+    more = memory.rough_size(with_network, "tokenizer_adversarial") - memory.rough_size(MICRO, "tokenizer_adversarial")
+    assert more > 4 * train.batch * 64**2 * 2 * 64  # the first two convolutions have 64 channels
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        memory.step_of(with_network, "tokenizer_adversarial")
+    own = dataclasses.replace(MICRO, data="user/pictures")
+    with pytest.raises(ValueError, match="perceptual_network"):
+        memory.step_of(own, "tokenizer_adversarial")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["base", "superres"])
 def test_the_transformers_of_colab_fit_a_t4(stage):
