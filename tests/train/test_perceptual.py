@@ -175,7 +175,7 @@ def test_the_loss_of_a_network_is_zero_for_equal_pictures_and_grows_with_blur(fi
     loss = jax.jit(lambda x, y: perceptual_loss(maps, x, y, channels))
     x = pictures()
     values = [float(loss(blurred(x, times), x)) for times in (0, 1, 3, 9)]
-    assert values[0] == 0 and values == sorted(set(values))
+    assert values[0] < 1e-9 < 1e-4 < values[1] and values == sorted(set(values))
     slope = jax.grad(loss)(jnp.asarray(blurred(x, 1)), x)
     assert np.isfinite(slope).all() and np.abs(slope).max() > 0
     assert np.isfinite(jax.grad(loss)(jnp.asarray(x), x)).all()
