@@ -25,9 +25,9 @@ def _judged(
     config: TransformerConfig, train: TrainConfig, model: BaseTransformer, key: jax.Array, batch: dict
 ) -> tuple[jax.Array, jax.Array]:
     tokens, low, mask_key = batch["tokens"], batch.get("low"), jax.random.split(key)[0]
-    if isinstance(config, SuperresConfig) and train.low_noise:
+    if isinstance(config, SuperresConfig) and low is not None and train.low_noise:
         low = masking.replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
-    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
     model = layers.cast(model, train.dtype)
     condition = model.condition((batch["text"].astype(jnp.float32), batch["text_mask"]), low)
     logits = model(jnp.where(mask, config.codebook_size, tokens), *condition)

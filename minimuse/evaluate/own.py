@@ -165,15 +165,16 @@ class Sheet:
 def held_out(muse: "Muse", asked: Asked) -> dict[str, dict[str, float]]:
     """Loss and accuracy of each transformer on the pictures that it did not learn from, as in its training log."""
     found, source = {}, asked.source
-    assert source is not None or not asked.held
+    if source is None:
+        return found
     for stage, (train, rows) in asked.held.items():
         parts = held_out_parts(train, np.arange(len(rows)))
         names = dict.fromkeys((stage, "base"))  # the stage's own tokens first
         sizes = tuple(muse.tokenizer_config(name).image_size for name in names)
 
         def tokenize(images: tuple[np.ndarray, ...], names: dict = names) -> tuple[np.ndarray, ...] | np.ndarray:
-            tokens = tuple(muse.tokenize(each, name) for name, each in zip(names, images))
-            return tokens if len(tokens) > 1 else tokens[0]
+            tokens = [muse.tokenize(each, name) for name, each in zip(names, images)]
+            return tuple(tokens) if len(tokens) > 1 else tokens[0]
 
         cache = TokenCache.build(
             lambda i, sizes=sizes, rows=rows, train=train: source.example(int(rows[i]), sizes, train),

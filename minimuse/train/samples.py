@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,8 +40,8 @@ def sampler(
     source, batch = open_source(preset.data, preset.pictures, sizes_needed(preset)), cache.batch(rows)
     found = [source.example(int(i), (), preset.train[stage])[1] for i in rows]
     captions = [words if isinstance(words, str) else words[0] for words in found]
-    text = batch["text"].astype(np.float32), batch["text_mask"]
-    nothing = np.zeros_like(text[0]), np.zeros_like(text[1])
+    text: Any = (batch["text"].astype(np.float32), batch["text_mask"])
+    nothing: Any = np.zeros_like(text[0]), np.zeros_like(text[1])
     prompts = Prompts(text, nothing, jax.random.split(jax.random.key(0), len(rows)))
 
     def draw(weights: BaseTransformer, folder: Path, step: int) -> None:
