@@ -2,7 +2,7 @@
 
 Programs are compiled from shapes; nothing is trained, so a small machine can plan for a large one. Prints one JSON
 object, in GiB: each stage's training step (`kept` is the state and the batch), and the tokens of 256 pictures, read at
-once and in pieces.
+once and in pieces. `--pieces 1 2 4` also plans the transformers with their batches in so many pieces (`accumulate`).
 """
 
 import argparse
@@ -13,7 +13,7 @@ import jax
 
 import minimuse
 from minimuse import vqgan
-from minimuse.config import AdversarialConfig
+from minimuse.config import TRANSFORMERS, AdversarialConfig
 from minimuse.muse import TOKENIZERS, build
 from minimuse.presets import get_preset
 from minimuse.train.loop import machine
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--preset", default="colab")
     parser.add_argument("--stages", nargs="*", help="default: all but text and scorer")
     parser.add_argument("--perceptual", default="", help="weights of VGG16, of random numbers even, for second phases")
+    parser.add_argument("--pieces", nargs="*", type=int, default=[], help="of the transformers' batches")
     options = parser.parse_args()
     minimuse.enable_compilation_cache()
     preset, result = get_preset(options.preset), {}
@@ -40,7 +41,12 @@ def main() -> None:
         second = {name: dataclasses.replace(x, perceptual_network=options.perceptual) for name, x in second.items()}
     preset = dataclasses.replace(preset, train=preset.train | second)
     for stage in options.stages or [name for name in preset.train if name not in ("text", "scorer")]:
-        result[stage] = gib(planned(*step_of(preset, stage))) | dict(accumulate=preset.train[stage].accumulate)
+        own = preset.train[stage].accumulate
+        for pieces in dict.fromkeys((own, *(options.pieces if stage in TRANSFORMERS else ()))):
+            train = dataclasses.replace(preset.train[stage], accumulate=pieces)
+            one = dataclasses.replace(preset, train=preset.train | {stage: train})
+            plan = gib(planned(*step_of(one, stage))) | dict(accumulate=pieces)
+            result[stage if pieces == own else f"{stage}, accumulate {pieces}"] = plan
     for name in TOKENIZERS.values():
         config = getattr(preset, name)
         model, side = build(name, config), config.image_size

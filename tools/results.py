@@ -60,6 +60,7 @@ COMMANDS = {
     "train_rate": "python -m benchmarks.train_rate",
     "decoding": "python -m benchmarks.decoding --json",
     "mesh": "python -m benchmarks.mesh --simulate 8 --batch 4 --json",
+    "train_memory": "python -m benchmarks.train_memory --preset colab --pieces 1 2 4",
     "superres_cost": "python -m benchmarks.superres --json",
     "chapters": "python tools/results.py --time-chapters",
     "grid": "python tools/results.py --draw-grid",
