@@ -153,7 +153,7 @@ PRESETS = {
                 "tokenizer_adversarial": PHOTOGRAPHS,
                 "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=8000, batch=16, quantize_start=1000),
                 "superres_tokenizer_adversarial": dataclasses.replace(PHOTOGRAPHS, batch=8),
-                # In pieces that fit devices of 16 GB: of the base 6.5 GiB instead of 12.4, of superres 9.8 instead of
+                # In pieces that fit devices of 16 GB: of the base 6.8 GiB instead of 12.4, of superres 9.8 instead of
                 # 19.3 (python -m benchmarks.train_memory).
                 "base": dataclasses.replace(
                     BASE,
