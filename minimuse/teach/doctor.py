@@ -57,7 +57,7 @@ def bounds() -> dict[str, str]:
 
         lines = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     found = (re.match(r"([\w.-]+)\s*>=\s*([\d.]+)", line) for line in lines)
-    return {match[1].lower(): match[2] for match in found if match}
+    return {match[1].lower().replace("_", "-"): match[2] for match in found if match}  # as metadata spell them
 
 
 def _python() -> Iterable[Finding]:
