@@ -86,6 +86,20 @@ def exactly(scene: Scene, caption: str, reading: Reading) -> bool:
     return all(facts) and kinds([thing.name for thing in reading.objects]) == kinds([item.name for item in scene.items])
 
 
+def faults(
+    scene: Scene, caption: str, reading: Reading, image: np.ndarray | None = None
+) -> tuple[list[str], list[str]]:
+    """What is wrong with a picture: (kinds of requested facts that do not hold, what else there is), in words.
+
+    The picture is as asked if the first list is empty, and exact if both are. Only with the picture, uint8 [H, H, 3],
+    does the second list say whether something else is on the canvas.
+    """
+    false = [kind for kind, values in facts_true(scene, caption, reading).items() if not all(values)]
+    more = ["an object too many"] * (not false and not exactly(scene, caption, reading))
+    more += ["something else"] * (image is not None and not nothing_else(image, reading))
+    return false, more
+
+
 def tally(
     prompts: list[tuple[Scene, str]], readings: list[Reading], images: np.ndarray | Sequence[np.ndarray] | None = None
 ) -> dict:
@@ -103,13 +117,11 @@ def tally(
     facts = {kind: [] for kind in KINDS}
     tasks, exact = ({task: [] for task in TASKS} for _ in range(2))
     for i, ((scene, caption), reading) in enumerate(zip(prompts, readings)):
-        answers = facts_true(scene, caption, reading)
-        for kind, values in answers.items():
+        for kind, values in facts_true(scene, caption, reading).items():
             facts.setdefault(kind, []).extend(values)
-        holds = all(value for values in answers.values() for value in values)
-        tasks.setdefault(scene.task, []).append(holds)
-        clean = exactly(scene, caption, reading) and (images is None or nothing_else(images[i], reading))
-        exact.setdefault(scene.task, []).append(clean)
+        false, more = faults(scene, caption, reading, None if images is None else images[i])
+        tasks.setdefault(scene.task, []).append(not false)
+        exact.setdefault(scene.task, []).append(not false and not more)
     share = lambda values: round(sum(values) / len(values), 4) if values else None
     return dict(
         overall=share([value for values in tasks.values() for value in values]),

@@ -5,7 +5,7 @@ import pytest
 from minimuse.data import scenes
 from minimuse.data.scenes import Item, Scene
 from minimuse.evaluate import fidelity, scorer
-from minimuse.evaluate.fidelity import exactly, facts_true, tally
+from minimuse.evaluate.fidelity import exactly, facts_true, faults, tally
 from minimuse.evaluate.scorer import Reading, Seen
 
 CAT, DOG = Item("cat", 0, 8, 24), Item("dog", 40, 8, 24)
@@ -106,6 +106,26 @@ def test_exact_needs_an_empty_canvas_where_pictures_are_given():
     assert tally(prompts, readings)["exact"] == 1 and counts["exact_tasks"]["two"] is None
     with pytest.raises(ValueError, match=r"(?=.*\b2\b).*\b1\b"):
         tally(prompts, readings, [clean])
+
+
+def test_faults_name_what_keeps_a_picture_from_being_exact():
+    scene, cat, dog = Scene("one", "blue", (Item("cat", 8, 16, 24),)), ("cat", 20, 28), ("dog", 52, 20)
+    clean = scenes.render(scene)
+    blot = clean.copy()
+    blot[48:, 48:] = 0
+    many, else_there = ["an object too many"], ["something else"]
+    for caption, seen, image, false, more in (
+        ("a cat", reading("blue", cat), clean, [], []),
+        ("a cat", reading("blue", cat), blot, [], else_there),
+        ("a cat", reading("blue", cat), None, [], []),
+        ("a cat", reading("blue", cat, dog), None, [], many),
+        ("a cat", reading("blue", dog), clean, ["object"], else_there),  # the cat itself
+        ("a cat on a blue background", reading("pink"), None, ["object", "background"], []),
+    ):
+        found = faults(scene, caption, seen, image)
+        assert found == (false, more), (caption, seen)
+        counts = tally([(scene, caption)], [seen], None if image is None else [image])
+        assert (counts["overall"], counts["exact"]) == (not false, not false and not more)
 
 
 def test_the_shipped_scorer_reads_true_pictures_also_blurred():
