@@ -16,6 +16,7 @@ from minimuse.muse import Muse
 
 BASE = {
     "12 steps": {},
+    "paper's sampling": dict(order="confidence", law="cosine", steps=12),
     "8 steps": dict(steps=8),
     "24 steps": dict(steps=24),
     "no guidance": dict(guidance=0.0),

@@ -172,6 +172,8 @@ def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch)
     monkeypatch.setattr(claims, "measured", lambda muse, n, **options: options)
     rows = {arm: [claims.run(arm, seed) for seed in (0, 1)] for arm in claims.ARMS}
     assert rows["12 steps"] == [dict(options={}, first=20_000, seed=0), dict(options={}, first=20_128, seed=1)]
+    paper = dict(order="confidence", law="cosine", steps=12)
+    assert rows["paper's sampling"][0] == dict(options=paper, first=20_000, seed=0, **paper)
     assert rows["24 steps"][1] == dict(options=dict(steps=24), first=20_128, seed=1, steps=24)
     assert rows["inpainting"] == [dict(measure="inpainted", seed=2), dict(measure="inpainted", seed=3)]
     assert rows["mask-free"][0] == dict(measure="edited", seed=2)
