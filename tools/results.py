@@ -21,10 +21,12 @@ import itertools
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,10 @@ COMMANDS = {
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
+    "everyday": "python -m minimuse evaluate generation --preset tiny --split everyday --n 1200 --json",
+    "typed": "python -m minimuse evaluate generation --split typed --n 60 --json",
+    "typed_1": "python -m minimuse evaluate generation --split typed --n 60 --seed 1 --json",
+    "typed_2": "python -m minimuse evaluate generation --split typed --n 60 --seed 2 --json",
     "cascade": "python -m minimuse evaluate generation --stage superres --split val --n 300 --json",
     "editing": "python -m minimuse evaluate editing --json",
     "first_image": "python -m benchmarks.first_image",
@@ -64,6 +70,8 @@ PEERS = {  # only measured by name, with the Python of `make peers`
     "peers_gpu": "python -m benchmarks.peers --json --device cuda",
 }
 ALL = COMMANDS | ON_A_GPU | PEERS
+TYPED = ("typed", "typed_1", "typed_2")  # the same captions with three seeds
+OPTIONAL = ("everyday", *TYPED)  # the pages leave out what is not measured yet
 WEIGHTS = dict.fromkeys(ALL, dict) | {  # the fingerprint of commands that do not print it; without: no trained weights
     "first_image": lambda: weights_of(*CASCADE, scorer=False),
     "superres_cost": lambda: weights_of(*CASCADE, scorer=False),
@@ -97,6 +105,22 @@ TASKS = {
     "colours": "colours",
     "position": "position",
     "binding": "colour binding",
+}
+EVERYDAY = {  # minimuse.data.everyday.TASKS
+    "one": "one object",
+    "size": "one big or small object",
+    "colours": "colours",
+    "number": "counting, 1 to 6",
+    "two": "two objects",
+    "counts": "two kinds with their numbers",
+    "three": "three objects",
+    "position": "position",
+    "binding": "colour binding",
+}
+TOKENIZERS = {
+    "tokenizer": "base, 64 px to 8 x 8 tokens",
+    "superres_tokenizer": "super-resolution, 128 px to 32 x 32 tokens",
+    "superres_decoder": "the same tokens, fine-tuned decoder",
 }
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -251,15 +275,64 @@ def shares(result: dict[str, Any], task: str = "") -> str:
 EXACT = "the objects are also the scene's, no more and no fewer, with nothing else on the canvas"
 
 
+def typed(results: Results) -> dict[str, float]:
+    """Means of `overall` and `exact` over the seeds of the split `typed`; {} unless all are measured."""
+    rows = [results[name]["result"] for name in TYPED if name in results]
+    if len(rows) < len(TYPED):
+        return {}
+    return {key: statistics.mean(row[key] for row in rows) for key in ("overall", "exact")}
+
+
 def headline(results: Results) -> str:
-    """The block of README.md with one number, or two."""
+    """The block of README.md with the shares of captions that are drawn as asked, and exactly."""
     val = results["val"]["result"]
     exact = f"; in **{percent(val['exact'])}** {EXACT}" if "exact" in val else ""
+    bold = lambda result: f"**{percent(result['overall'])}** and **{percent(result['exact'])}**"
+    people = ""
+    if "everyday" in results and (hand := typed(results)):
+        everyday = results["everyday"]["result"]
+        people = f""" Where captions are worded as people type them, the two shares are {bold(everyday)} of
+            {everyday["settings"]["n"]:,} captions of a wider grammar, and {bold(hand)} of
+            {results["typed"]["result"]["settings"]["n"]} captions written by hand, all of which
+            [chapter 12](notebooks/12_does_it_work.ipynb) shows with their pictures and faults."""
     return prose(
         f"""In **{percent(val["overall"])}** of {val["settings"]["n"]:,} pictures, drawn from captions of new scenes,
-        every requested fact holds, as read by the scene scorer{exact}. [docs/results.md](docs/results.md) has all
-        results: unseen pairs and words, 128 px, editing, tokenizers, speed, and the paper's size."""
+        every requested fact holds, as read by the scene scorer{exact}.{people} [docs/results.md](docs/results.md) has
+        all results: unseen pairs and words, 128 px, editing, tokenizers, speed, and the paper's size."""
     )
+
+
+def artwork_table(results: Results, measures: Sequence[str]) -> str:
+    """What tokenizers make of the course's emoji and of drawings that no training saw, beside each other; two columns
+    per measure (psnr, ssim or frechet_random)."""
+    names = dict(psnr="PSNR", ssim="SSIM", frechet_random="random")
+    forms = dict(psnr=lambda x: f"{x:.1f} dB", ssim=lambda x: f"{x:.3f}", frechet_random=lambda x: f"{x:.2g}")
+    header = ["encoded and decoded"]
+    for measure in measures:
+        header += [f"{names[measure]}, the course's emoji", "unseen drawings"]
+    rows = []
+    for stored, name in TOKENIZERS.items():
+        result = results[f"artwork_{stored}"]["result"]
+        rows.append([name] + [forms[m](result[kind][m]) for m in measures for kind in ("seen", "unseen")])
+    return table(header, rows)
+
+
+def gain(results: Results, kind: str) -> str:
+    """What the fine-tuned decoder gains, in dB, on `seen` or `unseen` artwork."""
+    decoder, plain = (results[f"artwork_superres_{of}"]["result"][kind]["psnr"] for of in ("decoder", "tokenizer"))
+    return f"{decoder - plain:+.1f} dB".replace("-", "−")
+
+
+def artwork(results: Results) -> str:
+    """The block of README.md about artwork that no training saw."""
+    one = results["artwork_tokenizer"]["result"]
+    about = f"""All 74 emoji of the course are in every training, so a tokenizer can learn them by heart. {one["n"]}
+        scenes, drawn with these emoji, and with {one["artwork"]} drawings of another artist that no training saw:"""
+    after = f"""The second column is the better guide to pictures of your own. There the fine-tuned decoder changes PSNR
+        by {gain(results, "unseen")}, on the course's emoji by {gain(results, "seen")}. Chapters
+        [02](notebooks/02_images_as_tokens.ipynb), [03](notebooks/03_vqgan.ipynb) and
+        [10](notebooks/10_decoder_fine_tuning.ipynb) explain the difference."""
+    return f"{prose(about)}\n\n{artwork_table(results, ('psnr',))}\n\n{prose(after)}"
 
 
 def fidelity(results: Results) -> str:
@@ -271,9 +344,9 @@ def fidelity(results: Results) -> str:
     drawn = {split: results[split]["result"] for split in splits}
     rows = [[name, *(shares(drawn[split], task) for split in splits)] for task, name in TASKS.items()]
     rows.append(["**overall**", *(f"**{shares(drawn[split])}**" for split in splits)])
-    exact = f" After a slash: the share in which {EXACT}." * any("exact" in of for of in drawn.values())
+    exact = f" After a slash, *exact*: {EXACT}." * any("exact" in of for of in drawn.values())
     cascade, scorer = results["cascade"]["result"], results["scorer"]["result"]
-    measure = f"""Fidelity is the share of captions whose every requested fact holds in the picture, as read by the
+    measure = f"""*Asked* is the share of captions whose every requested fact holds in the picture, as read by the
         scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage
         each).{exact}"""
     large = f"""At 128 px, drawn by the whole cascade, it is {shares(cascade)} of {cascade["settings"]["n"]}
@@ -288,9 +361,29 @@ def fidelity(results: Results) -> str:
         measures that, and compares parallel decoding with an autoregressive and a diffusion baseline, in quality and in
         time."""
     measured = table(["task", *splits.values()], rows)
-    return "\n\n".join(
-        ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(bound, "- "), prose(training)]
-    )
+    parts = ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(bound, "- ")]
+    return "\n\n".join([*parts, *people(results), prose(training)])
+
+
+def people(results: Results) -> list[str]:
+    """The paragraphs of the results page about captions as people type them, those that are measured."""
+    found = []
+    if "everyday" in results:
+        result = results["everyday"]["result"]
+        rows = [[name, shares(result, task)] for task, name in EVERYDAY.items()]
+        rows.append(["**overall**", f"**{shares(result)}**"])
+        wider = f"""The split `everyday` words captions as people type them: commands, digits, no article, "next to",
+            numbers up to six, two kinds with their numbers, three objects, sizes
+            ({result["settings"]["n"]:,} captions)."""
+        found += [prose(wider), table(["task", "captions as people type them (`everyday`)"], rows)]
+    if mean := typed(results):
+        each = ", ".join(shares(results[name]["result"]) for name in TYPED)
+        by_hand = f"""The {results["typed"]["result"]["settings"]["n"]} captions of the split `typed` were written by
+            hand. With {len(TYPED)} seeds: {each}; mean **{shares(mean)}**.
+            [Chapter 12](../notebooks/12_does_it_work.ipynb) shows all pictures of the first seed, with what is
+            wrong."""
+        found.append(prose(by_hand))
+    return found
 
 
 def editing(results: Results) -> str:
@@ -311,37 +404,26 @@ def editing(results: Results) -> str:
 
 
 def tokenizers(results: Results) -> str:
-    names = {
-        "tokenizer": "base, 64 px to 8 x 8 tokens",
-        "superres_tokenizer": "super-resolution, 128 px to 32 x 32 tokens",
-        "superres_decoder": "the same tokens, fine-tuned decoder",
-    }
-    stored_as = {name: stored for stored, name in names.items()}
-    found = {name: results[stored]["result"] for stored, name in names.items()}
+    found = {name: results[stored]["result"] for stored, name in TOKENIZERS.items()}
     judged = any("frechet_random" in of for of in found.values())  # stored before there was this judge: none
     rows = []
     for name, of in found.items():
         rows.append([name, f"{of['psnr']:.1f} dB", f"{of['ssim']:.3f}", f"{of['frechet']:.2g}"])
         rows[-1] += [f"{of['frechet_random']:.2g}" if "frechet_random" in of else "-"] * judged
         rows[-1] += [percent(of["readable"], 1), percent(of["usage"])]
-        unseen = results[f"artwork_{stored_as[name]}"]["result"]["unseen"]
-        rows[-1] += [f"{unseen['psnr']:.1f} dB", f"{unseen['ssim']:.3f}"]
-    random = (
-        """ The fine-tuned decoder was trained with that scorer's features; random is the same distance on features
-        of fixed random kernels, which were in no loss."""
-        * judged
-    )
-    artwork, plain = (results[f"artwork_superres_{of}"]["result"] for of in ("decoder", "tokenizer"))
-    gain = lambda kind: artwork[kind]["psnr"] - plain[kind]["psnr"]
-    columns = f"""Fréchet is the Fréchet distance on the scorer's features (not FID), facts is the share that the scorer
-        still reads, and codes is the share of the codebook that occurs.{random} All sprites of the course are in every
-        training. The last two columns are of {artwork["n"]} pictures of the same scenes with {artwork["artwork"]}
-        drawings of another artist, which no training saw: there the fine-tuned decoder gains
-        {gain("unseen"):.1f} dB, and {gain("seen"):.1f} dB on the same scenes with the course's sprites."""
-    header = ["tokenizer", "PSNR", "SSIM", "Fréchet", *["random"] * judged, "facts", "codes", "unseen PSNR"]
-    header.append("unseen SSIM")
-    measured = table(header, rows)
-    return f"## Tokenizers\n\n1,024 held-out pictures, encoded and decoded:\n\n{measured}\n\n{prose(columns)}"
+    columns = """Fréchet is the Fréchet distance on the scorer's features (not FID), which the fine-tuned decoder was
+        trained with; random is the same distance on features of fixed random kernels, which were in no loss. Facts is
+        the share that the scorer still reads, and codes is the share of the codebook that occurs."""
+    header = ["tokenizer", "PSNR", "SSIM", "Fréchet", *["random"] * judged, "facts", "codes"]
+    one = results["artwork_tokenizer"]["result"]
+    unseen = f"""All sprites of the course are in every training, so a tokenizer can learn them by heart. Here are
+        {one["n"]} of these scenes, drawn with the sprites, and with {one["artwork"]} drawings of another artist, which
+        no training saw:"""
+    after = f"""The fine-tuned decoder changes PSNR by {gain(results, "seen")} on the sprites, and by
+        {gain(results, "unseen")} on the drawings that no training saw."""
+    compared = artwork_table(results, ("psnr", "ssim", "frechet_random"))
+    parts = ["1,024 held-out pictures, encoded and decoded:", table(header, rows), prose(columns)]
+    return "\n\n".join(["## Tokenizers", *parts, prose(unseen), compared, prose(after)])
 
 
 def speed(results: Results) -> str:
@@ -423,9 +505,10 @@ def fill(text: str, name: str, content: str, where: str) -> str:
 
 def pages(root: Path = ROOT) -> dict[str, str]:
     """The pages that show results, as they should be: path and text."""
-    names = [*COMMANDS, *ON_A_GPU, "peers"]
-    results = {name: json.loads((root / "data" / "results" / f"{name}.json").read_text()) for name in names}
-    blocks = {"README.md": (grid, chapters, headline), "benchmarks/README.md": (peers,)}
+    stored = {name: root / "data" / "results" / f"{name}.json" for name in (*COMMANDS, *ON_A_GPU, "peers")}
+    present = {name: path for name, path in stored.items() if name not in OPTIONAL or path.is_file()}
+    results = {name: json.loads(path.read_text()) for name, path in present.items()}
+    blocks = {"README.md": (grid, chapters, headline, artwork), "benchmarks/README.md": (peers,)}
     found = {"docs/results.md": results_page(results)}
     for path, makers in blocks.items():
         found[path] = (root / path).read_text(encoding="utf-8")
