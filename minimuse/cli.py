@@ -255,8 +255,8 @@ def strip(
 
     figure, words = figures.sample_strip(folder, columns), figures.strip_words(folder, columns)
     with atomic_path(out) as partial:
-        about = dict(metadata=dict(Description=words)) if out.suffix.lower() == ".png" else {}
-        figure.savefig(partial, dpi=150, **about)
+        about = dict(Description=words) if out.suffix.lower() == ".png" else None
+        figure.savefig(partial, dpi=150, metadata=about)
     print(f"{words}\n-> {out}")
 
 
