@@ -7,6 +7,7 @@ t guidance scale, H and W pixels, f pixels per token, h = H / f and w = W / f to
 import dataclasses
 import os
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, get_args
@@ -238,6 +239,10 @@ class Preset:
     data: str = ""  # your own captioned pictures, see data/captioned.py; "": the emoji scenes
     pictures: PicturesConfig = PicturesConfig()  # how they are read
     run: RunConfig = RunConfig()
+
+    def phases(self, stages: Iterable[str]) -> list[str]:
+        """These stages and their second phases, against a discriminator: those that have training settings."""
+        return [phase for name in stages for phase in (name, f"{name}_adversarial") if phase in self.train]
 
 
 TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that are trained on cached tokens and text

@@ -330,9 +330,7 @@ def artwork(results: Results) -> str:
     about = f"""All 74 emoji of the course are in every training, so a tokenizer can learn them by heart. {one["n"]}
         scenes, drawn with these emoji, and with {one["artwork"]} drawings of another artist that no training saw:"""
     after = f"""The second column is the better guide to pictures of your own. There the fine-tuned decoder changes PSNR
-        by {gain(results, "unseen")}, on the course's emoji by {gain(results, "seen")}. Chapters
-        [02](notebooks/02_images_as_tokens.ipynb), [03](notebooks/03_vqgan.ipynb) and
-        [10](notebooks/10_decoder_fine_tuning.ipynb) explain the difference."""
+        by {gain(results, "unseen")}, on the course's emoji by {gain(results, "seen")}."""
     return f"{prose(about)}\n\n{artwork_table(results, ('psnr',))}\n\n{prose(after)}"
 
 

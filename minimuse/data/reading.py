@@ -9,6 +9,7 @@ from minimuse.data.listing import Part, find_tables, shown, tree_part
 from minimuse.data.metadata import TABLES
 from minimuse.data.tables import DatasetPart, ParquetPart
 from minimuse.data.trees import ARCHIVES, PICTURES, Folder, Tar, Tree, Zip
+from minimuse.files import in_short
 
 SPLIT = re.compile(r"(train|training|validation|valid|val|dev|eval|test|testing)(?=$|[-_./]|\d)", re.IGNORECASE)
 SHORT = dict(training="train", validation="val", valid="val", dev="val", eval="val", testing="test")
@@ -123,7 +124,7 @@ def _saved(path: Path, split: str, image: str | None, caption: str | None, notes
     try:
         found = datasets.load_from_disk(str(path))
     except Exception as error:  # datasets, pyarrow and JSON raise many kinds for damaged files
-        raise ValueError(f"{path} is not a complete saved data set ({_first_line(error)}).") from None
+        raise ValueError(f"{path} is not a complete saved data set ({in_short(error)}).") from None
     if isinstance(found, datasets.DatasetDict):
         names = list(map(str, found))
         if split not in found and len(names) != 1:
@@ -152,7 +153,7 @@ def _hub(name: str, split: str, image: str | None, caption: str | None, notes: l
     try:
         found = datasets.load_dataset(name, split=split)
     except Exception as error:  # data sets of strangers fail in many ways
-        raise ValueError(f"{nowhere}, and the Hub's data set cannot be loaded ({_first_line(error)}).") from None
+        raise ValueError(f"{nowhere}, and the Hub's data set cannot be loaded ({in_short(error)}).") from None
     downloads = (Path(datasets.config.HF_DATASETS_CACHE), Path(constants.HF_HUB_CACHE))  # pyright: ignore
     return DatasetPart(found, name, image, caption, notes, downloads)
 
@@ -161,8 +162,4 @@ def _why(error: Exception) -> str:
     kind = type(error).__name__
     if "Connect" in kind or "Timeout" in kind:
         return "it cannot be reached; what was downloaded before is used with HF_HUB_OFFLINE=1"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+    return in_short(error)

@@ -34,9 +34,10 @@ def curve_of(folder: Path | str) -> dict:
     lines = len(log["step"])
     at = np.unique(np.concatenate([np.arange(min(FIRST, lines)), np.linspace(FIRST, lines - 1, POINTS).round()]))
     at = at[at < lines].astype(int)
+    machine = json.loads((folder / "machine.json").read_text())
     metrics = {name: band(values, at) for name, values in log.items() if name not in ("step", "seconds")}
     return dict(
-        machine=json.loads((folder / "machine.json").read_text()),
+        machine={key: value for key, value in machine.items() if key not in ("process", "host")},  # of that run only
         settings=json.loads((folder / "settings.json").read_text()),
         step=[int(v) for v in log["step"][at]],
         seconds=[float(v) for v in log["seconds"][at]],

@@ -119,12 +119,7 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"--dtype is for transformers ({', '.join(TRANSFORMERS)}), not {stage}.")
     if stage == "diffusion" and given.get("dtype", "float32") != "float32":
         raise ValueError(f"--dtype {given.get('dtype')} is not for diffusion, which is trained in float32.")
-    second = [
-        phase
-        for name in names
-        for phase in (name, f"{name}_adversarial")
-        if isinstance(preset.train.get(phase), AdversarialConfig)
-    ]
+    second = [phase for phase in preset.phases(names) if isinstance(preset.train[phase], AdversarialConfig)]
     network = {NETWORK[name]: _whole_path(str(value)) for name, value in given.items() if name in NETWORK}
     if network and not second:
         option = next(name for name in given if name in NETWORK)
@@ -169,7 +164,7 @@ def without_scorer(preset: Preset, names: tuple[str, ...]) -> Preset:
     be the scorer's, which has seen nothing but emoji scenes."""
     from minimuse.processes import is_first
 
-    phases = [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]
+    phases = preset.phases(names)
     blind = {}
     for phase in phases if preset.data else ():
         own = preset.train[phase]
@@ -189,7 +184,7 @@ def for_smoke(preset: Preset, names: tuple[str, ...]) -> Preset:
 
     few: dict[str, Any] = dict(SMOKE, batch=max(SMOKE["batch"], jax.device_count()))
     train = dict(preset.train)
-    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in train]:
+    for phase in preset.phases(names):
         own = dict(discriminator_start=1) if isinstance(train[phase], AdversarialConfig) else dict(quantize_start=1)
         own |= dict(scenes=8 * few["batch"]) if train[phase].scenes else {}
         train[phase] = dataclasses.replace(train[phase], **few, **own, examples=8 * few["batch"])
@@ -201,7 +196,7 @@ def _print_times(preset: Preset, names: tuple[str, ...], smoke: Path) -> None:
     from minimuse.files import read_log
 
     print("At the speed of these small batches (large ones are faster on a GPU or TPU) the whole run would take:")
-    for phase in [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]:
+    for phase in preset.phases(names):
         train, log = preset.train[phase], smoke / phase / "log.jsonl"
         if not log.is_file():
             continue

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse import hub
 from minimuse.config import AdversarialConfig
 from minimuse.evaluate.fid_clip import VGG_MEAN, VGG_STD
 from minimuse.evaluate.scorer import shipped_scorer
@@ -86,7 +87,8 @@ def vgg_maps(weights: Mapping[str, np.ndarray], layers: tuple[int, ...] = VGG_LA
 
 def find_vgg16(name: str) -> Path:
     """The safetensors file of a name: a file, a folder with model.safetensors, or a model of the Hugging Face Hub, such
-    as timm/vgg16.tv_in1k (550 MB, with its classifier). FileNotFoundError if there is none."""
+    as timm/vgg16.tv_in1k (550 MB, with its classifier). FileNotFoundError if there is none; of the Hub, also the errors
+    of `hub.download`."""
     path = Path(name)
     if path.is_file():
         return path
@@ -94,17 +96,12 @@ def find_vgg16(name: str) -> Path:
         if (path / "model.safetensors").is_file():
             return path / "model.safetensors"
         raise FileNotFoundError(f"The folder {name} has no model.safetensors with the weights of VGG16.")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
+    if not hub.is_name(name):
         raise FileNotFoundError(f"There is no file or folder {name!r} with the weights of VGG16.")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, "model.safetensors"))
-    except Exception as error:  # offline, misspelt, gated: the Hub's library has a class for each
-        raise FileNotFoundError(
-            f"No VGG16 {name!r}: it is no local file or folder, and the Hugging Face Hub does not provide its "
-            f"model.safetensors ({type(error).__name__}: {str(error).splitlines()[0]})."
-        ) from error
+    file = hub.download(name, ["model.safetensors"]) / "model.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(f"The model {name} of the Hugging Face Hub has no model.safetensors.")
+    return file
 
 
 def read_vgg16(name: str) -> dict[str, np.ndarray]:

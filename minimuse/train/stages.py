@@ -55,7 +55,7 @@ TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show 
 
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
-    phases = [phase for name in names for phase in (name, f"{name}_adversarial") if phase in preset.train]
+    phases = preset.phases(names)
     for phase in phases:
         train = preset.train[phase]
         mesh_shape(preset.run.mesh, train)

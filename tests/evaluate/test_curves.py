@@ -20,7 +20,7 @@ def test_a_log_becomes_a_curve_of_a_few_points(tmp_path, lines, kept):
     rows = [dict(step=20 * (i + 1), seconds=3.0 * i, psnr=10 + i) for i in range(lines)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "settings.json").write_text('{"train": {"batch": 4}}')
-    (tmp_path / "machine.json").write_text('{"processor": "abacus"}')
+    (tmp_path / "machine.json").write_text('{"processor": "abacus", "process": 7, "host": "desk"}')
     curve = curves.curve_of(tmp_path)
     assert curve["machine"] == {"processor": "abacus"} and curve["settings"]["train"]["batch"] == 4
     assert set(curve["metrics"]) == {"psnr"}
