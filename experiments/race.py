@@ -1,8 +1,9 @@
 """Quality against time (chapter 07): `python -m experiments.race`.
 
 Parallel decoding and its two trained twins, each with several numbers of steps, or guidance scales and temperatures:
-how good are 128 pictures, and how long does one take, at batch 1 and at batch 16? Nothing else should run at the same
-time. The captions are not those of README.md's fidelity.
+how good are 128 pictures, and how long does one take, at batch 1 and at batch 16? Parallel decoding draws in the
+paper's order and by its law (confidence, cosine), and in those of the shipped checkpoint (halton, exp), with the same
+guidance and temperatures. Nothing else should run at the same time. The captions are not those of README.md's fidelity.
 """
 
 import functools
@@ -15,8 +16,13 @@ from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
+STEPS = {("confidence", "cosine"): (1, 2, 4, 8, 12, 24), ("halton", "exp"): (4, 8, 12, 24)}
 ARMS = (
-    {f"parallel, {steps} steps": ("parallel", PARALLEL | dict(steps=steps)) for steps in (1, 2, 4, 8, 12, 24)}
+    {
+        f"parallel, {order}, {law}, {steps} steps": ("parallel", PARALLEL | dict(order=order, law=law, steps=steps))
+        for (order, law), counts in STEPS.items()
+        for steps in counts
+    }
     | {
         f"autoregressive, t {t:g}, token temperature {heat:g}": (
             "autoregressive",

@@ -1,7 +1,8 @@
 """How to decode (chapter 07): `python -m experiments.sampling`.
 
 Each arm changes one setting of BASE: one of the temperatures, the number of steps in three orders, the law of the
-schedule, or top-k. The captions are not those of README.md's fidelity.
+schedule, or top-k. BASE has the paper's order and law, not the shipped checkpoint's, because only the order of
+confidence has noise; `experiments.defaults` compares the two. The captions are not those of README.md's fidelity.
 """
 
 import functools

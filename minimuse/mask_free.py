@@ -225,8 +225,8 @@ def read_evidence(
     key        [], of the random masks, the same ones for all B
 
     Both are needed. Where some tokens are visible, a token of a wrong object stands out, but one of a wrong background
-    never does: every visible one confirms its colour. Where nothing is visible, only the caption counts, but it does
-    not say where an object is.
+    never does: every visible one confirms its colour. Where nothing is visible, only the caption counts, and the
+    background stands out; but a token with only a little of a wrong object in it does not, as it fits many objects.
     """
     n = tokens.shape[1]
     condition = model.condition(both_halves(prompts.text, prompts.negative))

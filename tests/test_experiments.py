@@ -110,12 +110,19 @@ def test_the_race_times_and_measures_all_three(micro, monkeypatch):
     monkeypatch.setattr(race, "drawer", (twins | dict(parallel=micro)).get)
     for name, value in dict(CAPTIONS=2, BATCHES=(1, 2), TURNS=1).items():
         monkeypatch.setattr(race, name, value)
-    for arm in ("parallel, 2 steps", "autoregressive, t 0.5, token temperature 0.25", "diffusion, 25 steps, t 1"):
+    arms = ("parallel, confidence, cosine, 2 steps", "parallel, halton, exp, 4 steps")
+    for arm in (*arms, "autoregressive, t 0.5, token temperature 0.25", "diffusion, 25 steps, t 1"):
         row = race.run(arm, 0)
         assert arm.startswith(row["drawer"]) and 0 <= row["overall"] <= 1 and row["frechet"] > 0
         assert set(row["seconds"]) == {"1", "2"} and min(row["seconds"].values()) > 0
     settings = [str(value) for value in race.ARMS.values()]
     assert len(set(settings)) == len(settings)
+    parallel = {arm: options for arm, (name, options) in race.ARMS.items() if name == "parallel"}
+    assert all(
+        f"{options['order']}, {options['law']}, {options['steps']} steps" in arm for arm, options in parallel.items()
+    )
+    changed = ("order", "law", "steps")
+    assert len({str({k: v for k, v in one.items() if k not in changed}) for one in parallel.values()}) == 1
 
 
 @pytest.mark.slow

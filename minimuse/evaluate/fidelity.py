@@ -97,7 +97,7 @@ def faults(
     """
     false = [kind for kind, values in facts_true(scene, caption, reading).items() if not all(values)]
     more = ["an object too many"] * (not false and not exactly(scene, caption, reading))
-    more += ["something else on the canvas"] * (image is not None and not nothing_else(image, reading))
+    more += ["something else"] * (image is not None and not nothing_else(image, reading))
     return false, more
 
 

@@ -252,21 +252,32 @@ def schedule_explorer() -> ipywidgets.VBox:
     return _explorer(controls, draw, picture)
 
 
-def decode_theatre(muse: Muse, prompt: str = "a cat left of a dog on a blue background") -> ipywidgets.VBox:
-    """A caption, a seed, an order and a number of steps, and a slider over the decoding steps of that image."""
+def decode_theatre(
+    muse: Muse,
+    prompt: str = "a cat left of a dog on a blue background",
+    *,
+    order: str | None = None,
+    law: str | None = None,
+) -> ipywidgets.VBox:
+    """A caption, a seed, an order, a law and a number of steps, and a slider over the decoding steps of that image.
+
+    order, law    those it begins with; None: the checkpoint's own
+    """
     import ipywidgets
 
     sampling = muse.sampling["base"]
     caption = _control(ipywidgets.Text, "Caption", prompt, placeholder="a caption")
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
-    order = _control(ipywidgets.Dropdown, "Order", sampling.order, options=decoding.ORDERS)
+    orders = _control(ipywidgets.Dropdown, "Order", order or sampling.order, options=decoding.ORDERS)
+    laws = _control(ipywidgets.Dropdown, "Law", law or sampling.law, options=list(masking.LAWS))
     temperature = _control(ipywidgets.FloatSlider, "Temperature", sampling.temperature, min=0.0, max=16.0)
     total = _control(ipywidgets.IntSlider, "Steps T", sampling.steps, min=1, max=_base_tokens(muse))
     step = _control(ipywidgets.IntSlider, "Step", 1, min=1, max=total.value)
     picture, drawn = ipywidgets.Output(), {}
 
     def draw_again(_change: Any = None) -> None:
-        options: dict[str, Any] = dict(steps=total.value, order=order.value, temperature=temperature.value)
+        options: dict[str, Any] = dict(order=orders.value, law=laws.value, temperature=temperature.value)
+        options |= dict(steps=total.value)
         drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, superres=False, **options)
         before = step.value
         step.max = total.value  # if the slider was further right, it moves, and moving it calls `show`
@@ -277,7 +288,8 @@ def decode_theatre(muse: Muse, prompt: str = "a cat left of a dog on a blue back
         _show(picture, *views.decode_frame(muse, drawn["last"], step.value))
 
     step.observe(show, names="value")
-    return _explorer([caption, seed, order, temperature, total], draw_again, ipywidgets.VBox([step, picture]))
+    controls = [caption, seed, orders, laws, temperature, total]
+    return _explorer(controls, draw_again, ipywidgets.VBox([step, picture]))
 
 
 def editing_desk(

@@ -113,7 +113,7 @@ def test_faults_name_what_keeps_a_picture_from_being_exact():
     clean = scenes.render(scene)
     blot = clean.copy()
     blot[48:, 48:] = 0
-    many, else_there = ["an object too many"], ["something else on the canvas"]
+    many, else_there = ["an object too many"], ["something else"]
     for caption, seen, image, false, more in (
         ("a cat", reading("blue", cat), clean, [], []),
         ("a cat", reading("blue", cat), blot, [], else_there),

@@ -108,16 +108,26 @@ def test_the_attention_explorer_follows_its_controls(micro, capsys):
 
 def test_the_theatre_follows_its_controls(micro, capsys):
     found = {c.description: c for c in controls(explorers.decode_theatre(micro, "a cat"))}
-    assert list(found) == ["Caption", "Seed", "Order", "Temperature", "Steps T", "Step"]
+    assert list(found) == ["Caption", "Seed", "Order", "Law", "Temperature", "Steps T", "Step"]
     assert is_said(capsys, "step 1 of 12", "64 hidden")
     found["Step"].value = 12
     assert "step 12 of 12" in said(capsys)
     found["Steps T"].value = 3  # the slider over the steps follows, and so does what it shows
     assert said(capsys).count("step 3 of 3") == 1 and found["Step"].max == 3
     found["Order"].value = "halton"
-    assert "step 3 of 3" in said(capsys)
+    assert is_said(capsys, "step 3 of 3", "32 hidden")
+    found["Law"].value = "exp"
+    assert is_said(capsys, "step 3 of 3", "52 hidden")
     found["Caption"].value = ""  # an empty caption works as well
     assert "step 3 of 3" in said(capsys)
+
+
+def test_the_theatre_begins_with_what_it_is_given(micro, capsys):
+    own = micro.sampling["base"]
+    found = {c.description: c for c in controls(explorers.decode_theatre(micro, "a cat", order="random", law="square"))}
+    assert (found["Order"].value, found["Law"].value) == ("random", "square") != (own.order, own.law)
+    found = {c.description: c for c in controls(explorers.decode_theatre(micro, "a cat"))}
+    assert (found["Order"].value, found["Law"].value) == (own.order, own.law)
 
 
 def test_the_editing_desk_follows_its_controls(micro, capsys):
