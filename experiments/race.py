@@ -1,9 +1,10 @@
 """Quality against time (chapter 07): `python -m experiments.race`.
 
 Parallel decoding and its two trained twins, each with several numbers of steps, or guidance scales and temperatures:
-how good are 128 pictures, and how long does one take, at batch 1 and at batch 16? Parallel decoding draws in the
+how good are 256 pictures, and how long does one take, at batch 1 and at batch 16? Parallel decoding draws in the
 paper's order and by its law (confidence, cosine), and in those of the shipped checkpoint (halton, exp), with the same
-guidance and temperatures. Nothing else should run at the same time. The captions are not those of README.md's fidelity.
+guidance and temperatures; and once without guidance, as the fastest arm of the autoregressive twin does. Nothing else
+should run at the same time. The captions are not those of README.md's fidelity.
 """
 
 import functools
@@ -16,12 +17,17 @@ from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
-STEPS = {("confidence", "cosine"): (1, 2, 4, 8, 12, 24), ("halton", "exp"): (4, 8, 12, 24)}
+STEPS = {("confidence", "cosine"): (1, 2, 4, 8, 12, 24), ("halton", "exp"): (4, 8, 12, 16, 24)}
+UNGUIDED = dict(order="halton", law="exp", guidance=0.0)
 ARMS = (
     {
         f"parallel, {order}, {law}, {steps} steps": ("parallel", PARALLEL | dict(order=order, law=law, steps=steps))
         for (order, law), counts in STEPS.items()
         for steps in counts
+    }
+    | {
+        f"parallel, halton, exp, {steps} steps, t 0": ("parallel", PARALLEL | UNGUIDED | dict(steps=steps))
+        for steps in (12, 24)
     }
     | {
         f"autoregressive, t {t:g}, token temperature {heat:g}": (
@@ -35,7 +41,7 @@ ARMS = (
         for steps, t in ((50, 1.0), (50, 2.0), (25, 1.0))
     }
 )
-FIRST, CAPTIONS, BATCHES, TURNS = 10_000, 128, (1, 16), 2
+FIRST, CAPTIONS, BATCHES, TURNS = 10_000, 256, (1, 16), 3
 
 
 @functools.cache

@@ -121,7 +121,7 @@ def test_the_race_times_and_measures_all_three(micro, monkeypatch):
     assert all(
         f"{options['order']}, {options['law']}, {options['steps']} steps" in arm for arm, options in parallel.items()
     )
-    changed = ("order", "law", "steps")
+    changed = ("order", "law", "steps", "guidance")
     assert len({str({k: v for k, v in one.items() if k not in changed}) for one in parallel.values()}) == 1
 
 

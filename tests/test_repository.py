@@ -360,6 +360,37 @@ def without_people() -> dict[str, dict]:
     return {name: stored_files()[f"results/{name}"] for name in names if name not in results.OPTIONAL}
 
 
+def test_the_results_page_shows_the_fastest_exact_setting_of_each_way():
+    stored = without_people()
+    assert "Time to quality" not in results.results_page(stored)
+    options = dict(order="halton", law="exp")
+    arms = {  # exact, seconds at batch 1 and 16
+        "parallel, halton, exp, 8 steps": (0.96, 0.1, 0.05),
+        "parallel, halton, exp, 12 steps": (0.98, 0.3, 0.125),
+        "parallel, halton, exp, 24 steps": (0.99, 0.5, 0.25),
+        "diffusion, 50 steps": (0.9, 0.75, 0.5),
+        "diffusion, 25 steps": (0.8, 0.375, 0.25),
+    }
+    rows = []
+    for arm, (exact, one, many) in arms.items():
+        about = dict(arm=arm, drawer=arm.split(",")[0], options=options if arm.startswith("parallel") else {})
+        rows.append(about | dict(exact=exact, seconds={"1": one, "16": many}))
+    stored["experiments.race"] = dict(rows=rows, settings=dict(captions=256))
+    page = results.results_page(stored)
+    assert "| parallel, halton, exp | 0.3 s (12 steps: 98.0%) | 0.125 s (12 steps: 98.0%) |" in page
+    assert "| diffusion | 0.75 s (50 steps: only 90.0%) | 0.5 s (50 steps: only 90.0%) |" in page
+    assert "±2 points" in page
+
+
+def test_the_results_page_compares_the_ways_of_editing_without_a_mask():
+    stored = without_people()
+    assert "`resample` is the paper's" not in results.results_page(stored)
+    of = lambda success, kept: dict(success=success, preservation=kept)
+    row = dict(arm="read", kinds=dict(object=of(0.9, 0.8), background=of(1.0, 0.7))) | of(0.95, 0.75)
+    stored["experiments.mask_reading"] = dict(rows=[row], settings=dict(edits=300))
+    assert "| read | 90.0%, 80.0% | 100.0%, 70.0% | 95.0%, 75.0% |" in results.results_page(stored)
+
+
 def test_pages_show_captions_as_people_type_them_once_they_are_measured():
     stored = without_people()
     before = results.results_page(stored) + results.headline(stored)

@@ -48,13 +48,15 @@ COMMANDS = {
         "python -m minimuse evaluate tokenizer --stage superres --finetuned --artwork unseen --n 256 --json"
     ),
     "val": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --json",
+    "val_1": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --seed 1 --json",
+    "val_2": "python -m minimuse evaluate generation --preset tiny --split val --n 1200 --seed 2 --json",
     "unseen_pairs": "python -m minimuse evaluate generation --preset tiny --split unseen_pairs --n 1200 --json",
     "unseen_words": "python -m minimuse evaluate generation --preset tiny --split unseen_words --n 1200 --json",
     "everyday": "python -m minimuse evaluate generation --preset tiny --split everyday --n 1200 --json",
     "typed": "python -m minimuse evaluate generation --split typed --n 60 --json",
     "typed_1": "python -m minimuse evaluate generation --split typed --n 60 --seed 1 --json",
     "typed_2": "python -m minimuse evaluate generation --split typed --n 60 --seed 2 --json",
-    "cascade": "python -m minimuse evaluate generation --stage superres --split val --n 300 --json",
+    "cascade": "python -m minimuse evaluate generation --stage superres --split val --n 1200 --json",
     "editing": "python -m minimuse evaluate editing --json",
     "first_image": "python -m benchmarks.first_image",
     "train_rate": "python -m benchmarks.train_rate",
@@ -72,7 +74,8 @@ PEERS = {  # only measured by name, with the Python of `make peers`
 }
 ALL = COMMANDS | ON_A_GPU | PEERS
 TYPED = ("typed", "typed_1", "typed_2")  # the same captions with three seeds
-OPTIONAL = ("everyday", *TYPED)  # the pages leave out what is not measured yet
+VAL = ("val", "val_1", "val_2")  # the same again
+OPTIONAL = ("everyday", *TYPED, "val_1", "val_2")  # the pages leave out what is not measured yet
 WEIGHTS = dict.fromkeys(ALL, dict) | {  # the fingerprint of commands that do not print it; without: no trained weights
     "first_image": lambda: weights_of(*CASCADE, scorer=False),
     "superres_cost": lambda: weights_of(*CASCADE, scorer=False),
@@ -266,11 +269,11 @@ def chapters(results: Results) -> str:
     return f"{table(['chapter', 'run time'] * 2, rows)}\n\n{prose(about)}"
 
 
-def shares(result: dict[str, Any], task: str = "") -> str:
+def shares(result: dict[str, Any], task: str = "", digits: int = 0) -> str:
     """Fidelity of a result or of one of its tasks, and after a slash the exact share, if that was measured."""
     pair = [result["tasks"][task], result.get("exact_tasks", {}).get(task)] if task else []
     pair = pair or [result["overall"], result.get("exact")]
-    return " / ".join(percent(share) for share in pair if share is not None) or "-"
+    return " / ".join(percent(share, digits) for share in pair if share is not None) or "-"
 
 
 EXACT = "the objects are also the scene's, no more and no fewer, with nothing else on the canvas"
@@ -348,20 +351,52 @@ def fidelity(results: Results) -> str:
     measure = f"""*Asked* is the share of captions whose every requested fact holds in the picture, as read by the
         scene scorer ({drawn["val"]["settings"]["n"]:,} captions per split, one picture of the base stage
         each).{exact}"""
-    large = f"""At 128 px, drawn by the whole cascade, it is {shares(cascade)} of {cascade["settings"]["n"]}
-        captions of `val`."""
+    seeds = [results[name]["result"] for name in VAL if name in results]
+    spread = f"""`val` drawn with {len(seeds)} seeds: {", ".join(shares(of, digits=1) for of in seeds)}."""
+    large = f"""At 128 px, drawn by the whole cascade, it is {shares(cascade, digits=1)} of
+        {cascade["settings"]["n"]:,} captions of `val`."""
     bound = f"""The scorer reads {percent(scorer["sharp"]["facts"], 1)} of the facts of rendered pictures that it
         never saw, and {percent(scorer["blur 1 px"]["facts"], 1)} when they are blurred by 1 px: this is the upper
         bound."""
-    training = """The transformers were trained for six minutes on one GPU, side by side;
-        [data/README.md](../data/README.md) describes what that takes on different machines. Backgrounds, colours and
-        sides are nearly always correct. The most common failures: an object is missing, or there is one object too
-        many. With 24 steps instead of 12 there are fewer: [chapter 07](../notebooks/07_parallel_decoding.ipynb)
-        measures that, and compares parallel decoding with an autoregressive and a diffusion baseline, in quality and in
-        time."""
+    training = """The transformers were trained for six minutes on one GPU, side by side, and the base was then
+        continued on two CPU cores; [data/README.md](../data/README.md) describes what that takes on different machines.
+        Backgrounds, colours and sides are nearly always correct. The most common failures: an object is missing, or
+        there is one object too many. [Chapter 07](../notebooks/07_parallel_decoding.ipynb) measures how many steps
+        avoid them."""
     measured = table(["task", *splits.values()], rows)
-    parts = ["## Fidelity", prose(measure), measured, prose(large, "- ") + "\n" + prose(bound, "- ")]
-    return "\n\n".join([*parts, *people(results), prose(training)])
+    notes = "\n".join(prose(note, "- ") for note in ([spread] * (len(seeds) > 1) + [large, bound]))
+    parts = ["## Fidelity", prose(measure), measured, notes]
+    return "\n\n".join([*parts, *people(results), prose(training), *time_to_exact(results)])
+
+
+def time_to_exact(results: Results, enough: float = 0.97) -> list[str]:
+    """The paragraphs about the seconds that each way of drawing takes until it is exact often `enough`; [] until
+    `experiments.race` has measured that."""
+    rows = results.get("experiments.race", {}).get("rows", [])
+    if not rows or not all("exact" in row for row in rows):
+        return []
+    ways: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        options = row["options"]
+        order = f", {options['order']}, {options['law']}" if row["drawer"] == "parallel" else ""
+        ways.setdefault(row["drawer"] + order, []).append(row)
+    lines = []
+    for way, arms in ways.items():
+        cells = [way]
+        for batch in ("1", "16"):
+            good = [arm for arm in arms if arm["exact"] >= enough]
+            best = min(good, key=lambda arm: arm["seconds"][batch]) if good else max(arms, key=lambda arm: arm["exact"])
+            label = best["arm"].removeprefix(way).strip(", ")
+            reached = percent(best["exact"], 1) if good else f"only {percent(best['exact'], 1)}"
+            cells.append(f"{best['seconds'][batch]:.3g} s ({label}: {reached})")
+        lines.append(cells)
+    captions = results["experiments.race"]["settings"]["captions"]
+    error = 1.96 * (enough * (1 - enough) / captions) ** 0.5
+    about = f"""Seconds per picture of 64 px of the fastest setting with at least {percent(enough)} of {captions}
+        pictures exact, or else of the most exact one (the 95% interval of such a share is about
+        ±{100 * error:.0f} points):"""
+    header = ["way of drawing", "one at a time", "16 at a time"]
+    return ["### Time to quality", prose(about), table(header, lines)]
 
 
 def people(results: Results) -> list[str]:
@@ -385,6 +420,21 @@ def people(results: Results) -> list[str]:
     return found
 
 
+def ways_of_editing(results: Results) -> list[str]:
+    """The paragraphs about the two ways of editing without a mask; [] until `experiments.mask_reading` has run."""
+    stored = results.get("experiments.mask_reading", {})
+    if not stored.get("rows"):
+        return []
+    kinds = list(stored["rows"][0]["kinds"])
+    header = ["without a mask, 128 px", *(f"{kind}: made, kept" for kind in kinds), "all: made, kept"]
+    pair = lambda of: f"{percent(of['success'], 1)}, {percent(of['preservation'], 1)}"
+    rows = [[row["arm"], *(pair(row["kinds"][kind]) for kind in kinds), pair(row)] for row in stored["rows"]]
+    about = f"""Two ways of editing without a mask, {stored["settings"]["edits"]} edits each: `read` finds a mask from
+        the caption and redraws what is under it, `resample` is the paper's. "Kept" is the share of the remaining facts
+        that still hold:"""
+    return [prose(about), table(header, rows)]
+
+
 def editing(results: Results) -> str:
     edits = results["editing"]["result"]
     names = {
@@ -395,11 +445,11 @@ def editing(results: Results) -> str:
         [name, percent(edits[kind]["success"]), percent(edits[kind]["preservation"])] for kind, name in names.items()
     ]
     shares = ", ".join(f"{kind} {percent(edit['success'])}" for kind, edit in edits["mask_free"]["kinds"].items())
-    split = f"""Without a mask, the share of requested changes that are made depends on the kind of edit: {shares}. The
-        background is almost never changed."""
+    split = f"""With the paper's way, the share of requested changes that are made depends on the kind of edit:
+        {shares}."""
     about = f"{edits['settings']['n']} edits made by rule, judged by the scene scorer:"
     measured = table(["edit", "requested change made", "remaining facts kept"], rows)
-    return f"## Editing\n\n{about}\n\n{measured}\n\n{prose(split)}"
+    return "\n\n".join(["## Editing", about, measured, prose(split), *ways_of_editing(results)])
 
 
 def tokenizers(results: Results) -> str:
@@ -460,6 +510,7 @@ def sources(results: Results) -> str:
     rows = [
         [f"[`{name}`](../data/results/{name}.json)", f"`{stored['command']}`", stored["date"], stored["machine"]]
         for name, stored in results.items()
+        if name in ALL
     ]
     about = """`python tools/results.py --measure NAME` measures one of these again if its command, its settings or the
         weights have changed; with `--again` in any case."""
@@ -507,6 +558,9 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     stored = {name: root / "data" / "results" / f"{name}.json" for name in (*COMMANDS, *ON_A_GPU, "peers")}
     present = {name: path for name, path in stored.items() if name not in OPTIONAL or path.is_file()}
     results = {name: json.loads(path.read_text()) for name, path in present.items()}
+    for name in ("race", "mask_reading"):
+        path = root / "data" / "experiments" / f"{name}.json"
+        results |= {f"experiments.{name}": json.loads(path.read_text())} if path.is_file() else {}
     blocks = {"README.md": (grid, chapters, headline, artwork), "benchmarks/README.md": (peers,)}
     found = {"docs/results.md": results_page(results)}
     for path, makers in blocks.items():
