@@ -1,8 +1,8 @@
 """Which sampling defaults are best? `python -m experiments.defaults [ARM ...]`.
 
 Every arm draws the same captions with the same seeds, so arms are compared caption by caption: `compare` has the
-difference to the first arm with a bootstrap interval. The captions are in no other table. Names of arms after the
-command run only these arms.
+difference to the first arm with a bootstrap interval. The captions are in no other table. The four pairs of an order
+and a law run with three seeds, the other arms with one. Names of arms after the command run only these arms.
 """
 
 import json
@@ -81,7 +81,8 @@ def compare(rows: list[dict]) -> list[str]:
 if __name__ == "__main__":
     settings = dict(base=BASE, captions=CAPTIONS, first=FIRST, splits=SPLITS)
     only = [arm for arm in sys.argv[1:] if not arm.startswith("--")]
-    experiment("defaults", list(ARMS), run, settings, only=only, weights=weights_of("tokenizer", "base"), complete=True)
+    weights, once = weights_of("tokenizer", "base"), list(ARMS)[4:]
+    experiment("defaults", list(ARMS), run, settings, only=only, weights=weights, complete=True, once=once)
     path = data_dir() / "experiments" / "defaults.json"
     if "--about" not in sys.argv and path.is_file():
         print("\n".join(compare(json.loads(path.read_text())["rows"])))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,21 @@ def experiment(
     *,
     weights: dict[str, str],
     complete: bool = False,
+    once: Collection[str] = (),
 ) -> None:
     """run(arm, seed) -> a dict of numbers, for every arm and seed; a row that is already stored is not run again.
 
     only       run only these arms, so that two processes, each on a core of its own, can share an experiment
     weights    the fingerprint of the shipped weights that it uses (`stored.weights_of`)
     complete   `run` gives every sampling option itself, so the checkpoint's defaults do not count
+    once       arms that run with the first seed only
 
     With `--about` after the command it only prints what it would store about itself (tools/results.py asks that).
     """
     path = data_dir() / "experiments" / f"{name}.json"
     about = dict(command=f"python -m experiments.{name}", settings=json.loads(json.dumps(settings)), weights=weights)
-    about |= dict(defaults={} if complete else defaults_of(weights), runs=len(arms) * len(seeds))
+    pairs = [(seed, arm) for seed in seeds for arm in arms if seed == seeds[0] or arm not in once]
+    about |= dict(defaults={} if complete else defaults_of(weights), runs=len(pairs))
     if sys.argv[1:] == ["--about"]:
         return print(json.dumps(about))
     if unknown := [arm for arm in only if arm not in arms]:
@@ -109,14 +112,13 @@ def experiment(
     rows = lambda: {(row["seed"], row["arm"]): row for row in stored()["rows"]}
     path.parent.mkdir(exist_ok=True)
     order = lambda row: (row["seed"], arms.index(row["arm"]) if row["arm"] in arms else len(arms))
-    for seed in seeds:  # all arms with one seed first, so that a stopped experiment still compares
-        for arm in only or arms:
-            if (seed, arm) in rows():
-                continue
-            print(f"{name}: {arm}, seed {seed}", flush=True)
-            begun = time.monotonic()
-            row = dict(arm=arm, seed=seed) | run(arm, seed)
-            took = round(stored().get("took", 0) + time.monotonic() - begun, 1)  # seconds of all rows
-            found = sorted((rows() | {(seed, arm): row}).values(), key=order)
-            values = about | dict(machine=machine(), took=took, rows=found)
-            write_text(path, json.dumps(values, indent=1) + "\n")
+    for seed, arm in pairs:  # all arms with one seed first, so that a stopped experiment still compares
+        if (only and arm not in only) or (seed, arm) in rows():
+            continue
+        print(f"{name}: {arm}, seed {seed}", flush=True)
+        begun = time.monotonic()
+        row = dict(arm=arm, seed=seed) | run(arm, seed)
+        took = round(stored().get("took", 0) + time.monotonic() - begun, 1)  # seconds of all rows
+        found = sorted((rows() | {(seed, arm): row}).values(), key=order)
+        values = about | dict(machine=machine(), took=took, rows=found)
+        write_text(path, json.dumps(values, indent=1) + "\n")

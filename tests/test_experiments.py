@@ -254,6 +254,19 @@ def test_an_experiment_says_what_it_would_store(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "experiments").exists()
 
 
+def test_some_arms_run_with_the_first_seed_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
+    run = lambda: small.experiment("try", ["a", "b"], lambda arm, seed: {}, {}, (3, 4), weights=USED, once=("b",))
+    monkeypatch.setattr(small.sys, "argv", ["try"])
+    run()
+    rows = json.loads((tmp_path / "experiments" / "try.json").read_text())["rows"]
+    assert [(row["seed"], row["arm"]) for row in rows] == [(3, "a"), (3, "b"), (4, "a")]
+    capsys.readouterr()
+    monkeypatch.setattr(small.sys, "argv", ["try", "--about"])
+    run()
+    assert json.loads(capsys.readouterr().out)["runs"] == 3
+
+
 def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(small, "data_dir", lambda: tmp_path)
 
