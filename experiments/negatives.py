@@ -1,8 +1,8 @@
 """Three ways to say what should not be seen (chapter 08): `python -m experiments.negatives`.
 
 Captions of one object that leave the background open, and an unwanted background. How often does that background occur
-when it is not mentioned, when the caption rules it out in words, and when a negative caption names it? And is the
-object still drawn?
+when it is not mentioned, when the caption rules it out in words, and when a negative caption names it? Is the object
+still drawn, and exactly once, with nothing else on the canvas?
 """
 
 import random
@@ -11,9 +11,10 @@ import numpy as np
 
 from experiments.small import experiment
 from minimuse.data import scenes
-from minimuse.evaluate.fidelity import facts_true
+from minimuse.evaluate.fidelity import exactly, facts_true
 from minimuse.evaluate.scorer import shipped_scorer
 from minimuse.evaluate.stored import weights_of
+from minimuse.evaluate.strays import nothing_else
 from minimuse.muse import Muse
 
 PICTURES = 128
@@ -51,10 +52,17 @@ def run(arm: str, seed: int) -> dict:
         captions = [caption.format(**one) for one in nouns]
         negatives = None if negative is None else [negative.format(**one) for one in nouns]
         images.append(muse.generate(captions, seed=seed * 10_000 + start, negative=negatives, **options))
-    readings = shipped_scorer().read(np.concatenate(images))
+    pictures = np.concatenate(images)
+    readings = shipped_scorer().read(pictures)
     seen = [reading.background in thing.split() for (_, _, thing), reading in zip(given, readings)]
     true = [all(facts_true(scene, noun, reading)["object"]) for (scene, noun, _), reading in zip(given, readings)]
-    shares = dict(unwanted=round(float(np.mean(seen)), 4), object=round(float(np.mean(true)), 4))
+    exact = [
+        exactly(scene, noun, reading) and nothing_else(image, reading)
+        for (scene, noun, _), reading, image in zip(given, readings, pictures)
+    ]
+    shares = {
+        name: round(float(np.mean(values)), 4) for name, values in dict(unwanted=seen, object=true, exact=exact).items()
+    }
     return dict(options=options | dict(caption=caption, negative=negative)) | shares
 
 

@@ -101,7 +101,7 @@ def test_every_way_to_sample_runs(micro, monkeypatch):
         arm: negatives.run(arm, 0)
         for arm in ("not mentioned, constant, t 2", "negative: the caption with it, ramp, t 4")
     }
-    assert all(0 <= row["unwanted"] <= 1 and 0 <= row["object"] <= 1 for row in ways.values())
+    assert all(0 <= row["unwanted"] <= 1 and 0 <= row["exact"] <= row["object"] <= 1 for row in ways.values())
 
 
 @pytest.mark.slow
