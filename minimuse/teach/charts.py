@@ -90,7 +90,7 @@ def trade_off(
     ticks   of the x axes; none: Matplotlib's own
     loose   names whose points no line joins
     """
-    figure = Figure(figsize=(max(5.8, 4.4 * len(panels)), 3.7), layout="constrained")
+    figure = Figure(figsize=(max(5.8, 4.4 * len(panels)), 4.1), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for ax, (xlabel, curves) in zip(axes, panels.items()):
         for i, (name, (x, y, _)) in enumerate(curves.items()):
@@ -247,7 +247,7 @@ def label_points(
     for point, (x, y), word in zip(points, at, words):
         width = 0.6 * size * len(word)
         free = [(5, -3), (-5 - width, -3), (-width / 2, 6), (-width / 2, -13), (5, 6), (5, -12), (-5 - width, 6)]
-        free += [(-5 - width, -12)]
+        free += [(-5 - width, -12), (-width / 2, 15), (-width / 2, -22), (9, -18), (-9 - width, 13)]
         boxes = [np.array((x + dx - 2, y + dy, x + dx + width + 2, y + dy + size)) for dx, dy in free]
         hidden = [sum(_overlap(box, other) for other in (*taken, *around)) for box in boxes]
         best = int(np.argmin(hidden))
