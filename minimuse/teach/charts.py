@@ -1,10 +1,11 @@
 """Charts for the notebooks: curves, bars, tables of numbers. Every function returns a matplotlib Figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -45,6 +46,78 @@ def training_curve(
         ax.set(xlabel=against, ylabel=key)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
+    return figure
+
+
+def sweeps(logs: Mapping[str, Mapping[str, Any]], keys: Sequence[str], against: str, log: Sequence[str] = ()) -> Figure:
+    """Columns `keys` of logs {name: {column: float [M]}}, one panel per key: every value is marked, and the values of
+    column `against` are the ticks of the x axis.
+
+    log    columns with a logarithmic axis; if one of them holds a 0, the axis is linear up to its least other value
+    """
+    figure = Figure(figsize=(3.9 * len(keys), 3), layout="constrained")
+    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    for ax, key in zip(axes, keys):
+        for i, (name, columns) in enumerate(logs.items()):
+            ax.plot(columns[against], columns[key], label=name, **curve_style(i, len(logs)))
+        ax.set(xlabel=against, ylabel=key)
+        ax.spines[["top", "right"]].set_visible(False)
+        for axis, column in ((ax.xaxis, against), (ax.yaxis, key)):
+            if column in log:
+                values = np.concatenate([np.asarray(columns[column], float) for columns in logs.values()])
+                least = min(values[values > 0], default=1.0)
+                scale: dict[str, Any] = (
+                    dict(value="symlog", linthresh=least) if (values == 0).any() else dict(value="log")
+                )
+                getattr(ax, f"set_{axis.axis_name}scale")(**scale)
+        ticks = sorted({float(x) for columns in logs.values() for x in columns[against]})
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+        ax.set_xticks([], minor=True)
+    if len(logs) > 1:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def trade_off(
+    panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike, Sequence[Any]]]],
+    ylabel: str,
+    ticks: ArrayLike = (),
+    loose: Container[str] = (),
+) -> Figure:
+    """One panel per {name: (x [M], y [M], labels [M])}, named after its x axis, which is logarithmic; all panels have
+    one y axis. Each point has its label beside it, where it hides least; an empty one is left out.
+
+    ticks   of the x axes; none: Matplotlib's own
+    loose   names whose points no line joins
+    """
+    figure = Figure(figsize=(max(5.8, 4.4 * len(panels)), 4.1), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for ax, (xlabel, curves) in zip(axes, panels.items()):
+        for i, (name, (x, y, _)) in enumerate(curves.items()):
+            style = curve_style(i, len(curves)) | (dict(linestyle="") if name in loose else {})
+            ax.plot(x, y, label=name, **style)
+        ax.set(xlabel=xlabel, xscale="log")
+        ax.margins(0.1)
+        if np.size(ticks):
+            ax.set_xticks(np.asarray(ticks), [f"{tick:g}" for tick in np.asarray(ticks)])
+            ax.set_xticks([], minor=True)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel(ylabel)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.draw_without_rendering()  # fixes the axes, so that places of labels can be compared
+    for ax, curves in zip(axes, panels.values()):
+        points = {name: np.stack([np.asarray(x), np.asarray(y)], 1) for name, (x, y, _) in curves.items()}
+        page = {name: 72 / figure.dpi * ax.transData.transform(own) for name, own in points.items()}
+        along = [
+            own[0] + share * (own[1] - own[0])
+            for name, line in page.items()
+            for own in zip(line, line[1:])
+            for share in np.linspace(0, 1, 15)
+            if name not in loose
+        ]
+        words = [str(word) for *_, labels in curves.values() for word in labels]
+        at = np.concatenate([*page.values()])
+        label_points(ax, np.concatenate([*points.values()]), words, at, 8, np.array(along).reshape(-1, 2))
     return figure
 
 
@@ -150,22 +223,36 @@ def word_map(
         own = points[[k == kind for k in kinds]]
         (marks,) = ax.plot(*own.T, label=kind, **curve_style(i, len(names)))
         marks.set_linestyle("")
-    taken = []  # boxes of the labels so far, in points on the page; each new label goes where it hides least
     at = (points - points.min(0)) / np.maximum(np.ptp(points, 0), 1e-9) * (600, 340)
-    for point, (x, y), word in zip(points, at, words):
-        width = 5 * len(word)
-        free = [(5, -3), (-5 - width, -3), (-width / 2, 6), (-width / 2, -13), (5, 6), (5, -12), (-5 - width, 6)]
-        boxes = [np.array((x + dx, y + dy, x + dx + width, y + dy + 9)) for dx, dy in free]
-        around = np.concatenate([at - 3, at + 3], 1)
-        hidden = [sum(_overlap(box, there) for there in (*taken, *around)) for box in boxes]
-        best = int(np.argmin(hidden))
-        taken.append(boxes[best])
-        ax.annotate(word, point, free[best], textcoords="offset points", fontsize=8.5)
+    label_points(ax, points, words, at, size=8.5)
     ax.set(xticks=[], yticks=[])
     ax.margins(0.09)
     ax.spines[:].set_color("0.8")
     ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def label_points(
+    ax: Axes, points: np.ndarray, words: Sequence[str], at: np.ndarray, size: float, avoid: ArrayLike = ()
+) -> None:
+    """Write a word beside each point [n, 2], where it hides least of the other words and points.
+
+    at      the points [n, 2] on the page, in points of 1/72 inch
+    size    of the letters, in points
+    avoid   further places [m, 2] on the page
+    """
+    taken = []  # boxes of the labels so far; each new label goes where it hides least
+    there = np.concatenate([at, np.reshape(avoid, (-1, 2))])
+    around = np.concatenate([there - 3, there + 3], 1)
+    for point, (x, y), word in zip(points, at, words):
+        width = 0.6 * size * len(word)
+        free = [(5, -3), (-5 - width, -3), (-width / 2, 6), (-width / 2, -13), (5, 6), (5, -12), (-5 - width, 6)]
+        free += [(-5 - width, -12), (-width / 2, 15), (-width / 2, -22), (9, -18), (-9 - width, 13)]
+        boxes = [np.array((x + dx - 2, y + dy, x + dx + width + 2, y + dy + size)) for dx, dy in free]
+        hidden = [sum(_overlap(box, other) for other in (*taken, *around)) for box in boxes]
+        best = int(np.argmin(hidden))
+        taken.append(boxes[best])
+        ax.annotate(word, point, free[best], textcoords="offset points", fontsize=size)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

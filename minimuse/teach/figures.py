@@ -152,7 +152,7 @@ def decode_frame(generation: Generation, image_index: int, step: int, detokenize
     axes[1].imshow(confidence, cmap=MAP, vmin=0, vmax=1)
     y, x = np.nonzero(now)
     axes[1].plot(x, y, "o", color="white", markeredgecolor="black", markersize=7)
-    axes[1].set_title(f"2 probability; {now.sum()} kept", fontsize=9)
+    axes[1].set_title(f"2 probability (bright: 1); {now.sum()} kept", fontsize=9)
     axes[2].imshow(image, interpolation="nearest")
     axes[2].set_title("3 whole guess", fontsize=9)
     axes[3].imshow(image, interpolation="nearest", alpha=0.6)

@@ -32,6 +32,26 @@ def test_training_curve_over_a_reference():
         charts.training_curve(dict(yours=log | dict(psnr=log["loss"])), ["psnr"], reference)
 
 
+def test_sweeps_mark_every_value():
+    log = dict(t=[0.0, 0.5, 10.0], distance=[0.4, 0.2, 30.0])
+    (ax,) = charts.sweeps(dict(ramp=log, constant=log), ["distance"], "t", log=("t", "distance")).axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("symlog", "log")  # only t holds a 0
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "10"]
+    one, two = ax.lines
+    assert one.get_marker() != two.get_marker() and one.get_linestyle() != two.get_linestyle()
+
+
+def test_trade_off_labels_do_not_cover_each_other():
+    steps = [1, 2, 4, 8]
+    curves = {"a": ([0.1, 0.2, 0.21, 0.22], [10, 50, 50, 51], steps), "b": ([0.2, 0.4], [51, 52], ["", 50])}
+    figure = charts.trade_off({"seconds": curves}, "fidelity, %", (0.1, 0.4), loose=("b",))
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["1", "2", "4", "8", "", "50"]
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "None"]
+
+
 def test_bars_say_their_values():
     one, two = charts.bars(dict(psnr=dict(before=27.53, after=27.8), frechet=dict(before=0.0186, after=0.0118))).axes
     assert [text.get_text() for text in one.texts] == ["27.5", "27.8"] and one.get_title() == "psnr"

@@ -63,7 +63,7 @@ def test_one_frame_of_the_decoding():
     figure = figures.decode_frame(generation(), 1, 3, detokenize)
     assert [ax.get_title() for ax in figure.axes] == [
         "1 hidden: 4 of 6",
-        "2 probability; 2 kept",
+        "2 probability (bright: 1); 2 kept",
         "3 whole guess",
         "4 kept so far: 4 of 6",
     ]
