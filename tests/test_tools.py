@@ -1,4 +1,4 @@
-"""The scripts of tools/: setup.py decides right without installing anything, and check_notebooks.py finds problems."""
+"""The scripts of tools/: setup.py decides right without installing, and the checks of notebooks and prose work."""
 
 import importlib.util
 import json
@@ -282,3 +282,18 @@ def test_the_lint_ends_with_the_problems(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "check_notebooks.py"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "'Setup'" in done.stderr
+
+
+def test_numbers_in_the_text_must_be_in_an_output(tmp_path):
+    text = "It took 612.4 s, and 98.7% were 3.14159 wide. The paper has 77.7%. By hand: 0.123 · 2 = 0.246.\n\n## Setup"
+    notebook = nbformat.read(FIRST, as_version=4)
+    replace("## Setup", text)(notebook)
+    path = tmp_path / FIRST.name
+    found = []
+    notebook.cells.append(nbformat.v4.new_code_cell(id="last"))
+    for shown in ("", "1 of 0.987, in 612.38 s"):
+        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
+        path.write_text(nbformat.writes(notebook), encoding="utf-8")
+        chapter = check_notebooks.chapter(path)
+        found.append([line.split(":")[0].split()[-1] for line in check_notebooks.unexplained_numbers(chapter)])
+    assert found == [["612.4", "98.7%", "3.14159"], ["3.14159"]]
