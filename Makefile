@@ -78,12 +78,14 @@ demo:
 # Lint and types; pre-commit also checks them.
 form:
 	@$(SETUP)
-	@echo "Lint (ruff), types (pyright), notebook form ..."
+	@echo "Lint (ruff), types (pyright), spelling (codespell), English, notebook form ..."
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check . \
 	|| { echo "ruff found problems. These commands fix most of them:" \
 	"$(RUN) -m ruff check --fix . && $(RUN) -m ruff format ." >&2; exit 1; }
 	@$(if $(filter 0,$(TYPES)),true,$(RUN) -m pyright --pythonpath $(RUN)) \
 	|| { echo "pyright found type errors; see the lines above." >&2; exit 1; }
+	@$(RUN) -m codespell_lib || { echo "codespell found misspelt words; pyproject.toml has its exceptions." >&2; exit 1; }
+	@$(RUN) tools/check_prose.py
 	@$(RUN) tools/check_notebooks.py
 
 check: form

@@ -121,7 +121,7 @@ def main() -> None:
     model = layers.init(BaseTransformer, base)
     sampling = Sampling(steps=STEPS, guidance=0.5, temperature=4.5, token_temperature=0.25)
     for batch in BATCHES:
-        names = {"keys and values once a prompt": True, "once a step": False}
+        names = {"keys and values once per prompt": True, "once per step": False}
         programs = {
             name: compiled(sample_with_text, model, sampling, prompts(base, batch), once=once)
             for name, once in names.items()

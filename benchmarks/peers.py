@@ -13,7 +13,7 @@ are compared.
     --tf32, --bf16   shorter numbers for all three; training in bf16 keeps its weights in float32
 
 Memory is weights, inputs and all intermediate results. On a GPU it is the most that PyTorch allocates, and for JAX the
-plan of its program, which is exact. A CPU has no such count: each contender runs once more in a process of its own,
+plan of its program, which is exact. A CPU does not count it: each contender runs once more in a process of its own,
 which reports how much it grew (Linux only).
 """
 

@@ -2,7 +2,7 @@
 
 12-megapixel JPEGs, as phones take them, are made and prepared at the two resolutions of the preset `colab`: whole and
 for each resolution (as minimuse 0.1 did), at the scale that is needed by one core, and by all cores, with what reading
-and writing cost. `--many 100000` prepares as many small pictures and reads batches of them, which shows that memory
+and writing cost. `--many 100000` prepares that many small pictures and reads batches of them, which shows that memory
 does not grow with the data set. Prints one JSON object.
 """
 

@@ -2,7 +2,7 @@
 
 Programs are compiled from shapes; nothing is trained, so a small machine can plan for a large one. Prints one JSON
 object, in GiB: each stage's training step (`kept` is the state and the batch), and the tokens of 256 pictures, read at
-once and in pieces. `--pieces 1 2 4` also plans the transformers with their batches in so many pieces (`accumulate`).
+once and in pieces. `--pieces 1 2 4` also plans the transformers with their batches in that many pieces (`accumulate`).
 """
 
 import argparse

@@ -24,7 +24,7 @@ from minimuse.train.loop import machine
 from minimuse.train.step import init_state, make_step
 
 SCENES = 256  # training scenes in the token cache
-ROUNDS, STEPS = 5, 6  # rounds, each of STEPS training steps and as many products
+ROUNDS, STEPS = 5, 6  # rounds, each of STEPS training steps and STEPS products
 SIDE = 2048  # rows and columns of the product
 
 

@@ -353,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
         enable_compilation_cache()
     try:
         _run(arguments)
-    # OSError: no such file, no permission, no space. ImportError: no PyTorch, which only judges need.
+    # OSError: a missing file, no permission, no space. ImportError: no PyTorch, which only judges need.
     except (ValueError, OSError, ImportError) as error:
         print(f"minimuse: {error}", file=sys.stderr)
         sys.exit(2)

@@ -105,7 +105,7 @@ class TrainConfig:
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized
     scenes: int = 0  # different training scenes; 0: new ones at every step
-    examples: int = 0  # of them, or of your own pictures, a transformer learns from the first so many; 0: from all
+    examples: int = 0  # how many of them, or of your own pictures, a transformer learns from; 0: from all
     held_out: int = 0  # examples, a tenth at most, that a transformer does not learn from; the log has their loss
     everyday: float = 0.0  # share of a transformer's scenes that are drawn and worded as in data/everyday.py
     label_smoothing: float = 0.1

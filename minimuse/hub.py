@@ -29,8 +29,8 @@ def download(name: str, files: Sequence[str], revision: str | None = None) -> Pa
     files       names, or patterns with *
     revision    a branch, a tag or a commit; None: the branch main
 
-    What was downloaded before is used where the Hub cannot be reached. FileNotFoundError if the Hub has no such model
-    or revision, or may not be asked; PermissionError without access; ConnectionError if it cannot be reached.
+    What was downloaded before is used where the Hub cannot be reached. FileNotFoundError if the Hub lacks the model or
+    the revision, or must not be asked; PermissionError without access; ConnectionError if it cannot be reached.
     """
     from huggingface_hub import snapshot_download
 

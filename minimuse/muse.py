@@ -164,7 +164,7 @@ class Muse:
         cls, name: str | os.PathLike = "tiny", *, superres: bool = True, revision: str | None = None
     ) -> "Muse":
         """Read a checkpoint: a preset's name (data/checkpoints/NAME), any folder of the same form, or a model of the
-        Hugging Face Hub of that form, "user/name", of which only weights, tokenizer and config.json are downloaded.
+        Hugging Face Hub of that form, "user/name". Only its weights, tokenizer and config.json are downloaded.
 
         superres    False leaves the super-resolution stage out: pictures are then those of the base stage
         revision    of a model of the Hub: a branch, a tag or a commit
@@ -226,7 +226,7 @@ class Muse:
     @property
     def defaults(self) -> dict[str, Any]:
         """What `generate` uses where nothing else is given, as its options: pairs of base and super-resolution stage,
-        or single values where there is no such stage, or where an option is the same for both."""
+        or single values if that stage is missing, or where an option is the same for both."""
         names, base = SampleOptions.__annotations__, self.sampling["base"]
         if "superres" not in self.configs:
             return {name: getattr(base, name) for name in names}

@@ -72,8 +72,8 @@ def push_to_hub(
 
 
 def check_scores(muse: "Muse", scores: dict[str, Any], prints: dict[str, str]) -> None:
-    """ValueError unless these are an evaluation's numbers, and of these weights, if it says of which: of files with
-    these fingerprints, or of those that the Muse was read from."""
+    """ValueError unless these are an evaluation's numbers. If it names its weights, they must be files with these
+    fingerprints, or those that the Muse was read from."""
     if not isinstance(scores, dict) or not list(_numbers(_result(scores))):
         raise ValueError(
             f"scores are what `evaluate generation --json` prints, a JSON object; this was {scores!r:.100}."

@@ -278,7 +278,7 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
 
     def read(key: str, expected: tuple[int, ...], transposed: bool) -> np.ndarray:
         if key == "shared.weight" and key not in files:
-            key = "encoder.embed_tokens.weight"  # where an encoder saved alone may keep it
+            key = "encoder.embed_tokens.weight"  # where an encoder saved without its decoder may keep it
         expected = expected[::-1] if transposed else expected  # torch stores a Linear as (out, in)
         if key not in files:
             raise ValueError(f"{folder}: {key} is missing, its config.json requires one of shape {expected}.")

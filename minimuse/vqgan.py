@@ -242,7 +242,7 @@ def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax
 
 
 def pictures_at_once(model: VQGAN, height: int, width: int, memory: int | None = None) -> int:
-    """How many pictures of height x width pixels a tokenizer reads within so many bytes, at least one.
+    """How many pictures of height x width pixels a tokenizer reads within `memory` bytes, at least one.
 
     memory    default MEMORY
 

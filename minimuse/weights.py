@@ -83,7 +83,7 @@ def load_weights(path: Path | str, like: Module) -> Module:
         name = wrong[0]
         raise ValueError(
             f"{path} does not fit its config.json: {name} has shape {given.get(name, 'missing')}, expected "
-            f"{wanted.get(name, 'no such weight')} ({len(wrong)} of {len(wanted)} weights differ). Was a size changed?"
+            f"{wanted.get(name, 'no weight')} ({len(wrong)} of {len(wanted)} weights differ). Was a size changed?"
         )
     arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
     if bad := not_finite(arrays):

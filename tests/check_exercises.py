@@ -56,7 +56,7 @@ def hand_in(course: Path, name: str) -> dict[str, float]:
 
 def first_error(course: Path, name: str) -> str:
     """The first error of the released notebook that is not due to a stub: it must run at least to its first stub, and
-    later cells may fail only because of stubs. Empty if there is no such error."""
+    later cells may fail only because of stubs. Empty if all cells run."""
     notebook = name.partition("_")[0]
     path = course / "autograded" / "stub" / name / f"{notebook}.ipynb"
     stubs, seen = set(checking.exercises(notebook)), False

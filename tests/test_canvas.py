@@ -103,7 +103,7 @@ def test_pictures_of_every_mode_come_in():
     assert (grey == rgb[..., :1]).all()
     for mode in ("L", "P", "1", "CMYK", "RGBA", "LA", "YCbCr", "HSV"):
         assert canvas.to_pixels(image.convert(mode)).shape == (6, 6, 3)
-    deep = Image.fromarray(257 * rgb[..., 0].astype(np.uint16))  # 16 bits a pixel
+    deep = Image.fromarray(257 * rgb[..., 0].astype(np.uint16))  # 16 bits per pixel
     assert deep.mode.startswith("I;16") and (canvas.to_pixels(deep) == rgb[..., :1]).all()
     for mode in ("I", "F"):
         assert (canvas.to_pixels(image.convert("L").convert(mode))[..., 0] == np.asarray(image.convert("L"))).all()

@@ -450,6 +450,29 @@ def test_links_to_files_resolve(name):
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_glossary_agrees_with_the_shipped_checkpoint_and_is_in_order():
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    symbols, terms = (
+        [re.split(r" *\| *", line)[1:-1] for line in part.splitlines() if line.startswith("| ")][1:]
+        for part in page.split("## Terms")
+    )
+    values = {
+        symbol.strip("`"): [int(v.replace(",", "")) for v in re.findall(r"(?<![\d.])\d[\d,]*(?![\d.])", value)]
+        for symbol, _, value, _ in symbols
+    }
+    found = json.loads((ROOT / "data" / "checkpoints" / "tiny" / "config.json").read_text(encoding="utf-8"))
+    stages = found["base"], found["superres"]
+    assert values["N"] == [stage["grid"][0] * stage["grid"][1] for stage in stages]
+    assert values["D"][0] == stages[0]["width"] and values["D"][1] == stages[1]["width"]
+    assert values["d"] == [stage["width"] // stage["heads"] for stage in stages]
+    assert values["K"] == [stages[0]["codebook_size"]] and values["S"] == [stages[0]["text_length"]]
+    assert values["f"] == [found[name]["factor"] for name in ("tokenizer", "superres_tokenizer")]
+    assert values["T"] == [found["sampling"][name]["steps"] for name in ("base", "superres")]
+    assert f"| {found['sampling']['base']['guidance']} |" in page and f"| {found['tokenizer']['beta']} |" in page
+    names = [term for term, _, _ in terms]
+    assert names == sorted(names, key=lambda term: term.strip("[]").lower()) and len(set(names)) == len(names)
+
+
 def test_every_page_of_docs_is_linked_from_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in PAGES if name.startswith("docs/") and f"]({name})" not in text]

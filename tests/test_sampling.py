@@ -238,7 +238,7 @@ def groups(tokens, batch, trace=False, **changes):
 
 def test_groups_fit_a_cache_of_a_cpu():
     assert groups(1024, 4, guided=False) == [2, 2]  # 2048 image tokens at once
-    assert groups(1024, 4, guided=True) == [1, 1, 1, 1]  # of which guidance takes two per token
+    assert groups(1024, 4, guided=True) == [1, 1, 1, 1]  # guidance counts each token twice
     assert groups(64, 4) == [4] and groups(64, 32) == [16, 16]
     assert groups(4096, 2) == [1, 1]  # one picture at least
 

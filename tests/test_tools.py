@@ -1,4 +1,4 @@
-"""The scripts of tools/: setup.py decides right without installing anything, and check_notebooks.py finds problems."""
+"""The scripts of tools/: setup.py decides right without installing, and the checks of notebooks and prose work."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ def load(name: str):
     return module
 
 
-setup, check_notebooks = load("setup"), load("check_notebooks")
+setup, check_notebooks, check_prose = load("setup"), load("check_notebooks"), load("check_prose")
 
 
 # --- tools/setup.py -----------------------------------------------------------------------------------------------
@@ -282,3 +282,51 @@ def test_the_lint_ends_with_the_problems(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "check_notebooks.py"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "'Setup'" in done.stderr
+
+
+def test_numbers_in_the_text_must_be_in_an_output(tmp_path):
+    text = "It took 612.4 s, and 98.7% were 3.14159 wide. The paper has 77.7%. By hand: 0.123 · 2 = 0.246.\n\n## Setup"
+    notebook = nbformat.read(FIRST, as_version=4)
+    replace("## Setup", text)(notebook)
+    path = tmp_path / FIRST.name
+    found = []
+    notebook.cells.append(nbformat.v4.new_code_cell(id="last"))
+    for shown in ("", "1 of 0.987, in 612.38 s"):
+        notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
+        path.write_text(nbformat.writes(notebook), encoding="utf-8")
+        chapter = check_notebooks.chapter(path)
+        found.append([line.split(":")[0].split()[-1] for line in check_notebooks.unexplained_numbers(chapter)])
+    assert found == [["612.4", "98.7%", "3.14159"], ["3.14159"]]
+
+
+# --- tools/check_prose.py -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", check_prose.RULES, ids=lambda rule: rule["name"])
+def test_each_rule_of_english_finds_its_examples_and_no_others(rule):
+    assert rule["wrong"] and rule["right"] and rule["instead"]
+    assert all(check_prose.found_by(rule, text) for text in rule["wrong"])
+    assert not any(check_prose.found_by(rule, text) for text in rule["right"])
+
+
+def test_prose_is_found_in_every_kind_of_file_but_code_is_not(tmp_path):
+    wrong = "This is drawn anew."
+    cells = [dict(id="a", cell_type="markdown", source=[f"One.\n\n{wrong}\n"])]
+    cells.append(dict(id="b", cell_type="code", source=[f"%pip list\nx = 1  # {wrong}\n"]))
+    texts = {
+        "page.md": f"# Page\n\n`anew` and\n\n```\nanew\n```\n\n{wrong}\n",
+        "chapter.ipynb": json.dumps(dict(cells=cells)),
+        "code.py": f'"""Title.\n\n{wrong}\n"""\nanew = 1\n# {wrong}\nprint(f"{{anew}}: this is drawn anew")\n',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = {name: [line.split(": anew")[0] for _, line in check_prose.problems(tmp_path / name)] for name in texts}
+    lines = {"page.md": [9], "chapter.ipynb": ["a", "b"], "code.py": [6, 3, 7]}
+    assert found == {name: [f"{tmp_path / name}:{line}" for line in where] for name, where in lines.items()}
+
+
+def test_the_english_of_the_repository_follows_the_rules_and_the_allowance_only_shrinks():
+    allowed = json.loads(check_prose.ALLOWED.read_text(encoding="utf-8"))
+    names = {rule["name"] for rule in check_prose.RULES}
+    assert all((ROOT / path).is_file() and counts.keys() <= names for path, counts in allowed.items())
+    assert all(path.startswith("notebooks/") for path in allowed)

@@ -1,6 +1,7 @@
 """Check the form of the chapters: `python tools/check_notebooks.py`, or `... notebooks/05_masked_transformer.ipynb`.
 
 This only reads them; `make test` runs them. Each problem is one line that names the notebook, the cell and the rule.
+`--numbers` lists numbers in the text that no output and no code of the chapter shows; each is to be looked at.
 """
 
 import argparse
@@ -206,6 +207,50 @@ def neighbours(this: Chapter) -> Iterator[str]:
         yield f"{last.id} must have **Next**: with {f'a link to {after}' if after else 'the chapter that is planned'}"
 
 
+# --- numbers in the text ------------------------------------------------------------------------------------------
+
+# What is claimed: decimals, percentages, whole numbers with a unit. What is known: all numbers in code and outputs.
+UNITS = "dB|ms|s|minutes|MB|GB|nats|bits"
+CLAIM = re.compile(rf"(?<![\w.,/-])(\d[\d,]*\.\d+|\d[\d,]*(?= ?%| (?:{UNITS})\b))( ?%)?")
+KNOWN = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+# In the same sentence or row: a source, arithmetic by hand, or a length of time to work.
+EXCUSED = re.compile(
+    r"\b(papers?|arXiv|tables?|sections?|equation \d|figure \d|published|MaskGIT|T5-XXL|Time to read)\b"
+    r"|[=·⌊√]|\(\d+ minutes\)",
+    re.IGNORECASE,
+)
+
+
+def numbers_in(text: str) -> set[float]:
+    return {float(found.replace(",", "")) for found in KNOWN.findall(text)}
+
+
+def unexplained_numbers(this: Chapter) -> Iterator[str]:
+    """Numbers in the text that no output and no code of the chapter shows, up to rounding.
+
+    Questions under 'Check yourself' are made up, so they are not read. A number may still be right: from a stored
+    result that the chapter does not print, for instance.
+    """
+    known: set[float] = set()
+    for cell in this.cells("code"):
+        known |= numbers_in(cell.source)
+    for _, output in this.outputs():
+        data = output.get("data", {})
+        pages = (output.get("text", ""), data.get("text/plain", ""), data.get("text/html", ""))
+        known |= numbers_in(re.sub(r"base64,[^\"]*", "", " ".join(pages)))
+    for cell in this.cells("markdown"):
+        text = re.sub(r"(?m)^## Check yourself$.*?(?=^## |\Z)", "", cell.source, flags=re.DOTALL)
+        text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$|\]\([^)]*\)", "", text, flags=re.DOTALL)
+        # The sentences, and the rows of tables as a whole.
+        for sentence in re.split(r"(?m)(?:(?<=[.!?:;])\s+|\n\s*\n|\n(?=\s*[-*|]))(?![^|\n]+\|)", text):
+            for found in () if EXCUSED.search(sentence) else CLAIM.finditer(sentence):
+                claimed = float(found[1].replace(",", ""))
+                half = 0.5001 * 10.0 ** -len(found[1].partition(".")[2])
+                scales = (1, 100) if found[2] else (1,)
+                if not any(abs(scale * number - claimed) <= half for number in known for scale in scales):
+                    yield f"{cell.id} has {found[0]}: {' '.join(sentence.split())[:100]}"
+
+
 RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     *(valid_and_small, headings, short_code_cells, executed_in_order, compared_outputs, alternative_text, links),
     *(nothing_of_this_machine, badge_and_bootstrap, anatomy, folded_answers, compared_with_the_library, neighbours),
@@ -231,9 +276,16 @@ def problems(this: Chapter) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, help="notebooks; without any, all chapters")
-    paths = parser.parse_args().paths or sorted(FOLDER.glob("*.ipynb"))
+    parser.add_argument("--numbers", action="store_true", help="only list numbers in the text that no output shows")
+    options = parser.parse_args()
+    paths = options.paths or sorted(FOLDER.glob("*.ipynb"))
     if not paths:
         sys.exit("There are no notebooks in notebooks/.")
+    if options.numbers:
+        for path in paths:
+            listed = list(unexplained_numbers(chapter(path)))
+            print(f"{path.name}: {len(listed)}", *listed, sep="\n  ")
+        return
     found = [problem for path in paths for problem in problems(chapter(path))]
     if found:
         sys.exit("\n".join(found))

@@ -44,7 +44,7 @@ def find_arrays(path: Path | str) -> tuple[dict[str, Place], dict[str, str]]:
                 raise ValueError("it has been cut")
     except OSError:
         raise
-    except Exception as error:  # also what JSON and struct raise on bytes that are no such file
+    except Exception as error:  # also what JSON and struct raise on other bytes
         raise ValueError(f"{path} is damaged ({error}). Delete it; the same command makes it again.") from None
     return places, metadata
 

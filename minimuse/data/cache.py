@@ -29,7 +29,7 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def held_out_rows(train: TrainConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of so many examples a transformer learns from, and which are held out: a random choice, a tenth at most."""
+    """Which of `count` examples a transformer learns from, and which are held out: a random tenth of them at most."""
     held = min(train.held_out, count // 10)
     order = np.random.default_rng((train.seed, HELD_OUT)).permutation(count)
     return np.sort(order[held:]), order[:held]

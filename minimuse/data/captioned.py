@@ -128,8 +128,8 @@ def load_captioned(
     image    name of the column of pictures or of their files; None: the first that is known
     caption  name of the column of captions, strings or lists of strings; None: the first of caption, text, prompt, ...
 
-    What is in the source and is not used is printed. FileNotFoundError if there is no such source; ValueError if it
-    cannot be read, or has no such columns.
+    What is in the source and is not used is printed. FileNotFoundError if the source does not exist; ValueError if it
+    cannot be read, or lacks these columns.
     """
     notes: list[str] = []
     parts = read(source, split, image, caption, notes)

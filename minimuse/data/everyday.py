@@ -208,7 +208,7 @@ def typed() -> tuple[tuple[Scene, str], ...]:
 
 
 def tasks_of(split: str) -> tuple[str, ...]:
-    """The tasks that a split cycles through. ValueError if there is no such split."""
+    """The tasks that a split cycles through. ValueError if the split does not exist."""
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
     return {"everyday": TASKS, "typed": ("typed",)}.get(split) or scenes.tasks_of(split)

@@ -24,7 +24,7 @@ from minimuse.data.metadata import (
 from minimuse.data.trees import ARCHIVES, Folder, Tree, is_picture
 
 BESIDE = (".txt", ".caption")  # endings of files with a picture's captions, one in a line
-MISSING = "there is no such file"
+MISSING = "the file does not exist"
 SHOWN = 3  # names that a sentence shows
 
 
@@ -104,7 +104,7 @@ def tree_part(
         notes.append(f"Not used, since no metadata file lists them: {shown(unlisted)}.")
     others = _others(tree, {*tables, *found}, pictures)
     if others := [name for name in others if name.partition("/")[0] not in left_out]:
-        notes.append(f"Not used, since they are no pictures: {shown(others)}.")
+        notes.append(f"Not used, because they are not pictures: {shown(others)}.")
     if tree.hidden:
         notes.append(f"Not used, since they are hidden or links: {shown(tree.hidden)}.")
     return TreePart(tree, list(found.values()), list(found))

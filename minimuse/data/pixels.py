@@ -156,7 +156,7 @@ def _draft(image: Image.Image, size: int, crop: str) -> None:
 
 
 def _begins(stored: bytes) -> str:
-    """What the first bytes of a file that is no picture say about it."""
+    """What the first bytes of a file that is not a picture say about it."""
     kinds = {b"<": "it looks like a web page or SVG", b"%PDF": "it is a PDF", b"%!PS": "it is PostScript"}
     if stored[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
         return "it is HEIC; convert it to JPEG"

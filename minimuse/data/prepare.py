@@ -154,7 +154,7 @@ def _square(task: tuple[Row, Read], sizes: Sequence[int], crop: str) -> tuple[li
     except MemoryError:
         return "it takes more memory than there is"
     except FileNotFoundError:
-        return "there is no such file"
+        return "the file does not exist"
     except Exception as error:  # half a sentence of `decode` and of readers, or what archives raise on damaged members
         return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 

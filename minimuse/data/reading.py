@@ -148,7 +148,7 @@ def _hub(name: str, split: str, image: str | None, caption: str | None, notes: l
         try:
             HfApi().dataset_info(name, timeout=10)
         except Exception as error:
-            message = f"{nowhere}, and no such data set can be had from the Hub ({_why(error)})."
+            message = f"{nowhere}, and the Hub does not provide a data set of that name ({_why(error)})."
             raise FileNotFoundError(message) from None
     try:
         found = datasets.load_dataset(name, split=split)

@@ -162,7 +162,7 @@ def two_corners(rng: random.Random, relation: str) -> list[tuple[int, int]]:
 def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice: bool = True) -> Scene:
     """A random scene of one task. With lattice=False every object moves by up to half a cell in each direction.
 
-    ValueError if there is no such task.
+    ValueError if the task does not exist.
     """
     background = rng.choice(tuple(BACKGROUNDS))
     relation = ""
@@ -290,7 +290,7 @@ def asked(scene: Scene, text: str) -> dict[str, list]:
 def tasks_of(split: str) -> tuple[str, ...]:
     """The tasks that a split cycles through: all, or in `unseen_pairs` those with two different objects.
 
-    ValueError if there is no such split.
+    ValueError if the split does not exist.
     """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")

@@ -54,7 +54,7 @@ def _read_file(name: str, folders: tuple[Path, ...]) -> bytes:
             return path.read_bytes()
         if there:
             raise ValueError(f"its picture {name[:80]!r} is outside of {folder}")
-    raise ValueError(f"its image column holds {name[:80]!r}, which is no file in {folders[0]}")
+    raise ValueError(f"its image column holds {name[:80]!r}, which is not a file in {folders[0]}")
 
 
 def _rows(title: str, mark: str, captions: list[Any]) -> list[Row]:

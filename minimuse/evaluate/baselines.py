@@ -1,9 +1,9 @@
 """Two different ways to sample the same tokens, to compare Muse with: an autoregressive and a latent diffusion twin.
 
-Each has the base transformer's blocks, text and sizes, and is trained on the same tokens for as many steps. The
-autoregressive twin stands for Parti (arXiv 2206.10789): one token after another, row by row. The diffusion twin stands
-for Stable Diffusion (arXiv 2112.10752): all positions at once, as continuous vectors, denoised step by step. Nothing in
-Muse needs this file.
+Each has the base transformer's blocks, text and sizes, and is trained on the same tokens for the same number of steps.
+The autoregressive twin stands for Parti (arXiv 2206.10789): one token after another, row by row. The diffusion twin
+stands for Stable Diffusion (arXiv 2112.10752): all positions at once, as continuous vectors, denoised step by step.
+Nothing in Muse needs this file.
 """
 
 import dataclasses
@@ -216,7 +216,7 @@ class Twin:
     def from_pretrained(cls, name: str, checkpoint: str | os.PathLike = "tiny", muse: Muse | None = None) -> "Twin":
         """The twin `autoregressive` or `diffusion` of a checkpoint folder; `muse` is the folder's, if it is loaded.
 
-        ValueError if the name or the folder's twin does not exist; FileNotFoundError if there is no such folder.
+        ValueError if the name or the folder's twin does not exist; FileNotFoundError if the folder does not exist.
         """
         if name not in BASELINES:
             raise ValueError(f"There is no twin {name!r}; there are {', '.join(BASELINES)}.")

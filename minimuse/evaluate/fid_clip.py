@@ -19,7 +19,8 @@ VGG_MEAN, VGG_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 BATCH = 32  # pictures at a time: JAX needs memory of the same GPU
 FID = (
     "Fréchet distance on features of {network}. Not comparable with published FIDs, which are on another "
-    "Inception, with another scaling and number of pictures; compare it only with its own numbers for as many pictures."
+    "Inception, with another scaling and number of pictures; compare it only with its own numbers for the same number "
+    "of pictures."
 )
 COSINE = (
     "Mean cosine of a picture's and its caption's vectors by {network}. Not comparable with published CLIP scores, "
@@ -128,7 +129,7 @@ class Clip(_Judge):
     def from_pretrained(cls, name: str | Path = CLIP) -> "Clip":
         """The model of a local folder or a Hub name, from safetensors and without running any code of the model's.
 
-        FileNotFoundError if there is no such model; ValueError if weights are missing; ImportError without torch.
+        FileNotFoundError if the model does not exist; ValueError if weights are missing; ImportError without torch.
         """
         _need("torch")
         from transformers import AutoTokenizer, CLIPModel

@@ -63,7 +63,7 @@ class Asked:
 def from_file(path: Path) -> Asked:
     """The captions of a .txt file, one in a line, or of the caption column of a .csv, .tsv, .jsonl or .json file.
 
-    FileNotFoundError if there is no such file; ValueError for another kind, or without captions.
+    FileNotFoundError if the file does not exist; ValueError for another kind, or without captions.
     """
     suffix = path.suffix.lower()
     if suffix not in (".txt", *TABLES):

@@ -149,7 +149,7 @@ class Scorer:
     def from_pretrained(cls, name: str | Path = "scorer") -> "Scorer":
         """The shipped scorer (data/checkpoints/scorer), or the scorer of any folder of the same form.
 
-        FileNotFoundError if there is no such folder; ValueError if it has no scorer.
+        FileNotFoundError if the folder does not exist; ValueError if it has no scorer.
         """
         folder = find_checkpoint(name)
         values = read_config(folder)

@@ -113,7 +113,7 @@ class Measurement:
         return max(0, runs - len(stored.get("rows", ())))
 
     def expected(self, runs: int = 0) -> float | None:
-        """Seconds that it will take, from the time that it took before: all of it, or so many runs of an experiment.
+        """Seconds that it will take, from the time that it took before: all of it, or `runs` of an experiment.
         None if that is not known."""
         stored = self.stored() or {}
         seconds, rows = stored.get("took"), len(stored.get("rows", ()))

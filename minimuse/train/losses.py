@@ -116,7 +116,7 @@ def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array, whole: jax.Array
     whole    the mask of the whole batch, if values and mask are of some of its rows: the means' shares are found
 
     Their names end in the rate's upper end in percent: loss_r25 is the mean of "loss" where up to a quarter was
-    hidden. NaN where the batch has no such picture.
+    hidden. NaN where the batch has no picture of that kind.
     """
 
     def counted(mask: jax.Array, low: float, high: float) -> jax.Array:

@@ -110,7 +110,7 @@ def read_vgg16(name: str) -> dict[str, np.ndarray]:
     name    as `find_vgg16` takes it. timm's files have these names, too; to write one from torchvision:
             `safetensors.torch.save_file(torchvision.models.vgg16(weights="DEFAULT").state_dict(), "model.safetensors")`
 
-    FileNotFoundError if there is no such file; ValueError if it is damaged, or of another network.
+    FileNotFoundError if the file does not exist; ValueError if it is damaged, or of another network.
     """
     path, found, width = find_vgg16(name), {}, 3
     stored = open_arrays(path)
@@ -136,7 +136,7 @@ def read_lpips(path: str, widths: Sequence[int]) -> list[jax.Array]:
     path    a safetensors file with lin0.model.1.weight [1, C, 1, 1] to lin4.model.1.weight, as the lpips package has
             them in weights/v0.1/vgg.pth: `safetensors.torch.save_file(torch.load("vgg.pth"), "lpips.safetensors")`
 
-    FileNotFoundError if there is no such file; ValueError if it is damaged, or holds other weights.
+    FileNotFoundError if the file does not exist; ValueError if it is damaged, or holds other weights.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path!r} with the weights of LPIPS.")

@@ -275,8 +275,8 @@ def train_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> None
 
 def trained_decoder(name: str, tokenizer: VQGAN) -> tuple[VQGANConfig, Decoder, int]:
     """The fine-tuned decoder of a checkpoint: config, decoder, and how many pictures it was trained on since it had
-    grown. FileNotFoundError if there is no such checkpoint; ValueError if it has no such decoder, or one of another
-    tokenizer's tokens than this one's."""
+    grown. FileNotFoundError if the checkpoint does not exist; ValueError if it lacks this decoder, or if the decoder
+    was trained for another tokenizer's tokens."""
     folder, stage = find_checkpoint(name), "superres_decoder"
     values = read_config(folder)
     if stage not in values:

@@ -22,7 +22,7 @@ NEEDED = dict(  # tokenizers whose tokens a stage's weights mean something for
 def starting_weights(checkpoint: str, stage: str, model: Any) -> Any:
     """The weights of a checkpoint's stage, as a module like the fresh `model`.
 
-    ValueError if the checkpoint has no such stage, or one of other sizes.
+    ValueError if the checkpoint lacks the stage, or has it in other sizes.
     """
     folder = find_checkpoint(checkpoint)
     values = read_config(folder)

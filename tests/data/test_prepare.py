@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """How many pictures are decoded, in files of three; set `decoded.stop` to be stopped after so many."""
+    """How many pictures are decoded, in files of three; `decoded.stop` is the number after which it stops."""
 
     class Decoded(list):
         stop = None

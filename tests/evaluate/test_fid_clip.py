@@ -147,7 +147,7 @@ def clip_folder(tmp_path_factory):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clip")
     model = CLIPModel(config)
-    for weight in model.parameters():  # else every picture is alike
+    for weight in model.parameters():  # otherwise the features of all pictures are equal
         torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[]).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Fingerprints, and which stored measurements are made again: on a table of commands that are no measurements."""
+"""Fingerprints, and which stored measurements are made again: on a table of commands that measure nothing."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from minimuse.weights import fingerprint_of, save_weights
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """A folder data/ with a checkpoint of two files that are no weights."""
+    """A folder data/ with a checkpoint of two files that hold other bytes than weights."""
     folder = tmp_path / "data" / "checkpoints" / "tiny"
     folder.mkdir(parents=True)
     for stage in ("tokenizer", "base"):
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_stages_that_draw(data):
 
 
 class Table:
-    """Commands that store what they are told, and note that they ran."""
+    """Commands that store what they are given, and note that they ran."""
 
     def __init__(self, data):
         self.data, self.ran, self.fail, self.settings, self.took = data, [], {}, dict(n=1), 100.0
@@ -79,7 +79,7 @@ class Table:
         return Measurement(name, f"measure {name}", path, measure)
 
     def experiment(self, name: str, rows: int, runs: int = 4) -> Measurement:
-        """An experiment that ends after so many rows."""
+        """An experiment that ends after this many rows."""
         path = self.data / f"{name}.json"
         used = weights_of("tokenizer", text=False, scorer=False)
         about = dict(settings=self.settings, runs=runs, weights=used)

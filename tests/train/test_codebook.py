@@ -15,7 +15,7 @@ TINY = VQGANConfig(codebook_size=4, code_dim=4, channels=(4,), blocks=0)
 
 
 def state_of(codes, **more):
-    """A training state of which the model's codebook is `codes`."""
+    """A training state whose codebook is `codes`."""
     model = with_arrays(random_weights("tokenizer", TINY), dict(codebook=jnp.asarray(codes)))
     return dict(params=model, ema=jax.tree.map(jnp.copy, model), **more)
 

@@ -137,7 +137,7 @@ def test_losses_by_mask_rate_by_hand():
     found = losses.by_mask_rate(dict(loss=values), mask)
     assert list(found) == ["loss_r25", "loss_r50", "loss_r75", "loss_r100"]
     assert found["loss_r25"] == 8 and found["loss_r100"] == 4.5
-    assert np.isnan(found["loss_r50"]) and np.isnan(found["loss_r75"])  # the batch has no such picture
+    assert np.isnan(found["loss_r50"]) and np.isnan(found["loss_r75"])  # not in the batch
 
 
 def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones():

@@ -32,7 +32,7 @@ def test_the_shapes_are_those_of_the_job(phase):
 
 
 def with_memory(gib, **changes):
-    """MICRO on a device of so many GiB, with other settings of the base's training."""
+    """MICRO on a device of `gib` GiB, with other settings of the base's training."""
     train = dataclasses.replace(MICRO.train["base"], **changes)
     run = dataclasses.replace(MICRO.run, memory=gib, mesh=(1, 1))
     return dataclasses.replace(MICRO, run=run, train=MICRO.train | dict(base=train))

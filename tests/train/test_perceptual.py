@@ -21,7 +21,7 @@ def test_by_hand():
     y = jnp.zeros((1, 1, 2, 2)).at[0, 0, 0].set(jnp.array([0.0, 5])).at[0, 0, 1].set(jnp.array([7.0, 0]))
     # The first place: (1, 0) against (0, 1), squared distance 2. The second: the same direction, 0. Mean 1.
     assert perceptual_loss(lambda p: [p], x, y) == pytest.approx(1.0, abs=1e-5)
-    # A second map in which all is alike halves it, however many places it has.
+    # A second map with equal values everywhere halves it, however many places it has.
     assert perceptual_loss(lambda p: [p, jnp.ones((1, 9, 9, 4))], x, y) == pytest.approx(0.5, abs=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_vgg_agrees_with_torch():
     torch.manual_seed(0)
     network = nn.Sequential(*layers)
     weights = {f"features.{name}": value.numpy() for name, value in network.state_dict().items()}
-    weights |= {"classifier.0.weight": np.zeros((2, 2))}  # what is no convolution is left alone
+    weights |= {"classifier.0.weight": np.zeros((2, 2))}  # only convolutions are read
 
     x = np.random.default_rng(0).uniform(-1, 1, (2, 16, 24, 3)).astype(np.float32)
     theirs, found = torch.tensor((x + 1) / 2), []
@@ -240,8 +240,8 @@ def test_wrong_lpips_weights_are_refused_in_one_sentence(files, tmp_path):
 
 
 def test_missing_and_damaged_files_are_reported(files, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such place"):
-        network_of(settings("no such place"))
+    with pytest.raises(FileNotFoundError, match="nothing here"):
+        network_of(settings("nothing here"))
     path = tmp_path / "vgg16" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="vgg16"):

@@ -191,10 +191,10 @@ class SmallDisk:
     def __init__(self, folder):
         self.folder, self.filler = folder, folder / "filler"
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True).returncode:
-            pytest.skip("a file system can be mounted by root alone")
+            pytest.skip("only root can mount a file system")
 
     def fill(self, room=0):
-        """Leave room for so many bytes."""
+        """Leave room for this many bytes."""
         with contextlib.suppress(OSError), open(self.filler, "wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
@@ -208,7 +208,7 @@ class SmallDisk:
 
 
 class SizeLimit:
-    """Writes of this process past so many bytes of a file fail, which anyone may ask for."""
+    """Writes of this process past this size of a file fail; no privilege is needed."""
 
     def __init__(self, folder):
         self.folder, self.limits = folder, resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -97,7 +97,7 @@ def test_decoder_sees_no_later_token(tiny_t5):
 
 
 def test_a_sentinel_looks_at_its_twin_from_the_start():
-    """Queries and keys of the fresh decoder's cross-attention are alike."""
+    """Queries and keys of the fresh decoder's cross-attention are equal."""
     cross = layers.init(t5_pretraining.T5Decoder, TINY).stack.layers.cross
     np.testing.assert_allclose(cross.k.kernel[...], cross.q.kernel[...] * TINY.d_kv**0.5, rtol=1e-6)
 

@@ -300,7 +300,7 @@ def test_muon_trains_all_matrices_of_a_transformer_but_the_last(stage, last):
 
 
 def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
-    """A gradient of rank 1 is all that its row and column sums tell: every entry moves by the rate."""
+    """A gradient of rank 1 follows from its row and column sums: every entry moves by the rate."""
     config = TrainConfig(steps=9, batch=1, learning_rate=0.1, optimizer="adafactor", warmup=1, weight_decay=0.0)
     gradient = jnp.outer(jnp.linspace(1, 2, 256), jnp.linspace(-1, -3, 128))
     params = dict(a=dict(kernel=jnp.ones((256, 128))), b=dict(scale=jnp.ones(3)))
@@ -308,7 +308,7 @@ def test_adafactor_keeps_rows_and_columns_and_decays_by_its_rate():
     tx = optimizer(config)
     state = tx.init(params)
     sizes = sorted({x.size for x in jax.tree.leaves(state)})
-    assert sizes[-1] == 256 * 128 and sum(x.size >= 256 * 128 for x in jax.tree.leaves(state)) == 1  # momentum alone
+    assert sizes[-1] == 256 * 128 and sum(x.size >= 256 * 128 for x in jax.tree.leaves(state)) == 1  # only momentum
     for _ in range(2):  # the first step is at rate 0; momentum has then (1 - 0.9) (1 + 0.9) of the gradient
         updates, state = tx.update(grads, state, params)
     np.testing.assert_allclose(updates["a"]["kernel"], 0.1 * 0.19, rtol=0.01)

@@ -95,7 +95,7 @@ right = players(same, stop, stop, same, same, same)
 
 WRONG = {
     "fold_pixels": {
-        "reshape alone": (only_reshaped, "single `reshape`"),
+        "only reshape": (only_reshaped, "single `reshape`"),
         "down the columns": (lambda x, size: folded(x, size, (0, 1, 3, 4, 2, 5)), "down the columns"),
         "channel after channel": (lambda x, size: folded(x, size, (0, 1, 3, 5, 2, 4)), "pixel_unshuffle"),
         "strides": (lambda x, size: folded(x, size, inner_last=False), "steps of H/size"),

@@ -135,7 +135,7 @@ WRONG = {
         "no sentinels": (no_sentinels, "has no sentinels"),
         "one for each token": (one_each, "sentinel of its own"),
         "end included": (lambda *a: gaps(*a, behind=1), "`end`"),
-        "the input alone": (lambda *a: gaps(*a)[0], "two lists"),
+        "only the input": (lambda *a: gaps(*a)[0], "two lists"),
     },
     "why_frozen": {
         "a": (lambda: "a", "first column"),

@@ -62,10 +62,10 @@ def dropped(text_mask, rate, rng, rows=None, columns=1):
 
 WRONG = {
     "hidden_loss": {
-        "all places": (lambda logits, tokens, mask: costs(logits, tokens).mean(), "over all positions"),
+        "all positions": (lambda logits, tokens, mask: costs(logits, tokens).mean(), "over all positions"),
         "divided by B N": (lambda logits, tokens, mask: (costs(logits, tokens) * mask).mean(), "divided by B N"),
         "a mean of means": (a_picture_at_a_time, "a mean of those"),
-        "the known places": (
+        "the known positions": (
             lambda logits, tokens, mask: costs(logits, tokens)[~mask].mean(),
             "known positions are counted",
         ),

@@ -48,11 +48,11 @@ WRONG = {
         "squared": (lambda u: np.cos(np.pi / 2 * u) ** 2, "the answer is"),
     },
     "exact_mask": {
-        "a coin for every place": (coins, "coin"),
+        "a coin for every position": (coins, "coin"),
         "nothing hidden at r = 0": (lambda r, n, rng: ranked(r, n, rng, least=0), "hide at least one"),
         "kept and masked swapped": (lambda r, n, rng: ~ranked(r, n, rng), "True means hidden"),
         "the first row's rate for all": (lambda r, n, rng: ranked(r[:1].repeat(len(r)), n, rng), "rate of its own"),
-        "always the first places": (first_places, "same positions"),
+        "always the first positions": (first_places, "same positions"),
         "sorted before it is ranked": (drifting, "same positions"),
         "one order for all rows": (lambda r, n, rng: ranked(r, n, rng, rows=1), "same positions"),
         "a seed of its own": (lambda r, n, rng: ranked(r, n, np.random.default_rng(0)), "fixed seed"),
@@ -72,7 +72,7 @@ WRONG = {
         "another word": (lambda rates: "Cosine law", "return"),
     },
     "fewest_steps": {
-        "as if all steps were alike": (lambda n, most: -(-n // most), "same number"),
+        "as if all steps were equal": (lambda n, most: -(-n // most), "same number"),
         "less than most": (lambda n, most: fewest(n, most - 1) if most > 1 else n, "fewer"),
         "the first step forgotten": (lambda n, most: fewest(n, most, lambda left, n: -np.diff(left)), "first step"),
         "one too few": (lambda n, most: fewest(n, most) - 1, "too few"),

@@ -65,7 +65,7 @@ def since_the_start(states, mask_id):
 
 WRONG = {
     "draw_by_cdf": {
-        "the likeliest": (drawn_by(lambda p, u: p.argmax(-1)), "most likely"),
+        "the most likely": (drawn_by(lambda p, u: p.argmax(-1)), "most likely"),
         "one too far": (drawn_by(lambda p, u: passed(p, u) + 1), "one code too far"),
         "one too few": (drawn_by(lambda p, u: passed(p, u) - 1), "one code too few"),
         "the sums above u": (drawn_by(lambda p, u: (np.cumsum(p, -1) > u[..., None]).sum(-1)), "sums above u"),
@@ -75,7 +75,7 @@ WRONG = {
         "as great as u": (drawn_by(not_below), "not equal"),
         "past the end": (drawn_by(unclipped), "it returned 10"),
         "an index past the end": (drawn_by(unclipped, clip=False), "IndexError"),
-        "tokens alone": (passed, "two values"),
+        "only tokens": (passed, "two values"),
     },
     "hide_again": {
         "known ones hidden": (lambda *args: step(*args, known_score=None), "Known tokens were hidden"),
@@ -99,8 +99,8 @@ WRONG = {
     },
     "touched_tokens": {
         "revealed ones, too": (lambda x, m: (x[1:] != x[:-1]).sum((1, 2)), "revealed at a step"),
-        "hidden again alone": (lambda x, m: (touched(x, m) & (x[1:] == m)).sum((1, 2)), "Only tokens that were hidden"),
-        "replaced alone": (lambda x, m: (touched(x, m) & (x[1:] != m)).sum((1, 2)), "Only tokens whose code"),
+        "only hidden again": (lambda x, m: (touched(x, m) & (x[1:] == m)).sum((1, 2)), "Only tokens that were hidden"),
+        "only replaced": (lambda x, m: (touched(x, m) & (x[1:] != m)).sum((1, 2)), "Only tokens whose code"),
         "against the start": (since_the_start, "compares with the start"),
         "sums so far": (lambda x, m: touched(x, m).sum((1, 2)).cumsum(), "all steps so far"),
         "a number a picture": (lambda x, m: touched(x, m).sum(2), "each image"),

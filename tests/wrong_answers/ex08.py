@@ -49,7 +49,7 @@ WRONG = {
         "halves exchanged": (lambda x, t: (1 + t) * halves(x)[1] - t * halves(x)[0], "halves are swapped"),
         "t taken for s": (lambda x, t: (1 - t) * halves(x)[1] + t * halves(x)[0], "l_u + t (l_c - l_u)"),
         "both added": (lambda x, t: (1 + t) * halves(x)[0] + t * halves(x)[1], "added"),
-        "the difference alone": (lambda x, t: t * (halves(x)[0] - halves(x)[1]), "only the difference"),
+        "only the difference": (lambda x, t: t * (halves(x)[0] - halves(x)[1]), "only the difference"),
         "neighbours as a pair": (lambda x, t: (1 + t) * x[::2] - t * x[1::2], "one after the other"),
         "no guidance": (lambda x, t: halves(x)[0], "Where is t"),
         "both halves back": (lambda x, t: (1 + t) * x, "shape"),
@@ -68,11 +68,11 @@ WRONG = {
             lambda x, m, y, n, has: (batch(y, m, x, n)[0], batch(x, m, y, n & has[:, None])[1]),
             "texts of",
         ),
-        "the text alone": (lambda x, m, y, n, has: np.concatenate([x, y]), "two values"),
+        "only the text": (lambda x, m, y, n, has: np.concatenate([x, y]), "two values"),
     },
     "ramp_end": {
         "the mean": (lambda t, left, n: t * t / ramp(t, left, n), "mean of a ramp that ends at t"),
-        "steps alike": (
+        "equal steps": (
             lambda t, left, n: t / np.mean((np.arange(len(left)) + 1) / len(left)),
             "every step counts the same",
         ),
@@ -96,8 +96,8 @@ WRONG = {
         "no letter": (lambda: "half", "one of the letters"),
     },
     "guidance_fault": {
-        "t = 0 alone": (by_t(0.0, {"sound": 1, "swapped": 0}), "second t"),
-        "t = 1 alone": (by_t(1.0, {"sound": 2, "swapped": -1, "off by one": 1}), "At t = 1 both give l_c"),
+        "only t = 0": (by_t(0.0, {"sound": 1, "swapped": 0}), "second t"),
+        "only t = 1": (by_t(1.0, {"sound": 2, "swapped": -1, "off by one": 1}), "At t = 1 both give l_c"),
         "sound and swapped exchanged": (
             by_t(2.0, {"swapped": 3, "sound": -2, "caption seen": 1, "off by one": 2}),
             "beyond l_c",

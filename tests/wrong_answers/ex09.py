@@ -141,7 +141,7 @@ WRONG = {
         ),
         "positions with one number": (lambda grid, window: masks(grid, window, wide=window[0]), "Some positions"),
         "True where hidden": (lambda grid, window: tuple(~mask for mask in masks(grid, window)), "inverted"),
-        "b rows of a places": (turned, "a rows of b"),
+        "b rows of a": (turned, "a rows of b"),
         "one mask": (lambda grid, window: np.logical_or(*masks(grid, window)), "two values"),
         "rows of windows only": (
             lambda grid, window: (alike(places(grid)[0] // window[0]), masks(grid, window)[1]),
@@ -157,9 +157,9 @@ WRONG = {
         ),
         "the fourth root of N": (lambda grid: round((grid[0] * grid[1]) ** 0.25), "divide both sides"),
         "P": (lambda grid: best(grid) ** 2, "That is P"),
-        "the looks": (lambda grid: int(looks(grid, best(grid))), "Those are the looks"),
+        "the number of scores": (lambda grid: int(looks(grid, best(grid))), "number of scores"),
         "the largest window": (lambda grid: max(sides(grid)), "Count both"),
-        "near alone": (lambda grid: best(grid, cost=lambda grid, side: side**2), "Count both"),
+        "only near": (lambda grid: best(grid, cost=lambda grid, side: side**2), "Count both"),
         "the side for P": (lambda grid: best(grid, cost=lambda g, side: side + g[0] * g[1] / side), "Count both"),
     },
     "spoil_low": {
@@ -168,7 +168,7 @@ WRONG = {
             lambda *given: spoilt(*given, share=given[3].uniform(0, given[1])),
             "lose the same share",
         ),
-        "a share a place": (
+        "a share per position": (
             lambda *given: spoilt(*given, share=given[3].uniform(0, given[1], given[0].shape)),
             "half of `most`",
         ),
@@ -186,7 +186,7 @@ WRONG = {
             lambda *given: spoilt(*given, codes=given[3].integers(0, given[2], (len(given[0]), 1))),
             "the same code",
         ),
-        "the same places": (
+        "the same positions": (
             lambda *given: spoilt(*given, chance=given[3].random((1, given[0].shape[1]))),
             "more often than others",
         ),
@@ -206,12 +206,12 @@ WRONG = {
         "all at once, each looked at": (tester(all_at_once, own), "one image at a time"),
         "never restored": (never_restored, "one image at a time"),
         "any picture's logits": (tester(next_code, lambda moved, b: moved.any()), "neighbour in the batch"),
-        "the first picture alone": (tester(next_code, lambda moved, b: moved[b] or b > 0), "some images"),
+        "only the first picture": (tester(next_code, lambda moved, b: moved[b] or b > 0), "some images"),
         "without tolerance": (tester(next_code, own, threshold=0.0), "by rounding in each call"),
         "replaced by zeros": (tester(zeros, own), "some are 0 already"),
         "one coarse token": (tester(one_place, own), "the coarse token over it"),
-        "one fine place": (first_place, "all its positions"),
-        "the likeliest code": (likeliest, "some hundredths"),
+        "one fine position": (first_place, "all its positions"),
+        "the most likely code": (likeliest, "some hundredths"),
         "too tolerant": (tester(next_code, own, threshold=0.5), "some hundredths"),
         "always True": (lambda *given: True, "for every program"),
         "always False": (lambda *given: False, "for every program"),

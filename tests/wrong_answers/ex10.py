@@ -4,23 +4,23 @@ import numpy as np
 
 
 def shares(first, second, outputs=lambda w: np.concatenate([w, w], 1), half=2):
-    """A wrong way to widen: the two shares, made from the weights with doubled outputs and `apart`."""
-    return lambda weight, apart: np.concatenate(
-        [first(outputs(weight) / half, apart), second(outputs(weight) / half, apart)]
+    """A wrong way to widen: the two shares, made from the weights with doubled outputs and `delta`."""
+    return lambda weight, delta: np.concatenate(
+        [first(outputs(weight) / half, delta), second(outputs(weight) / half, delta)]
     )
 
 
-def more(w, apart):
-    return w + apart
+def more(w, delta):
+    return w + delta
 
 
-def less(w, apart):
-    return w - apart
+def less(w, delta):
+    return w - delta
 
 
-def side_by_side(weight, apart):
+def side_by_side(weight, delta):
     twice = np.concatenate([weight, weight], 1) / 2
-    return np.stack([twice + apart, twice - apart], 1).reshape(2 * len(weight), -1)
+    return np.stack([twice + delta, twice - delta], 1).reshape(2 * len(weight), -1)
 
 
 def zeros(*ways):
@@ -80,18 +80,18 @@ def one_level(before, after):
 WRONG = {
     "widened_weights": {
         "not halved": (shares(more, less, half=1), "gives 2 y"),
-        "apart added to both": (shares(more, more), "is added to both copies"),
+        "delta added to both": (shares(more, more), "is added to both copies"),
         "equal shares": (shares(lambda w, a: w, lambda w, a: w), "stay equal"),
         "copies of inputs side by side": (side_by_side, "side by side"),
         "outputs side by side": (shares(more, less, lambda w: w.repeat(2, 1)), "y1, y1, y2, y2"),
-        "inputs not doubled": (lambda w, apart: np.concatenate([w, w], 1) + apart, "the inputs are not"),
-        "outputs not doubled": (lambda w, apart: np.concatenate([w / 2, w / 2]), "the outputs are not"),
+        "inputs not doubled": (lambda w, delta: np.concatenate([w, w], 1) + delta, "the inputs are not"),
+        "outputs not doubled": (lambda w, delta: np.concatenate([w / 2, w / 2]), "the outputs are not"),
         "half as far apart": (shares(lambda w, a: w + a / 2, lambda w, a: w - a / 2), "2 times"),
         "the wrong way round": (shares(less, more), "swapped"),
     },
     "silent_block": {
-        "the kernel alone": (zeros("conv2/kernel"), "its bias still adds"),
-        "the bias alone": (zeros("conv2/bias"), "its kernel still adds"),
+        "only the kernel": (zeros("conv2/kernel"), "its bias still adds"),
+        "only the bias": (zeros("conv2/bias"), "its kernel still adds"),
         "both convolutions": (
             zeros("conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias"),
             "it cannot learn",
@@ -100,10 +100,10 @@ WRONG = {
         "the first convolution": (zeros("conv1/kernel", "conv1/bias"), "output of conv2"),
         "as it was": (lambda block: block, "output of conv2"),
         "a norm that need not change": (zeros("norm1/scale", "conv2/kernel", "conv2/bias"), "“norm1” has changed"),
-        "conv2 alone": (lambda block: zeros("conv2/kernel", "conv2/bias")(block)["conv2"], "like the given"),
+        "only conv2": (lambda block: zeros("conv2/kernel", "conv2/bias")(block)["conv2"], "like the given"),
     },
     "pixels_reached": {
-        "places for pixels": (counted(patch=False), "not pixels"),
+        "positions for pixels": (counted(patch=False), "not pixels"),
         "k a convolution": (counted(a_layer=lambda k: k), "k more"),
         "to one side": (to_one_side, "on one side"),
         "one side and the token": (counted(a_layer=lambda k: k // 2), "one side only"),
@@ -122,7 +122,7 @@ WRONG = {
             differing(lambda a, b: a.shape != b.shape or (a != b).all()),
             "a single one is enough",
         ),
-        "equal shapes alone": (differing(lambda a, b: a.shape == b.shape and (a != b).any()), "shape"),
+        "only equal shapes": (differing(lambda a, b: a.shape == b.shape and (a != b).any()), "shape"),
         "other objects": (differing(lambda a, b: a is not b), "contents"),
         "the last names": (differing(unequal, whole=False), "piece"),
         "the first names": (one_level, "top level"),

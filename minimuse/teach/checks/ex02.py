@@ -128,8 +128,8 @@ def repaired_vq_loss(answer: Callable) -> None:
         unless(
             got,
             {
-                "The squares are averaged over the C numbers of a code. Sum them, over axis -1, and average over "
-                "positions alone.": (1 + beta) * squares / gap.size,
+                "The squares are averaged over the C numbers of a code. Sum them, over axis -1, and average only "
+                "over positions.": (1 + beta) * squares / gap.size,
                 "The squares are summed over all positions. Average over the positions.": (1 + beta) * squares,
                 "There is only one term, without β. Use two, one of them times β.": squares / positions,
                 "There is only one term, times β. Use two.": beta * squares / positions,

@@ -97,7 +97,7 @@ def hinge_losses(answer: Callable) -> None:
         same(pair, right, f"the true logits {true.tolist()} and the rebuilt ones {rebuilt.tolist()}, the two losses")
 
 
-WEIGHTS = (  # length of each of the two gradients, cap, shape, the weight by hand
+WEIGHTS = (  # norm of each of the two gradients, cap, shape, the weight by hand
     (3.0, 0.4999, 1e4, (6,), 6.0),
     (2.0, 0.0003, 1e4, (3, 3, 4, 2), 5000.0),
     (0.5, 0.9999, 1e4, (3, 3, 1, 12), 0.5),
@@ -117,15 +117,15 @@ def fooling_weight(answer: Callable) -> None:
         unless(
             got,
             {
-                "That is upside down. The steeper the discriminator, the longer its gradient, and the smaller the "
-                "weight: its length belongs in the denominator.": min(short / (long + 1e-4), most),
-                "You divide the sums of the squares. A length is the square root of that sum.": min(
+                "That is upside down. The steeper the discriminator, the larger the norm of its gradient, and the "
+                "smaller the weight: this norm belongs in the denominator.": min(short / (long + 1e-4), most),
+                "You divide the sums of the squares. A norm is the square root of that sum.": min(
                     long**2 / (short**2 + 1e-4), most
                 ),
-                "You sum absolute values. A length is the square root of the sum of the squares.": min(
+                "You sum absolute values. A norm is the square root of the sum of the squares.": min(
                     np.abs(a).sum() / (np.abs(b).sum() + 1e-4), most
                 ),
-                "You take means of the squares; a length needs their sum. Only the 0.0001 makes the ratio differ.": min(
+                "You take means of the squares; a norm needs their sum. Only the 0.0001 makes the ratio differ.": min(
                     (a**2).mean() ** 0.5 / ((b**2).mean() ** 0.5 + 1e-4), most
                 ),
                 "The cap is missing: the weight is never more than `most`.": long / (short + 1e-4),
@@ -134,13 +134,13 @@ def fooling_weight(answer: Callable) -> None:
                 ),
                 "The 0.0001 in the denominator is missing. It keeps the weight finite where the discriminator is "
                 "flat.": min(long / max(short, 1e-12), most),
-                "The 0.0001 is under the root. Take the length first, then add it.": min(
+                "The 0.0001 is under the root. Take the norm first, then add it.": min(
                     long / (short**2 + 1e-4) ** 0.5, most
                 ),
             },
             right=right,
         )
-        same(got, right, f"gradients of lengths {long:g} and {short:g}, most = {most:g}, shape {list(shape)}")
+        same(got, right, f"gradients of norms {long:g} and {short:g}, most = {most:g}, shape {list(shape)}")
 
 
 @exercise(points=1)

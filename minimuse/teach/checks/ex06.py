@@ -129,7 +129,7 @@ FEWEST = {(64, 64): 1, (64, 32): 3, (64, 12): 8, (64, 8): 12, (256, 32): 13, (10
 
 @exercise(points=2)
 def fewest_steps(answer: Callable) -> None:
-    """n int, most int -> int: the least number of steps of which none reveals more than `most` of n tokens."""
+    """n int, most int -> int: the least number of steps such that no step reveals more than `most` of n tokens."""
     for (n, most), expected in FEWEST.items():
         got = numbers(call(answer, n, most), (), "int")
         even = -(-n // most)

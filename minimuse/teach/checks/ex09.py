@@ -127,7 +127,7 @@ def best_window(answer: Callable) -> None:
             if got == best**2:
                 raise Wrong(f"{grid} you return {got}. That is P, the positions of a window. Return its side.")
             if got == looks(h, w, best):
-                raise Wrong(f"{grid} you return {got}. Those are the looks. Return the side of the window.")
+                raise Wrong(f"{grid} you return {got}. That is the number of scores. Return the side of the window.")
             raise Wrong(
                 f"{grid} you return {got}, which does not divide both sides of the grid. Try only those that do."
             )
@@ -137,7 +137,7 @@ def best_window(answer: Callable) -> None:
             raise Wrong(f"{grid} the sides {got} and {best} cost the same. Take the smaller.")
         if got != best:
             raise Wrong(
-                f"{grid} a side of {got} costs {looks(h, w, got):g} looks, but a side of {best} only "
+                f"{grid} a side of {got} costs {looks(h, w, got):g} scores, but a side of {best} only "
                 f"{looks(h, w, best):g}. Count both: P near, and N / P across, where P is the square of the side."
             )
 

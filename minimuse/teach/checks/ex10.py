@@ -11,11 +11,11 @@ from minimuse.teach.checking import Wrong, call, chosen, close, describe, exerci
 
 @exercise(points=3)
 def widened_weights(answer: Callable) -> None:
-    """weight float [n, m], apart float [n, 2 m] -> float [2 n, 2 m]: [x, x] times it is [y, y]."""
+    """weight float [n, m], delta float [n, 2 m] -> float [2 n, 2 m]: [x, x] times it is [y, y]."""
     for n, m, seed in ((2, 1, 0), (3, 3, 1), (1, 4, 2), (5, 2, 3)):
         rng = np.random.default_rng(seed)
-        weight, apart = rng.normal(size=(n, m)), rng.normal(size=(n, 2 * m))
-        got = call(answer, weight, apart)
+        weight, delta = rng.normal(size=(n, m)), rng.normal(size=(n, 2 * m))
+        got = call(answer, weight, delta)
         if np.shape(got) == (n, 2 * m):
             raise Wrong(
                 "The outputs are doubled, the inputs are not. Every row must come twice as well, with its share."
@@ -34,8 +34,8 @@ def widened_weights(answer: Callable) -> None:
             {
                 "The two shares add up to twice the weight, so the layer gives 2 y. Halve the weight first.": 2
                 * np.tile(weight, 2),
-                "`apart` is added to both copies, so they do not add up to the weight. Subtract it from the second "
-                "copy.": np.tile(weight, 2) + 2 * apart,
+                "`delta` is added to both copies, so they do not add up to the weight. Subtract it from the second "
+                "copy.": np.tile(weight, 2) + 2 * delta,
                 "The outputs are y1, y1, y2, y2. They should be [y, y]: all outputs, then all again.": weight.repeat(
                     2, 1
                 ),
@@ -45,7 +45,7 @@ def widened_weights(answer: Callable) -> None:
         if close(first, second):
             raise Wrong(
                 "Both copies of every input have equal weights. They would get equal gradients and stay equal "
-                "forever: add `apart` to the first copy's share and subtract it from the second's."
+                "forever: add `delta` to the first copy's share and subtract it from the second's."
             )
         x = rng.normal(size=(4, n))
         y = x @ weight
@@ -54,12 +54,12 @@ def widened_weights(answer: Callable) -> None:
         unless(
             first - second,
             {
-                "The two copies differ by `apart`. The first should be half of the weight plus `apart`, the second "
-                "half of it minus `apart`: the difference is 2 times `apart`.": apart,
-                "The copies are swapped: the first one should be half of the weight plus `apart`.": -2 * apart,
+                "The two copies differ by `delta`. The first should be half of the weight plus `delta`, the second "
+                "half of it minus `delta`: the difference is 2 times `delta`.": delta,
+                "The copies are swapped: the first one should be half of the weight plus `delta`.": -2 * delta,
             },
         )
-        same(first - second, 2 * apart, "the difference of the two shares, which is 2 times `apart`")
+        same(first - second, 2 * delta, "the difference of the two shares, which is 2 times `delta`")
 
 
 def fresh_block(channels: int, seed: int) -> dict:

@@ -264,7 +264,7 @@ def edit_scores(answer: Callable) -> None:
     for edits, (success, preservation) in cases:
         got = numbers(call(answer, edits), (2,))
         if 1 < max(got) <= 100:
-            raise Wrong("Shares lie between 0 and 1. Return them as they are, not in per cent.")
+            raise Wrong("Shares lie between 0 and 1. Return them as they are, not as percentages.")
         unless(
             got,
             {
