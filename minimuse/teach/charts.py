@@ -134,10 +134,14 @@ def bars(panels: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def seeds(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def seeds(panels: Mapping[str, Mapping[str, Sequence[float]]], shared: bool = False) -> Figure:
     """One panel per {arm: one value per seed}: a ring per seed, side by side, and a line at their mean with its
-    value."""
+    value.
+
+    shared   one scale for all panels, where they show the same measure
+    """
     figure = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
+    tops = {name: 1.25 * max(map(max, arms.values())) or 1 for name, arms in panels.items()}
     for ax, (name, arms) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
         for at, values in enumerate(arms.values()):
             mean, spots = np.mean(values), at + np.linspace(-0.2, 0.2, len(values) + 2)[1:-1]
@@ -147,7 +151,7 @@ def seeds(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
             ax.annotate(f"{mean:.3g}", (at, max(values)), **above)
         ax.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=9)
         ax.set_title(name, fontsize=10)
-        ax.set(xmargin=0.15, ylim=(0, 1.25 * max(map(max, arms.values())) or 1))
+        ax.set(xmargin=0.15, ylim=(0, max(tops.values()) if shared else tops[name]))
         ax.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -166,8 +170,15 @@ def mask_schedule(steps: int, tokens: int, law: str = "cosine") -> Figure:
     return figure
 
 
-def heat_map(values: ArrayLike, rows: Sequence[Any], columns: Sequence[Any], digits: int = 2) -> Figure:
-    """Numbers [r, c] in coloured cells, with a name for each row and column."""
+def heat_map(
+    values: ArrayLike,
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    digits: int = 2,
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Figure:
+    """Numbers [r, c] in coloured cells, with a name for each row and column, and for the two axes."""
     values = np.round(filled("values", values, 2), digits) + 0.0  # -0.0 becomes 0.0
     if values.shape != (len(rows), len(columns)):
         raise ValueError(
@@ -185,6 +196,9 @@ def heat_map(values: ArrayLike, rows: Sequence[Any], columns: Sequence[Any], dig
         for label in ax.get_xticklabels():
             label.set(rotation=45, ha="left", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.xaxis.set_label_position("top")
     ax.spines[:].set_visible(False)
     for (y, x), value in np.ndenumerate(values):
         ink = "black" if value - low > 0.475 * (high - low) else "white"
@@ -202,33 +216,6 @@ def line_plot(x: Sequence[float] | np.ndarray, values: Mapping[str, ArrayLike], 
     ax.spines[["top", "right"]].set_visible(False)
     if len(values) > 1:
         ax.legend(frameon=False, fontsize=9)
-    return figure
-
-
-def word_map(
-    points: ArrayLike, words: Sequence[str], kinds: Sequence[str], links: Sequence[tuple[int, int]] = ()
-) -> Figure:
-    """Words at points [n, 2], one marker per kind. Links (i, j) are thin lines between words that belong together."""
-    points = filled("points", points, 2)
-    if not len(points) == len(words) == len(kinds):
-        raise ValueError(
-            f"{len(points)} points, {len(words)} words and {len(kinds)} kinds; give the same number of each."
-        )
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    ax = figure.subplots()
-    for i, j in links:
-        ax.plot(*points[[i, j]].T, color="0.75", linewidth=1, zorder=0)
-    names = list(dict.fromkeys(kinds))
-    for i, kind in enumerate(names):
-        own = points[[k == kind for k in kinds]]
-        (marks,) = ax.plot(*own.T, label=kind, **curve_style(i, len(names)))
-        marks.set_linestyle("")
-    at = (points - points.min(0)) / np.maximum(np.ptp(points, 0), 1e-9) * (600, 340)
-    label_points(ax, points, words, at, size=8.5)
-    ax.set(xticks=[], yticks=[])
-    ax.margins(0.09)
-    ax.spines[:].set_color("0.8")
-    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -273,10 +260,24 @@ def ranking(values: Mapping[str, float]) -> Figure:
     return figure
 
 
-def rate_histograms(rates: Mapping[str, np.ndarray], tokens: int = 64, columns: int = 4) -> Figure:
+def rate_curves(laws: Sequence[str], tokens: int = 64) -> Figure:
+    """Mask rate r over progress u, one panel per law, each with the uniform law as a thin dashed line."""
+    figure, u = Figure(figsize=(1.9 * len(laws), 2.2), layout="constrained"), np.linspace(0, 1, 101)
+    for ax, law in zip(figure.subplots(1, len(laws), squeeze=False, sharey=True)[0], laws):
+        ax.plot(u, 1 - u, color="0.5", linestyle="--", linewidth=1)
+        ax.plot(u, mask_rate(u, law, tokens), color="black")
+        ax.set_title(law, fontsize=10)
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1))
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("progress u (dashed: the uniform law)", fontsize=9)
+    figure.supylabel("mask rate r", fontsize=9)
+    return figure
+
+
+def rate_histograms(rates: Mapping[str, np.ndarray], tokens: int = 64, columns: int = 5) -> Figure:
     """Sampled mask rates {law: float [M]}, one panel per schedule: a histogram, and the density as a line."""
     lines, r = -(-len(rates) // columns), np.linspace(0.005, 0.995, 199)
-    figure = Figure(figsize=(2.4 * columns, 1.9 * lines), layout="constrained")
+    figure = Figure(figsize=(1.9 * columns, 2.2 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, (law, sampled) in zip(axes, rates.items()):
         ax.hist(
@@ -284,11 +285,12 @@ def rate_histograms(rates: Mapping[str, np.ndarray], tokens: int = 64, columns: 
         )
         ax.plot(r, density(r, law, tokens), color="black")
         ax.set_title(f"{law}, mean {mean_rate(law, tokens):.2f}", fontsize=9)
-        ax.set(xlim=(0, 1), ylim=(0, 4))
+        ax.set(xlim=(0, 1), ylim=(0, 4), xticks=(0, 0.5, 1))
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[len(rates) :]:
         figure.delaxes(ax)
     figure.supxlabel("mask rate r", fontsize=9)
+    figure.supylabel("density p(r)", fontsize=9)
     return figure
 
 
@@ -313,7 +315,8 @@ def mask_laws(laws: Sequence[str], steps: int = 12, tokens: int = 64, masks: boo
     axes[0].set(xlabel="mask rate r", title="density p(r)", xlim=(0, 1), ylim=(0, 4))
     axes[1].set(xlabel="progress u", title="mask rate r", xlim=(0, 1), ylim=(0, 1.03))
     axes[2].set(xlabel="step", title=f"tokens revealed, of {tokens}", xlim=(0, steps + 1), ylim=(0, None))
-    axes[2].xaxis.get_major_locator().set_params(integer=True)
+    for axis in (axes[2].xaxis, axes[2].yaxis):
+        axis.get_major_locator().set_params(integer=True)
     for ax in axes:
         ax.title.set_fontsize(10)
         ax.spines[["top", "right"]].set_visible(False)

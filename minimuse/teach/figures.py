@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, PathPatch, Rectangle
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from numpy.typing import ArrayLike
 from PIL import Image
@@ -60,10 +59,10 @@ def hatch(ax: Axes, hidden: np.ndarray, scale: float = 1.0, fill: str = "0.85") 
         ax.add_patch(PathPatch(outline, facecolor=fill, edgecolor="0.45", hatch="////", linewidth=0.0))
 
 
-def frame(ax: Axes, row: int, column: int, cell: float, linewidth: float) -> None:
-    """A black frame around one cell, `cell` pixels wide."""
+def frame(ax: Axes, row: int, column: int, cell: float, linewidth: float, color: str = "black") -> None:
+    """A frame around one cell, `cell` pixels wide."""
     corner = cell * column - 0.5, cell * row - 0.5
-    ax.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor="black", linewidth=linewidth))
+    ax.add_patch(Rectangle(corner, cell, cell, fill=False, edgecolor=color, linewidth=linewidth))
 
 
 def draw_mask(ax: Axes, mask: np.ndarray, title: str) -> None:
@@ -212,31 +211,35 @@ def attention_over(
     columns: int | None = None,
     hidden: ArrayLike | None = None,
     at: tuple[int, int] | None = None,
+    label: str = "attention weight",
 ) -> Figure:
-    """Attention weights float [n, h, w] over an image uint8 [H, W, 3], one panel per map. Each position has a disc
-    whose area is the weight; the largest disc of a panel is as wide as a cell, and the title gives its weight.
+    """Attention weights float [n, h, w] as heat maps on one scale, which begins at 0, after a panel with the image
+    uint8 [H, W, 3] itself. A NaN stays white; the title of a panel gives its largest weight.
 
-    hidden   bool [h, w], positions that are hatched; the image shows through
+    columns  panels per line, the image's included
+    hidden   bool [h, w], positions that are hatched on the image, which shows through
     at       row and column of a position that gets a thick frame
+    label    what the scale measures
     """
     maps, image = filled("maps", maps, 3), filled("image", image, 3)
     if len(titles) != len(maps):
         raise ValueError(f"{len(titles)} titles for {len(maps)} maps; give one per map.")
-    cell = image.shape[0] / maps.shape[1]
-    figure, axes = square_axes(len(maps), columns, 1.7, top=0.35)
-    for ax, weights, title in zip(axes, maps, titles):
-        ax.imshow(image, interpolation="nearest", alpha=0.55)
-        if hidden is not None:
-            hatch(ax, np.asarray(hidden, bool), cell, fill="none")
-        top = max(weights.max(), 1e-9)
-        discs = [
-            Circle((cell * (x + 0.5) - 0.5, cell * (y + 0.5) - 0.5), 0.46 * cell * np.sqrt(weight / top))
-            for (y, x), weight in np.ndenumerate(weights)
-        ]
-        ax.add_collection(PatchCollection(discs, facecolor=(1, 1, 1, 0.6), edgecolor="black", linewidth=0.8))
-        if at is not None:
-            frame(ax, *at, cell, linewidth=2.5)
-        ax.set_title(f"{title}\nup to {top:.0%}", fontsize=9)
+    cell, top = image.shape[0] / maps.shape[1], max(np.nanmax(maps), 1e-9)
+    figure, axes = square_axes(1 + len(maps), columns, 1.5, top=0.35)
+    axes[0].imshow(image, interpolation="nearest")
+    axes[0].set_title("the picture\n" if hidden is None else "the picture,\nhidden: hatched", fontsize=9)
+    if hidden is not None:
+        hatch(axes[0], np.asarray(hidden, bool), cell, fill="none")
+    for ax, weights, title in zip(axes[1:], maps, titles):
+        ax.imshow(weights, cmap=MAP, vmin=0, vmax=top)
+        ax.set_title(f"{title}\nup to {np.nanmax(weights):.0%}", fontsize=9)
+    if at is not None:
+        for ax, side in ((axes[0], cell), *((ax, 1.0) for ax in axes[1:])):
+            frame(ax, *at, side, linewidth=4.5, color="white")  # behind the black one, which dark cells would swallow
+            frame(ax, *at, side, linewidth=2)
+    bar = figure.colorbar(axes[1].images[0], ax=list(axes), shrink=0.8, aspect=25, pad=0.01)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 

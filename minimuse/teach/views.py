@@ -162,8 +162,8 @@ def where_it_looks(
     layer: int | None = None,
     hidden: np.ndarray | None = None,
 ) -> tuple[Figure, str]:
-    """How much each of the tokens int [h, w] attends to a piece of a caption: (Figure, a sentence). The first panel is
-    the mean of the heads; then comes one panel per head.
+    """How much each of the tokens int [h, w] attends to a piece of a caption: (Figure, a sentence). After the picture
+    comes the mean of the heads, then one panel per head.
 
     piece    which piece, counted from 0
     layer    which layer, counted from 1; None is the mean of all
@@ -184,7 +184,7 @@ def where_it_looks(
         f"it {maps[0].mean():.0%} of its attention on average, at most {maps[0].max():.0%}, in row {row}, "
         f"column {column}"
     )
-    return figures.attention_over(image, maps, titles, columns=len(maps), hidden=hidden), words
+    return figures.attention_over(image, maps, titles, columns=1 + len(maps), hidden=hidden), words
 
 
 def compare_laws(

@@ -66,6 +66,11 @@ def test_seeds_shows_each_and_their_mean():
     assert [len(points) for points in rings] == [3, 1] and list(rings[0][:, 1]) == [0.1, 0.3, 0.2]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["frozen,\nrandom", "learned"]
     assert ax.get_ylim()[0] == 0
+    panels = {"val": {"learned": [0.5]}, "unseen_words": {"learned": [0.1]}}
+    one, two = charts.seeds(panels).axes
+    assert one.get_ylim() != two.get_ylim()
+    one, two = charts.seeds(panels, shared=True).axes
+    assert one.get_ylim() == two.get_ylim() == (0, 0.625)
 
 
 def test_mask_schedule():
@@ -87,7 +92,8 @@ def test_heat_map_writes_every_number():
     ]
     assert ax.get_xticklabels()[0].get_rotation() == 45
     png(figure)
-    png(charts.heat_map(np.ones((1, 1)), [0], [0], digits=0))
+    (ax,) = charts.heat_map(np.ones((1, 1)), [0], [0], digits=0, xlabel="key", ylabel="query").axes
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.xaxis.get_label_position()) == ("key", "query", "top")
     with pytest.raises(ValueError, match=r"(?=.*\b1\b).*\(2, 2\)"):
         charts.heat_map(np.ones((2, 2)), ["a"], ["b", "c"])
 
@@ -100,23 +106,17 @@ def test_line_plot_tells_curves_apart_by_more_than_colour():
     assert charts.line_plot([0, 1], dict(one=[0, 1]), "x", "y").axes[0].get_legend() is None
 
 
-def test_word_map_labels_every_word_and_hides_none():
-    points = np.array([[0, 0], [0.001, 0], [1, 1], [0, 0.001]])
-    words = ["cat", "kitty", "sun", "feline"]
-    (ax,) = charts.word_map(points, words, ["animal", "animal", "nature", "animal"], [(0, 1), (0, 3)]).axes
-    assert [text.get_text() for text in ax.texts] == words
-    assert len({text.get_position() for text in (ax.texts[0], ax.texts[1], ax.texts[3])}) == 3  # not on each other
-    *links, animals, nature = ax.lines
-    assert [line.get_xdata().tolist() for line in links] == [[0, 0.001], [0, 0]]
-    assert len(animals.get_xdata()) == 3 and animals.get_marker() != nature.get_marker()
-    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\b3\b"):
-        charts.word_map(points, words[:3], ["a"] * 4)
-
-
 def test_ranking_says_its_values_from_top_to_bottom():
     (ax,) = charts.ranking(dict(cat=0.9471, dog=0.5)).axes
     assert [text.get_text() for text in ax.texts] == ["0.947", "0.500"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog"] and ax.yaxis_inverted()
+
+
+def test_rate_curves_have_a_panel_per_law():
+    axes = charts.rate_curves(["uniform", "square root"]).axes
+    assert [ax.get_title() for ax in axes] == ["uniform", "square root"]
+    assert all(np.allclose(ax.lines[0].get_ydata(), np.linspace(1, 0, 101)) for ax in axes)
+    assert np.allclose(axes[1].lines[1].get_ydata()[25], 0.5)
 
 
 def test_rate_histograms_hold_every_rate():

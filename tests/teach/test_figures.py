@@ -80,18 +80,17 @@ def test_one_frame_of_the_decoding():
             figures.decode_frame(generation(), image, step, detokenize)
 
 
-def test_discs_of_attention_have_the_weight_as_area():
+def test_maps_of_attention_share_a_scale():
     image, maps = np.zeros((8, 8, 3), np.uint8), np.zeros((2, 2, 2))
-    maps[0], maps[1, 1, 0] = [[0.4, 0.1], [0.0, 0.2]], 0.03
+    maps[0], maps[1, 1, 0], maps[1, 0, 0] = [[0.4, 0.1], [0.0, 0.2]], 0.03, np.nan
     figure = figures.attention_over(image, maps, ["cat", "</s>"], hidden=[[True, False], [False, False]], at=(1, 0))
-    one, two = figure.axes
+    picture, one, two, scale = figure.axes
     assert [ax.get_title() for ax in (one, two)] == ["cat\nup to 40%", "</s>\nup to 3%"]
-    widths = [np.ptp(path.vertices[:, 0]) for path in one.collections[0].get_paths()]
-    assert np.allclose(np.square(widths) / widths[0] ** 2, [1, 1 / 4, 0, 1 / 2])  # 0.1 and 0.2 of 0.4
-    assert 3.5 < widths[0] < 4  # the greatest all but fills its cell of 4 pixels
-    centre = two.collections[0].get_paths()[2].vertices.mean(0)
-    assert np.allclose(centre, (1.5, 5.5), atol=0.3)  # row 1, column 0
-    assert one.patches[0].get_hatch() and one.patches[-1].get_xy() == (-0.5, 3.5)
+    assert [ax.images[0].get_clim() for ax in (one, two)] == [(0, 0.4)] * 2
+    np.testing.assert_array_equal(one.images[0].get_array(), maps[0])
+    assert scale.get_ylabel() == "attention weight"
+    assert picture.patches[0].get_hatch() and picture.patches[-1].get_xy() == (-0.5, 3.5)
+    assert one.patches[-1].get_xy() == (-0.5, 0.5)
     png(figure)
     with pytest.raises(ValueError, match=r"(?=.*\b2\b).*\b1\b"):
         figures.attention_over(image, maps, ["cat"])

@@ -112,11 +112,12 @@ def test_attention_weights_are_those_of_the_layer(micro):
 def test_attention_to_a_piece_is_drawn_and_described(micro):
     tokens, hidden = np.zeros((8, 8), int), np.arange(64).reshape(8, 8) < 16
     figure, words = views.where_it_looks(micro, tokens, "a cat", 1, layer=2, hidden=hidden)
-    assert [ax.get_title().split("\n")[0] for ax in figure.axes] == ["mean of heads", "head 1", "head 2"]
+    titles = [ax.get_title().split("\n")[0] for ax in figure.axes]
+    assert titles == ["the picture,", "mean of heads", "head 1", "head 2", ""]  # the last is the scale
     assert all(said in words for said in ("“cat” in “a cat”", "layer 2 of 2", "16 of 64"))
     shown = np.where(hidden, 64, tokens)
     weights = views.word_attention(micro, shown, "a cat")[1][1, :, 1]
-    assert figure.axes[1].get_title().endswith(f"{weights[0].max():.0%}")
+    assert figure.axes[2].get_title().endswith(f"{weights[0].max():.0%}")
     words = views.where_it_looks(micro, tokens, "a cat", 0)[1]
     assert "all layers" in words and " 0 of 64" in words
 
