@@ -125,7 +125,7 @@ def edit(
         right: Pixels to add on the right.
         top: Pixels to add at the top.
         bottom: Pixels to add at the bottom.
-        way: How to edit without a mask; if not given, the way that the other options belong to, or resample.
+        way: How to edit without a mask; if not given, the way that the other options belong to, or read.
         before: A caption of the picture as it is, for --way read.
         iterations: Iterations of --way resample (100 if not given); fewer keep more of the picture.
         found_mask: File to write the mask of --way read to, white where the picture was redrawn.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from minimuse.muse import Muse, Plan
 
 WAYS = ("resample", "read")
-WAY = "resample"  # what `edit` does where nothing says otherwise
+WAY = "read"  # what `edit` does where nothing says otherwise
 
 
 @jax.tree_util.register_dataclass
