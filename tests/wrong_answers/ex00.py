@@ -180,7 +180,7 @@ WRONG = {
         "both gradients": (lambda f, a, b: jax.value_and_grad(f, (0, 1))(a, b), "tuple of gradients"),
         "their sum": (of_both_in_turn, "sum of both"),
         "downhill": (lambda f, a, b: (f(a, b), -slope(f, a, b)), "opposite sign"),
-        "the gradient alone": (slope, "two values"),
+        "only the gradient": (slope, "two values"),
     },
     "rounded_to_grid": {
         "plain rounding": (rounded, "no gradient reaches z"),
