@@ -425,6 +425,24 @@ def test_pages_show_seen_and_unseen_artwork_beside_each_other():
         assert "+3.0 dB" in page and "−0.5 dB" in page
 
 
+def test_a_chapter_between_two_others_has_a_number_of_its_own(tmp_path, monkeypatch):
+    assert check_notebooks.number(Path("01a_jax_primer.ipynb")) == "01a" and results.number("05_masked") == "05"
+    assert sorted(["02_b", "01a_c", "01_a"]) == ["01_a", "01a_c", "02_b"]
+    (tmp_path / "notebooks").mkdir()
+    for stem in ("01_a", "01a_c", "02_b"):
+        text = json.dumps(dict(cells=[dict(cell_type="markdown", source=[f"# {results.number(stem)} · Title"])]))
+        (tmp_path / "notebooks" / f"{stem}.ipynb").write_text(text)
+    (tmp_path / "data" / "results").mkdir(parents=True)
+    stored = tmp_path / "data" / "results" / "chapters.json"
+    stored.write_text(json.dumps(dict(result={"01_a": 5, "02_b": 6}, machine="a machine")))
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    page = results.chapters(dict(chapters=json.loads(stored.read_text())))
+    assert "[01a Title](notebooks/01a_c.ipynb) | not measured yet" in page and "| 5 s |" in page
+    asked = []
+    monkeypatch.setattr(results.subprocess, "run", lambda command, **options: asked.append(Path(command[-1]).stem))
+    assert list(results.time_chapters(["01a"])) == ["01_a", "01a_c", "02_b"] and asked == ["01a_c"]
+
+
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in our_files() if path.suffix == ".md")
 
 

@@ -41,6 +41,11 @@ class Chapter(NamedTuple):
                 yield cell.id, output
 
 
+def number(path: Path) -> str:
+    """The number of a chapter, which its file name begins with: 05, or 01a for one between 01 and 02."""
+    return path.stem.partition("_")[0]
+
+
 def chapter(path: Path, folder: Path = FOLDER) -> Chapter:
     notebook = nbformat.read(path, as_version=4)
     markdown = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
@@ -76,8 +81,8 @@ def headings(this: Chapter) -> Iterator[str]:
     if [level for level, _ in levels].count(1) != 1 or levels[0][0] != 1:
         yield "must have one title (# ...), and it must come first"
         return
-    if not levels[0][1].startswith(f"{this.path.stem[:2]} · "):
-        yield f"has the title {levels[0][1]!r}, which must begin with '{this.path.stem[:2]} · '"
+    if not levels[0][1].startswith(f"{number(this.path)} · "):
+        yield f"has the title {levels[0][1]!r}, which must begin with '{number(this.path)} · '"
     for (before, _), (after, words) in zip(levels, levels[1:]):
         if after > before + 1:
             yield f"has the heading {words!r}, which skips a level"

@@ -194,7 +194,7 @@ def time_chapters(only: list[str]) -> dict[str, int]:
     """
     stored = ROOT / "data" / "results" / "chapters.json"
     seconds = json.loads(stored.read_text())["result"] if only else {}
-    paths = [path for path in (ROOT / "notebooks").glob("*.ipynb") if not only or path.stem[:2] in only]
+    paths = [path for path in (ROOT / "notebooks").glob("*.ipynb") if not only or number(path.stem) in only]
     for path in sorted(paths):
         # As `make test` runs it. nbconvert sometimes hangs where a cell fills an Output widget
         # (https://github.com/jupyter/nbclient/issues/312).
@@ -249,6 +249,11 @@ Drawn by the weights in this repository: {len(CAPTIONS)} captions, seed 0, the f
 The emoji are [Noto Color Emoji](data/LICENSE-sprites.md)."""
 
 
+def number(stem: str) -> str:
+    """The number of a chapter by the name of its file: 05, or 01a for one between 01 and 02."""
+    return stem.partition("_")[0]
+
+
 def title(notebook: Path) -> str:
     """A notebook's title, without its number."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -259,12 +264,14 @@ def title(notebook: Path) -> str:
 def chapters(results: Results) -> str:
     """The block of README.md that lists the chapters, in two columns."""
     seconds = results["chapters"]["result"]
-    titles = {stem: f"{stem[:2]} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}" for stem in seconds}
-    cells = [[f"[{titles[stem]}](notebooks/{stem}.ipynb)", f"{took} s"] for stem, took in seconds.items()]
+    stems = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    titles = {stem: f"{number(stem)} {title(ROOT / 'notebooks' / f'{stem}.ipynb')}" for stem in stems}
+    times = {stem: f"{seconds[stem]} s" if stem in seconds else "not measured yet" for stem in stems}
+    cells = [[f"[{titles[stem]}](notebooks/{stem}.ipynb)", times[stem]] for stem in stems]
     half = (len(cells) + 1) // 2
     rows = [left + right for left, right in itertools.zip_longest(cells[:half], cells[half:], fillvalue=["", ""])]
-    missing = sorted({f"{number:02}" for number in range(15)} - {stem[:2] for stem in seconds})
-    planned = " ".join(f"Chapter {number} is planned." for number in missing)
+    missing = sorted({f"{one:02}" for one in range(15)} - {number(stem) for stem in stems})
+    planned = " ".join(f"Chapter {one} is planned." for one in missing)
     about = f"Run times are from top to bottom on {results['chapters']['machine']}. {planned}"
     return f"{table(['chapter', 'run time'] * 2, rows)}\n\n{prose(about)}"
 

@@ -113,6 +113,8 @@ def describe(value: Any) -> str:
         return f"{value.dtype} {list(value.shape)}"
     if isinstance(value, float):
         return f"{value:.5g}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -41,7 +41,7 @@ def defined():
 
 def test_every_notebook_has_its_checks_and_every_check_its_notebook():
     assert list(SOURCES) == checking.notebooks()
-    assert all(3 <= len(checking.exercises(notebook)) <= 5 for notebook in SOURCES)
+    assert all(3 <= len(checking.exercises(notebook)) <= 6 for notebook in SOURCES)
     functions = Counter(name.partition(".")[2] for name in NAMES)
     assert max(functions.values()) == 1  # a notebook is known by the names of its functions
     for notebook, path in SOURCES.items():
@@ -64,6 +64,16 @@ def test_wrong_answers_fail_with_the_hint_that_names_them(exercise):
     for mistake, (answer, words) in wrong.items():
         said = checking.judge(exercise.ask, answer)
         assert said and words.lower() in said.lower(), f"{mistake}: {said}"
+
+
+@pytest.mark.parametrize("name", ["ex00"])
+def test_further_wrong_answers_are_refused(name):
+    refused = importlib.import_module(f"tests.wrong_answers.{name}").REFUSED
+    assert list(refused) == list(checking.exercises(name))
+    for function, exercise in checking.exercises(name).items():
+        assert len(refused[function]) >= 5
+        for mistake, answer in refused[function].items():
+            assert checking.judge(exercise.ask, answer), f"{function} accepts {mistake!r}"
 
 
 def noisy(*args, **kwargs):
