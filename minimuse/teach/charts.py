@@ -1,6 +1,6 @@
 """Charts for the notebooks: curves, bars, tables of numbers. Every function returns a matplotlib Figure."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,33 +19,48 @@ def curve_style(i: int, count: int) -> dict[str, Any]:
     return dict(linestyle=dash, marker=mark, markersize=5, color=colormaps[MAP](0.8 * i / count))
 
 
+def _marked(count: int, most: int = 6) -> list[int]:
+    """Which of `count` points of a curve get a marker: up to `most`, with the first and the last."""
+    return sorted({round(at) for at in np.linspace(0, count - 1, min(count, most))})
+
+
+UNITS = {"psnr": "PSNR, dB", "l1": "mean absolute difference", "usage": "share of codes in use"}
+
+
 def training_curve(
     logs: Mapping[str, Mapping[str, Any]],
     keys: Sequence[str] = ("loss",),
     reference: Mapping[str, Any] | None = None,
     against: str = "step",
+    logarithmic: Collection[str] = (),
 ) -> Figure:
     """Columns `keys` of logs {name of the run: files.read_log(...)}: one panel per key, one dash per run.
 
-    reference   what `curves.reference` returns: its band is hatched behind the runs, and its middle is a thin line
-    against     the x axis: step or seconds
+    reference     what `curves.reference` returns: its band is hatched behind the runs, and its middle is a thin line
+    against       the x axis: step or seconds
+    logarithmic   keys whose y axis is logarithmic
     """
     if missing := [f"{key!r} in {name!r}" for name, log in logs.items() for key in (against, *keys) if key not in log]:
         raise ValueError(f"There is no column {', '.join(missing)}.")
     metrics = None if reference is None else reference["metrics"]
     if metrics is not None and (unknown := [key for key in keys if key not in metrics]):
         raise ValueError(f"The reference has no {', '.join(unknown)}; it has {', '.join(metrics)}.")
-    figure = Figure(figsize=(4.2 * len(keys), 3), layout="constrained")
-    for ax, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys):
+    figure = Figure(figsize=(4.2 * len(keys), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    for ax, key in zip(axes, keys):
         if reference is not None:
             x, curve = reference[against], reference["metrics"][key]
-            ax.fill_between(x, curve["low"], curve["high"], facecolor="0.9", edgecolor="0.6", hatch="...", linewidth=0)
+            band = dict(facecolor="0.9", edgecolor="0.6", hatch="...", linewidth=0)
+            ax.fill_between(x, curve["low"], curve["high"], **band)
             ax.plot(x, curve["middle"], color="0.3", linewidth=0.8, label="reference")
         for i, (name, log) in enumerate(logs.items()):
-            ax.plot(log[against], log[key], label=name, markevery=0.25, **curve_style(i, len(logs)))
-        ax.set(xlabel=against, ylabel=key)
+            ax.plot(log[against], log[key], label=name, markevery=_marked(len(log[key])), **curve_style(i, len(logs)))
+        ax.set(xlabel=against, ylabel=UNITS.get(key, key))
+        if key in logarithmic:
+            ax.set_yscale("log", nonpositive="mask")  # zeros leave a gap
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
+    # Above the panels: inside one it would lie on the curves.
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False)
     return figure
 
 

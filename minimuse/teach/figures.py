@@ -86,15 +86,36 @@ def filled(name: str, array: ArrayLike, ndim: int) -> np.ndarray:
     return array
 
 
-def image_grid(images: ArrayLike, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
-    """Images uint8 [B, H, W, 3] side by side, every pixel a sharp square, each with its title above it."""
+def image_grid(
+    images: ArrayLike,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    rows: Sequence[str] | None = None,
+) -> Figure:
+    """Images uint8 [B, H, W, 3] side by side, every pixel a sharp square.
+
+    titles   one above each image, or, with `rows`, one above each column
+    rows     a name at the left of each line of images
+    """
     images = filled("images", images, 4)
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(f"{len(titles)} titles for {len(images)} images; give one per image.")
-    figure, axes = square_axes(len(images), columns, 1.7, top=0.3 if titles else 0.0)
-    for ax, image, title in zip(axes, images, titles or [""] * len(images)):
+    columns = min(len(images), 6) if columns is None else columns
+    lines = -(-len(images) // columns)
+    wanted = len(images) if rows is None else columns
+    if titles is not None and len(titles) != wanted:
+        raise ValueError(f"{len(titles)} titles for {wanted} {'images' if rows is None else 'columns'}.")
+    if rows is not None and len(rows) != lines:
+        raise ValueError(f"{len(rows)} row names for {lines} rows of images.")
+    figure, axes = square_axes(len(images), columns, 1.7, top=0.3 if titles and rows is None else 0.02)
+    for ax, image in zip(axes, images):
         ax.imshow(image, interpolation="nearest")
+    for ax, title in zip(axes, titles or []):
         ax.set_title(title, fontsize=9)
+    if rows is not None:
+        for ax, name in zip(axes[::columns], rows):
+            ax.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", parse_math=False)
+        width, height = figure.get_size_inches()
+        longest = max(len(line) for name in rows for line in name.splitlines() or [""])
+        figure.set_size_inches(width + 0.15 + 0.075 * longest, height + (0.3 if titles else 0.0))
     return figure
 
 

@@ -14,7 +14,10 @@ def test_training_curve():
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy"]
     one, two = figure.axes[0].lines
     assert one.get_linestyle() != two.get_linestyle() and one.get_marker() != two.get_marker()
+    assert one.get_markevery()[-1] == 19 and not any(ax.get_legend() for ax in figure.axes)  # it is above the panels
     png(figure)
+    (ax,) = charts.training_curve(dict(fixed=log), ["loss"], logarithmic=["loss"]).axes
+    assert ax.get_yscale() == "log"
     with pytest.raises(ValueError, match=r"(?=.*\bfixed\b).*\bpsnr\b"):
         charts.training_curve(dict(fixed=log), ["psnr"])
 

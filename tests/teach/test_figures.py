@@ -18,6 +18,17 @@ def test_image_grid():
         figures.image_grid(IMAGES[0])
 
 
+def test_image_grid_names_rows_and_columns():
+    figure = figures.image_grid(IMAGES[:4], ["a", "b"], columns=2, rows=["one", "two"])
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "", ""]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["one", "", "two", ""]
+    png(figure)
+    with pytest.raises(ValueError, match=r"(?=.*\b3\b).*\b2\b"):
+        figures.image_grid(IMAGES[:4], columns=2, rows=["one", "two", "three"])
+    with pytest.raises(ValueError, match=r"(?=.*\b4\b).*\b2\b"):
+        figures.image_grid(IMAGES[:4], list("abcd"), columns=2, rows=["one", "two"])
+
+
 def test_token_grid_writes_every_number():
     figure = figures.token_grid(np.array([[0, 7, 1023], [1024, 5, 6]]), mask_id=1024)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "7", "1023", "M", "5", "6"]
