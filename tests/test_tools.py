@@ -248,6 +248,10 @@ CHANGES = {
     "Answer</summary>": replace("<summary>Answer</summary>", "<summary>Look</summary>"),
     "the library's function": replace("assert ", "print "),
     "**Next**": replace("**Next**", "Next"),
+    "glossary.md in its card": replace("| [terms and symbols](../docs/glossary.md) |", "| none |"),
+    "glossary.md in its last line": lambda notebook: notebook.cells[-1].update(
+        source="**Next**: [chapter 01](01.ipynb)"
+    ),
 }
 
 

@@ -20,6 +20,7 @@ FOLDER = ROOT / "notebooks"
 MEGABYTE = 1_000_000
 CARD = ("Goal", "Prerequisites", "Time to read", "Time to run", "Network", "Paper")
 SECTIONS = ("Setup", "Where we are", "Predict first", "Paper check", "Check yourself", "Key takeaways", "If it failed")
+GLOSSARY = "../docs/glossary.md"
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({target})"
 
 
@@ -256,9 +257,24 @@ def unexplained_numbers(this: Chapter) -> Iterator[str]:
                     yield f"{cell.id} has {found[0]}: {' '.join(sentence.split())[:100]}"
 
 
+def glossary(this: Chapter) -> Iterator[str]:
+    """The card and the last line link to the page of terms and symbols."""
+    for cell, where in ((this.notebook.cells[0], "card"), (this.notebook.cells[-1], "last line")):
+        if f"({GLOSSARY})" not in cell.source:
+            yield f"{cell.id} must link to {GLOSSARY} in its {where}"
+
+
 RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
     *(valid_and_small, headings, short_code_cells, executed_in_order, compared_outputs, alternative_text, links),
-    *(nothing_of_this_machine, badge_and_bootstrap, anatomy, folded_answers, compared_with_the_library, neighbours),
+    *(
+        nothing_of_this_machine,
+        badge_and_bootstrap,
+        anatomy,
+        folded_answers,
+        compared_with_the_library,
+        neighbours,
+        glossary,
+    ),
 )
 
 
