@@ -1,8 +1,7 @@
 """Explorers for the notebooks: sliders, menus and text boxes. For each there is a plain function in views.py that does
 the same without widgets.
 
-They work with ipywidgets 7.7 and 8. Every control has a label and can be reached with Tab; sliders move with the arrow
-keys and accept typed numbers.
+They work with ipywidgets 7.7 and 8. Every control has a label and can be reached with Tab; sliders accept numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from minimuse.muse import Muse
     from minimuse.t5 import TextEncoder
 
+EXAMPLE = "a cat left of a dog on a blue background"
 _WIDE = {"description_width": "7em"}
 # This script adds to the page what ipywidgets leaves out. Slider handles have no name for screen readers: each gets its
 # label as soon as it exists. JupyterLab also takes plain keys on menus, sliders and buttons as its shortcuts: an arrow
@@ -94,7 +94,7 @@ def _explorer(controls: list, draw: Callable[..., None], picture: ipywidgets.Wid
     return ipywidgets.VBox([*controls, picture])
 
 
-def first_pictures(muse: Muse, prompt: str = "a cat left of a dog on a blue background") -> ipywidgets.VBox:
+def first_pictures(muse: Muse, prompt: str = EXAMPLE) -> ipywidgets.VBox:
     """A caption box, sliders for guidance, steps and seed, and the image that they give. Returns the widget to show.
 
     The defaults are the checkpoint's own. The image changes when a slider is released or Enter is pressed.
@@ -108,7 +108,6 @@ def first_pictures(muse: Muse, prompt: str = "a cat left of a dog on a blue back
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     again = ipywidgets.Button(description="Next seed", tooltip="Generate the same caption with the next seed")
     picture = ipywidgets.Output()
-    controls = (caption, guidance, steps, seed)
 
     def draw(_change: Any = None) -> None:
         image, words = views.first_picture(muse, caption.value, guidance.value, steps.value, seed.value)
@@ -117,7 +116,7 @@ def first_pictures(muse: Muse, prompt: str = "a cat left of a dog on a blue back
     def next_seed(_button: Any) -> None:
         seed.value = (seed.value + 1) % (seed.max + 1)
 
-    for one in controls:
+    for one in (caption, guidance, steps, seed):
         one.observe(draw, names="value")
     again.on_click(next_seed)
     draw()
@@ -253,11 +252,7 @@ def schedule_explorer() -> ipywidgets.VBox:
 
 
 def decode_theatre(
-    muse: Muse,
-    prompt: str = "a cat left of a dog on a blue background",
-    *,
-    order: str | None = None,
-    law: str | None = None,
+    muse: Muse, prompt: str = EXAMPLE, *, order: str | None = None, law: str | None = None
 ) -> ipywidgets.VBox:
     """A caption, a seed, an order, a law and a number of steps, and a slider over the decoding steps of that image.
 
@@ -277,8 +272,8 @@ def decode_theatre(
 
     def draw_again(_change: Any = None) -> None:
         options: dict[str, Any] = dict(order=orders.value, law=laws.value, temperature=temperature.value)
-        options |= dict(steps=total.value)
-        drawn["last"] = muse.generate(caption.value, seed=seed.value, trace=True, superres=False, **options)
+        options |= dict(steps=total.value, superres=False, trace=True)
+        drawn["last"] = muse.generate(caption.value, seed=seed.value, **options)
         before = step.value
         step.max = total.value  # if the slider was further right, it moves, and moving it calls `show`
         if step.value == before:
@@ -288,8 +283,7 @@ def decode_theatre(
         _show(picture, *views.decode_frame(muse, drawn["last"], step.value))
 
     step.observe(show, names="value")
-    controls = [caption, seed, orders, laws, temperature, total]
-    return _explorer(controls, draw_again, ipywidgets.VBox([step, picture]))
+    return _explorer([caption, seed, orders, laws, temperature, total], draw_again, ipywidgets.VBox([step, picture]))
 
 
 def editing_desk(
@@ -384,9 +378,8 @@ def mask_free_editor(
     pixels = canvas.square(image, "The editor takes")
     before = canvas.to_canvas(muse, ("base",), pixels).tokens["base"]
     text = _control(ipywidgets.Text, "Caption", caption, placeholder="the image as it should be")
-    guidance = _control(
-        ipywidgets.FloatSlider, "Guidance t", mask_free.Resampling.guidance, min=0.0, max=10.0, step=0.5
-    )
+    own = mask_free.Resampling.guidance
+    guidance = _control(ipywidgets.FloatSlider, "Guidance t", own, min=0.0, max=10.0, step=0.5)
     seed = _control(ipywidgets.IntSlider, "Seed", 0, min=0, max=99)
     iteration = _control(ipywidgets.IntSlider, "Iteration", iterations // 2, min=0, max=iterations)
     picture, made = ipywidgets.Output(), {}
