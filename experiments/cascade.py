@@ -1,9 +1,9 @@
 """A cascade against one large model (chapter 09): `python -m experiments.cascade`.
 
-cascade            a small base transformer for 8 x 8 tokens, and a small super-resolution transformer
-cascade, no noise  the second stage trained only on true low-resolution tokens
-direct             one transformer for 32 x 32 tokens, of the second stage's width and depth
-direct, deep       the same with as many weights as both stages of the cascade
+cascade            a small base transformer for 8 x 8 tokens, and a small super-resolution transformer.
+cascade, no noise  the second stage trained only on true low-resolution tokens.
+direct             one transformer for 32 x 32 tokens, of the second stage's width and depth.
+direct, deep       the same with as many weights as both stages of the cascade.
 
 All have the same training time, computed as steps times MILLISECONDS, so that several can be trained at the same time.
 `--time` measures MILLISECONDS on this machine. Names of arms after the command run only these arms, so that processes
