@@ -223,10 +223,6 @@ def test_the_pages_show_what_was_measured():
         assert json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())["command"] == command
 
 
-# Measured before results carried fingerprints; measured again with the next weights. This list only gets shorter.
-WITHOUT_FINGERPRINT = ("results/chapters", "results/decoding", "results/train_rate")
-
-
 def stored_files() -> dict[str, dict]:
     """What is stored, by folder and name: results, experiments, and the curve that is an experiment."""
     paths = [path for folder in ("results", "experiments") for path in (ROOT / "data" / folder).glob("*.json")]
@@ -234,14 +230,11 @@ def stored_files() -> dict[str, dict]:
     return {f"{path.parent.name}/{path.stem}": json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
-def wrong_fingerprints(files: dict[str, dict], excused: tuple[str, ...]) -> list[str]:
+def wrong_fingerprints(files: dict[str, dict]) -> list[str]:
     """What is wrong with the fingerprints of these files."""
-    wrong = [f"{name} is excused, but it is not stored or has a fingerprint" for name in excused if name not in files]
+    wrong = []
     for name, content in files.items():
-        if name in excused:
-            if "weights" in content:
-                wrong.append(f"{name} has a fingerprint: take it from WITHOUT_FINGERPRINT")
-        elif "weights" not in content:
+        if "weights" not in content:
             wrong.append(f"{name} has no fingerprint: measure it with tools/results.py")
         elif names := differing(content["weights"]):
             wrong.append(f"{name} was measured with other weights ({', '.join(names)}): measure it again")
@@ -251,17 +244,16 @@ def wrong_fingerprints(files: dict[str, dict], excused: tuple[str, ...]) -> list
 
 
 def test_what_is_stored_was_measured_with_the_shipped_weights():
-    wrong = wrong_fingerprints(stored_files(), WITHOUT_FINGERPRINT)
+    wrong = wrong_fingerprints(stored_files())
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_stored_file_of_other_weights_is_refused():
     base = weights_of("base", text=False, scorer=False)
     other = dict.fromkeys(base, "0123456789ab")
-    files = {"results/a": dict(weights=base), "results/b": dict(weights=other), "results/c": {}, "results/d": {}}
-    files |= {"results/e": dict(weights={}), "experiments/f": dict(weights={}), "results/g": dict(weights=base)}
-    wrong = wrong_fingerprints(files, ("results/d", "results/g", "results/h"))
-    assert sorted(line.split()[0][-1] for line in wrong) == ["b", "c", "f", "g", "h"]
+    files = {"results/a": dict(weights=base), "results/b": dict(weights=other), "results/c": {}}
+    files |= {"results/d": dict(weights={}), "experiments/e": dict(weights={})}
+    assert [line.split()[0][-1] for line in wrong_fingerprints(files)] == ["b", "c", "e"]
 
 
 def test_every_experiment_can_be_repeated_and_the_old_one_is_kept(tmp_path, monkeypatch):
