@@ -73,7 +73,7 @@ class Measurement:
                 `settings`, `runs` and `rows`
     measure     writes it, whole or not at all; measure(fresh): an experiment first moves stored rows away if `fresh`,
                 else it continues from them
-    now         what an experiment would store now: `settings`, `weights` and `runs`
+    now         what an experiment would store now: `settings`, `weights`, `defaults` and `runs`
     """
 
     name: str
@@ -97,12 +97,12 @@ class Measurement:
             return "stored without a fingerprint"
         if names := differing(stored["weights"]):
             return f"other weights: {', '.join(names)}"
-        if stored.get("defaults", {}) != defaults_of(stored["weights"]):
-            return "other sampling defaults"
         try:
             now = self.now()
         except subprocess.CalledProcessError:
             return "its settings cannot be read"
+        if stored.get("defaults", {}) != now.get("defaults", defaults_of(stored["weights"])):
+            return "other sampling defaults"
         if any(stored.get(name) != now.get(name, stored.get(name)) for name in ("settings", "weights")):
             return "other settings"
         return ""

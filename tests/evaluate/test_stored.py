@@ -137,6 +137,15 @@ def test_a_failure_leaves_the_rest_and_an_interruption_continues(data):
     assert make(table) == ("bc", [])
 
 
+def test_an_experiment_that_gives_every_option_outlives_a_change_of_defaults(data):
+    path, used = data / "a.json", weights_of("base", text=False, scorer=False)
+    about = dict(settings={}, runs=0, weights=used, defaults={})
+    path.write_text(json.dumps(about | dict(command="measure a", rows=[])))
+    assert Measurement("a", "measure a", path, lambda fresh: None, lambda: about).outdated() == ""
+    other = about | dict(defaults=defaults_of(used))
+    assert "defaults" in Measurement("a", "measure a", path, lambda fresh: None, lambda: other).outdated()
+
+
 def test_an_experiment_continues_if_only_runs_are_missing(data):
     table = Table(data)
     half, whole = table.experiment("e", rows=2), table.experiment("e", rows=4)
