@@ -109,9 +109,11 @@ class Chapter:
         assert target.evaluate(FOCUSED), f"the focus went elsewhere after {kind} {label}"
 
     def picture(self) -> str:
+        """The picture and its sentence, which differs even where another setting gives the same picture."""
         # At one go: between two questions the picture may be replaced.
-        shown = self.box.locator("img").evaluate_all("images => images.map(image => image.src)")
-        return shown[0] if len(shown) == 1 else ""
+        of = "(box, name) => [...box.querySelectorAll(name)].map(one => one.src ?? one.innerText)"
+        images, words = self.box.evaluate(f"box => ['img', 'pre'].map(name => ({of})(box, name))")
+        return images[0] + " ".join(words) if len(images) == 1 else ""
 
     def tab_to(self, target) -> None:
         """Go there as one without a mouse does, from the explorer's first control."""
