@@ -153,7 +153,7 @@ def descend(answer: Callable) -> None:
             "These are the weights at the start. Return the carry with which `scan` ends.": _down(params, rate, 0),
             "Every step moves by the whole gradient. Multiply it by the rate.": _down(params, 1.0, steps),
         }
-        unless(end["w"], {told: where["w"] for told, (where, _) in about_w.items()}, right=right["w"])
+        unless(end["w"], {words: where["w"] for words, (where, _) in about_w.items()}, right=right["w"])
         same(end["w"], right["w"], f"{about}, w at the end")
         same(end["b"], right["b"], f"{about}, b at the end")
         if np.shape(losses) == ():
