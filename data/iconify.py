@@ -1,4 +1,4 @@
-"""Drawings of icon packages in Iconify's JSON form, for the two scripts that build artwork; nothing else uses it.
+"""Drawings of icon packages in Iconify's JSON form, for the scripts that build artwork; nothing else uses it.
 
 A package comes from the npm registry as one archive, `npm pack NAME@VERSION`; its SHA-256 is checked. Drawings are SVG;
 resvg renders them (`pip install resvg_py==0.5.0`; other versions may round a few pixels differently).
@@ -82,21 +82,21 @@ def drawings(package: Package, folder: Path) -> Iterator[Drawing]:
         yield Drawing(name, category[name], code, svg)
 
 
-def draw(svg: str) -> Image.Image | None:
-    """RGBA of SIDE x SIDE pixels, cropped to what is drawn and centred, as the sprites are; None if nothing is."""
+def draw(svg: str, side: int = SIDE) -> Image.Image | None:
+    """RGBA of side x side pixels, cropped to what is drawn and centred, as the sprites are; None if nothing is."""
     import resvg_py
 
-    rendered = resvg_py.svg_to_bytes(svg_string=svg, width=2 * SIDE, height=2 * SIDE)
+    rendered = resvg_py.svg_to_bytes(svg_string=svg, width=2 * side, height=2 * side)
     png = base64.b64decode(rendered) if isinstance(rendered, str) else bytes(rendered)
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     box = image.getchannel("A").getbbox()
     if box is None:
         return None
     glyph = image.crop(box)
-    side = max(glyph.size)
-    square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
-    square.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2))
-    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    longer = max(glyph.size)
+    square = Image.new("RGBA", (longer, longer), (0, 0, 0, 0))
+    square.paste(glyph, ((longer - glyph.width) // 2, (longer - glyph.height) // 2))
+    return square.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def write(rows: list[dict], path: Path) -> None:

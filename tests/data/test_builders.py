@@ -1,4 +1,5 @@
-"""The scripts that build artwork from packages: what they take, and that they take no other package."""
+"""The scripts that build artwork and captioned pictures from packages: what they take, and that they take no other
+package."""
 
 import hashlib
 import importlib
@@ -8,10 +9,13 @@ import tarfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from minimuse.config import data_dir
+from minimuse.data.captioned import load_captioned
 
 CATEGORIES = {"Food": ["pear", "plum", "kiwi", "pear-light-skin-tone", "same"], "Flags": ["flag"]}
 CHARS = {"1f350": "pear", "1f351": "plum", "1f95d-200d-1f7e9": "kiwi", "1f3f4": "flag"}
@@ -76,3 +80,62 @@ def test_no_artist_is_in_both(script):
     training, unseen = script("build_training_artwork").PACKAGES, script("build_unseen_artwork").FLUENT
     assert unseen.artist not in {package.artist for package in training}
     assert {package.licence for package in training} == {"Apache-2.0"}
+
+
+NAMES = (
+    *("owl", "folded-hands", "man-walking-facing-right", "man-red-hair", "bread"),
+    *("ok-button", "one-oclock", "police-car-light"),
+    *(f"pilot{tone}" for tone in ("", "-light", "-medium-light", "-medium", "-medium-dark", "-dark")),
+)
+
+
+@pytest.fixture
+def emoji(script):
+    """The builder of captioned pictures, and drawings of these names."""
+    build = script("build_emoji_pictures")
+    group = {"ok-button": "Symbols", "owl": "Animals & Nature"}
+    found = [build.Drawing(name, group.get(name, "People & Body"), "", f"<svg>{name}</svg>") for name in NAMES]
+    return build, found
+
+
+def test_captions_are_made_of_names_tones_and_groups(emoji):
+    build, found = emoji
+    captions = {d.name: build.captions(d, plain) for part in build.split(found) for d, plain in part}
+    assert captions["owl"] == ["an owl", "owl", "owl, animals and nature"]
+    assert captions["pilot-medium-light"][0] == "a pilot, medium light skin tone"
+    assert captions["pilot"][2] == "pilot, people and body"
+    assert captions["folded-hands"][0] == "folded hands" and captions["bread"][0] == "bread"
+    assert captions["man-walking-facing-right"][0] == "a man walking facing right"
+    assert captions["man-red-hair"][0] == "a man with red hair"
+    assert captions["police-car-light"][0] == "a police car light"
+
+
+def test_some_skin_tones_are_unseen_and_signs_are_left_out(emoji):
+    build, found = emoji
+    learned, unseen = ([d.name for d, _ in part] for part in build.split(found))
+    tones = sorted((name for name in NAMES if name.startswith("pilot-")), key=lambda name: zlib.crc32(name.encode()))
+    assert set(unseen) == set(tones[build.TONES :]) and set(tones[: build.TONES]) < set(learned)
+    assert {*NAMES} - {*learned, *unseen} == {"ok-button", "one-oclock"}
+
+
+def test_captioned_pictures_are_what_data_reads(script, emoji, tmp_path, monkeypatch):
+    build, found = emoji
+    glyph = Image.new("RGBA", (112, 112), (0, 0, 255, 255))
+    monkeypatch.setattr(build, "draw", lambda svg, side: None if "owl" in svg else glyph.resize((side, side)))
+    script("iconify").write(build.rows(build.split(found)[0]), tmp_path / "emoji.parquet")
+    pictures = load_captioned(tmp_path / "emoji.parquet")
+    assert not pictures.notes and len(pictures) == len(build.split(found)[0]) - 1  # one has nothing in it
+    assert pictures.captions[0] == ("folded hands", "folded hands, people and body")
+    image = np.asarray(pictures[0]["image"])
+    assert image.shape == (128, 128, 3) and (image[8:120, 8:120] == (0, 0, 255)).all()
+    assert (image[:8] == 255).all() and (image[:, 120:] == 255).all()
+
+
+def test_a_package_becomes_two_files(script, package, tmp_path, monkeypatch):
+    build = script("build_emoji_pictures")
+    monkeypatch.setattr(build, "FLUENT", package)
+    monkeypatch.setattr(build, "draw", lambda svg, side: Image.new("RGBA", (side, side)))
+    options = ["--packages", str(tmp_path), "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", ["build_emoji_pictures.py", *options])
+    build.main()
+    assert load_captioned(tmp_path / "runs" / "emoji.parquet").captions[0] == ("a pear", "pear", "pear, food")
