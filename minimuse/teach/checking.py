@@ -1,59 +1,37 @@
 """`check` tests an answer for people, `grade` for machines. Both call the same function in checks/.
 
-An exercise is a function of an answer. It returns nothing if the answer is right, and raises `Wrong` if it is not, with
-one friendly paragraph that names the likely mistake. Answers are functions as well, so they can be tried on several
-seeds and shapes, and found in a notebook by name.
+The building blocks of those are in asking.py.
 
 Nothing that an answer does, prints or raises gets out of here. `check` never shows a traceback. `grade` never writes to
 stderr, because nbgrader then gives no marks, and always returns a plain float, because for anything else nbgrader gives
 full marks.
 """
 
+import _thread
 import contextlib
-import copy
 import functools
 import importlib
 import importlib.util
-import linecache
 import logging
 import os
+import signal
 import sys
 import textwrap
-import traceback
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import ArrayLike
+from minimuse.teach.asking import WIDTH, Exercise, Wrong, describe
 
 HIDDEN = "MINIMUSE_HIDDEN_CHECKS"  # environment variable: a folder of further checks, exNN.py, that students lack
-WIDTH = 100  # characters per line that `check` prints
+SECONDS = 120.0  # time for one check
 
 
-class Wrong(Exception):
-    """What is wrong with an answer: one paragraph, addressed to its author."""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """One exercise of a notebook."""
-
-    name: str  # such as ex06.cosine_rate
-    points: int  # its marks
-    ask: Callable[[Callable], None]  # the check: a function of the answer, which raises Wrong
-
-
-def exercise(points: int) -> Callable[[Callable[[Callable], None]], Exercise]:
-    """Turn a function of a checks file into an exercise, named after the file and the function."""
-
-    def register(ask: Callable[[Callable], None]) -> Exercise:
-        return Exercise(f"{ask.__module__.rpartition('.')[2]}.{ask.__name__}", points, ask)
-
-    return register
+class OutOfTime(BaseException):
+    """A check takes too long. Not an Exception, so that an answer's `except Exception` does not catch it."""
 
 
 def exercises(notebook: str) -> dict[str, Exercise]:
@@ -79,127 +57,6 @@ def find(name: str) -> Exercise:
     return there[function]
 
 
-# --- building blocks of checks ----------------------------------------------------------------------------------------
-
-
-def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
-    """answer(*args, **kwargs) on copies, so that an answer cannot change the check's values; Wrong if it raises."""
-    try:
-        return answer(*copy.deepcopy(args), **copy.deepcopy(kwargs))
-    except NotImplementedError:
-        raise Wrong("It is not written yet. Replace the line `raise NotImplementedError` by your code.") from None
-    except Wrong:
-        raise
-    except (Exception, SystemExit) as error:
-        given = ", ".join([*map(describe, args), *(f"{key}={describe(value)}" for key, value in kwargs.items())])
-        raise Wrong(f"Called with ({given}) it raised {type(error).__name__}: {error}{_line(answer, error)}") from None
-
-
-def _line(answer: Callable, error: BaseException) -> str:
-    """The line in the answer's own file that raised an error."""
-    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
-    if not frames or not (text := linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()):
-        return ""
-    return f" In the line: {text}"
-
-
-def describe(value: Any) -> str:
-    """A value as messages show it: an array that is not tiny by its type and shape."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        array = np.asarray(value) if np.size(value) <= 8 else None
-        if array is not None and array.dtype.kind in "biuf":
-            return str(np.round(array.astype(float), 4).tolist() if array.dtype.kind == "f" else array.tolist())
-        return f"{value.dtype} {list(value.shape)}"
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    if callable(value) and hasattr(value, "__name__"):
-        return f"the function {value.__name__}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-KINDS = {"float": "iuf", "int": "iu", "bool": "b"}
-
-
-def numbers(value: Any, shape: tuple[int, ...] = (), kind: str = "float") -> np.ndarray:
-    """What an answer returned as a numpy array of this shape, of floats, ints or bools; Wrong for anything else."""
-    if value is None:
-        raise Wrong("It returned None. Does every path through it end in `return ...`?")
-    try:
-        array = np.asarray(value)
-    except Exception:  # an object's own __array__ may raise anything
-        array = np.asarray(None)
-    if array.dtype.kind not in "biuf" and getattr(array.dtype, "name", "") != "bfloat16":
-        raise Wrong(f"It returned {describe(value)}, a {type(value).__name__}; return {kind}s of shape {list(shape)}.")
-    if array.dtype.kind not in KINDS[kind] and array.dtype.kind in "biuf":
-        raise Wrong(f"It returned {array.dtype} values; return {kind}s.")
-    if array.shape != tuple(shape):
-        turned = " Are rows and columns swapped?" if array.shape[::-1] == tuple(shape) else ""
-        raise Wrong(f"It returned shape {list(array.shape)}; return shape {list(shape)}.{turned}")
-    array = array.astype(float) if kind == "float" else array
-    if not np.isfinite(array).all():
-        raise Wrong("It returned infinite values or values that are not numbers (nan).")
-    return array
-
-
-def pair(value: Any, example: str) -> tuple[Any, Any]:
-    """The two values that an answer returned, not yet checked; Wrong for anything else. example: `return one, two`."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise Wrong(f"It returned {describe(value)}; return two values: `{example}`.")
-    return value[0], value[1]
-
-
-def close(got: ArrayLike, expected: ArrayLike, tolerance: float = 1e-4) -> bool:
-    """Whether two arrays have the same shape and are equal up to rounding."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    return got.shape == expected.shape and bool(np.allclose(got, expected, rtol=tolerance, atol=tolerance))
-
-
-def unless(
-    got: np.ndarray, mistakes: Mapping[str, Any], right: ArrayLike | None = None, tolerance: float = 1e-4
-) -> None:
-    """Raise Wrong if the answer equals the result of a known mistake.
-
-    mistakes   {paragraph: the result of the mistake that it describes}
-    right      the right result; a mistake that gives the same result here is ignored
-    """
-    for paragraph, value in mistakes.items():
-        if close(got, value, tolerance) and (right is None or not close(value, right, tolerance)):
-            raise Wrong(paragraph)
-
-
-def same(got: np.ndarray, expected: ArrayLike, about: str, tolerance: float = 1e-4) -> None:
-    """Raise Wrong, with the first entry that differs, unless an answer equals the expected one up to rounding."""
-    expected = np.asarray(expected)
-    if close(got, expected, tolerance):
-        return
-    if expected.size <= 8:
-        raise Wrong(f"For {about} the answer is {describe(expected)}; yours is {describe(np.asarray(got))}.")
-    differ = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
-    first = tuple(int(i) for i in np.argwhere(differ)[0])
-    raise Wrong(
-        f"For {about}, {differ.sum()} of {differ.size} values differ. The first, at {list(first)}, is "
-        f"{describe(got[first])}, and should be {describe(expected[first])}."
-    )
-
-
-def chosen(answer: Callable, right: str, wrong: dict[str, str]) -> None:
-    """Raise Wrong unless the answer, a function without arguments, returns the letter `right`.
-
-    wrong   {letter: why it is not this one}
-    """
-    letter = call(answer)
-    if not isinstance(letter, str) or letter.strip().lower() not in {right, *wrong}:
-        letters = ", ".join(f'"{name}"' for name in sorted([right, *wrong]))
-        raise Wrong(f"It returned {describe(letter)}; return one of the letters {letters}.")
-    if (letter := letter.strip().lower()) != right:
-        raise Wrong(f"“{letter}” is not right. {wrong[letter]}")
-
-
-# --- checking and grading ---------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def quiet(out: TextIO) -> Iterator[None]:
     """Send what Python writes to stdout and stderr to the stream `out`, and discard what C++ writes to stderr."""
@@ -216,23 +73,55 @@ def quiet(out: TextIO) -> Iterator[None]:
         yield
 
 
-def judge(ask: Callable[[Callable], None], answer: Any) -> str | None:
-    """What is wrong with an answer, or None. Whatever the answer does, this returns."""
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime in the main thread after so many seconds, and again every second in case an answer catches it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    over, late = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if not over.wait(seconds):
+            late.set()
+            while not over.is_set():
+                _thread.interrupt_main()
+                over.wait(1.0)
+
+    def interrupted(signum: int, frame: Any) -> None:
+        if over.is_set():
+            return
+        raise OutOfTime if late.is_set() else KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+def judge(ask: Callable[[Callable], None], answer: Any, seconds: float = SECONDS) -> str | None:
+    """What is wrong with an answer, or None. Whatever the answer does, this returns, in the main thread in time."""
     if not callable(answer):
         return f"Pass a function; this is {describe(answer)}. Give its name, without brackets."
     if str(getattr(answer, "__module__", "")).startswith("minimuse."):
         return "That is the library's own function. Write your own, then compare."
     try:
-        ask(answer)
+        with within(seconds):
+            ask(answer)
     except Wrong as wrong:
         return str(wrong)
+    except OutOfTime:
+        return f"It had not finished after {seconds:g} seconds. Does a loop in it never end?"
     except (Exception, SystemExit) as error:
         return f"The check could not read what it returned ({type(error).__name__}: {error})."
     return None
 
 
 def check(name: str, answer: Any = None) -> None:
-    """Test an answer and print a tick, or one paragraph that explains what is wrong.
+    """Test an answer and print a tick, or a paragraph that explains what is wrong, with the smallest failing input.
 
     name      the exercise, such as "ex06.cosine_rate"
     answer    your function
@@ -246,7 +135,8 @@ def check(name: str, answer: Any = None) -> None:
         warnings.simplefilter("default")  # show warnings of the answer, but only once
         wrong = judge(ask, answer)
     message = f"✓ {name}: right." if wrong is None else f"✗ {name}: not yet. {wrong}"
-    print(textwrap.fill(message, WIDTH, break_long_words=False, break_on_hyphens=False))
+    paragraph, *table = message.split("\n")
+    print(textwrap.fill(paragraph, WIDTH, break_long_words=False, break_on_hyphens=False), *table, sep="\n")
 
 
 def grade(name: str, answer: Any = None, points: int | None = None) -> float:

@@ -1,12 +1,15 @@
 """`check` and `grade`: what they print and return, whatever an answer does."""
 
+import contextlib
 import re
 import sys
+import time
 import warnings
 
 import numpy as np
+import pytest
 
-from minimuse.teach import check, checking, grade
+from minimuse.teach import asking, check, checking, grade
 
 
 def fail(*args, **kwargs):
@@ -61,12 +64,72 @@ def test_messages_name_the_line_and_tell_shapes():
     said = checking.judge(checking.find("ex06.cosine_rate").ask, answer)
     assert "ValueError" in said and "return np.cos(u) + np.zeros(3)" in said
     said = checking.judge(checking.find("ex06.cosine_rate").ask, lambda u: np.ones((7, 1)))
-    assert "[7, 1]" in said and "[7]" in said
+    assert "[7, 1]" in said and "[1]" in said
+
+
+def told(answer, cases, right, mistakes=None, **options):
+    """What `compare` says of an answer, or None."""
+    try:
+        return asking.compare(answer, cases, right, mistakes, **options)
+    except asking.Wrong as wrong:
+        return str(wrong)
+
+
+PARTS = [(np.array([1.0]),), (np.array([1.0, 2.0]),), (np.array([2.0, 3.0, 5.0]),)]
+
+
+def test_a_mistake_is_named_only_if_two_inputs_tell_it_from_the_right_result():
+    double, square = (lambda x: 2 * x), (lambda x: x**2)
+    assert told(double, PARTS, double, {"squared": square}) is None
+    assert told(square, PARTS, double, {"squared": square}).startswith("squared")
+    once = lambda x: x**2 if len(x) == 2 else 2 * x
+    assert not told(once, PARTS, double, {"squared": square}).startswith("squared")  # a coincidence
+    assert "squared" in told(once, PARTS, double, {"squared": square})
+    assert told(square, PARTS[:1], double, {"squared": square}).count("squared") == 1
+    assert not told(square, PARTS[:1], double, {"squared": square}).startswith("squared")
+
+
+def test_the_smallest_input_that_fails_is_shown_with_both_results():
+    said = told(lambda x: x + (len(x) == 2), PARTS, lambda x: x)
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in said.splitlines()[1:]}
+    assert lines == {"x": "[1. 2.]", "yours": "[2. 3.]", "right": "[1. 2.]"}
+    long = told(lambda x: x + (np.arange(100) > 40), [(np.zeros(100),)], lambda x: x)
+    assert "[41]" in long and "59" in long
+
+
+def test_a_mistake_of_another_shape_is_named_before_the_shape_is():
+    said = told(lambda x: x[0], PARTS[1:], lambda x: x, {"only the first": lambda x: x[0]})
+    assert said.startswith("only the first")
+    assert "[2]" in told(lambda x: x[0], PARTS[1:], lambda x: x)
+
+
+@pytest.mark.parametrize("value", [np.arange(3.0), [1.0, [2.0]], {"a": np.arange(3)}])
+def test_an_answer_that_changes_its_argument_is_refused(value):
+    def spoils(thing):
+        inner = thing["a"] if isinstance(thing, dict) else thing
+        inner[1:2] = inner[:1]
+
+    with pytest.raises(asking.Wrong, match="thing"):
+        asking.call(spoils, value)
+    rng = np.random.default_rng(0)
+    assert asking.call(lambda rng: rng.random() < 2, rng) and rng.random() == np.random.default_rng(0).random()
+
+
+def test_a_check_ends_in_time():
+    def never(answer):
+        while True:
+            with contextlib.suppress(Exception):
+                answer()
+
+    start = time.monotonic()
+    assert "0.5" in checking.judge(never, lambda: None, seconds=0.5)
+    assert time.monotonic() - start < 5
+    assert checking.judge(lambda answer: None, lambda: None, seconds=0.5) is None
 
 
 def test_hidden_checks_are_asked_too(tmp_path, monkeypatch):
     (tmp_path / "ex06.py").write_text(
-        "from minimuse.teach.checking import Wrong\n"
+        "from minimuse.teach.asking import Wrong\n"
         "def cosine_rate(answer):\n"
         "    if float(answer(0.3)) == 0.5:\n"
         "        raise Wrong('seen')\n"

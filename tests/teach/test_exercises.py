@@ -66,14 +66,26 @@ def test_wrong_answers_fail_with_the_hint_that_names_them(exercise):
         assert said and words.lower() in said.lower(), f"{mistake}: {said}"
 
 
-@pytest.mark.parametrize("name", ["ex00"])
-def test_further_wrong_answers_are_refused(name):
-    refused = importlib.import_module(f"tests.wrong_answers.{name}").REFUSED
-    assert list(refused) == list(checking.exercises(name))
-    for function, exercise in checking.exercises(name).items():
-        assert len(refused[function]) >= 5
-        for mistake, answer in refused[function].items():
-            assert checking.judge(exercise.ask, answer), f"{function} accepts {mistake!r}"
+def further(kind: str) -> list:
+    """Exercises with answers of the tables REFUSED or UNUSUAL in tests/wrong_answers."""
+    found = []
+    for exercise in EXERCISES:
+        notebook, _, function = exercise.name.partition(".")
+        table = getattr(importlib.import_module(f"tests.wrong_answers.{notebook}"), kind, {})
+        found += [
+            pytest.param(exercise, value, id=f"{function}-{name}") for name, value in table.get(function, {}).items()
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("exercise", "answer"), further("REFUSED"))
+def test_further_wrong_answers_are_refused(exercise, answer):
+    assert checking.judge(exercise.ask, answer)
+
+
+@pytest.mark.parametrize(("exercise", "answer"), further("UNUSUAL"))
+def test_right_but_unusual_answers_are_accepted(exercise, answer):
+    assert checking.judge(exercise.ask, answer) is None
 
 
 def noisy(*args, **kwargs):

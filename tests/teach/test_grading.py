@@ -59,7 +59,7 @@ def test_hidden_checks_count_for_whole_notebooks(tmp_path, monkeypatch):
     path.write_text(notebook_of("import numpy as np\ndef cosine_rate(u):\n    return np.cos(np.pi / 2 * u)"))
     private.mkdir()
     (private / "ex06.py").write_text(
-        "from minimuse.teach.checking import Wrong\ndef cosine_rate(answer):\n    raise Wrong('seen')\n"
+        "from minimuse.teach.asking import Wrong\ndef cosine_rate(answer):\n    raise Wrong('seen')\n"
     )
     assert grading.grade_notebook(path, 60)[0].marks == 2
     monkeypatch.setenv(checking.HIDDEN, str(private))

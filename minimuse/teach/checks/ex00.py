@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, close, exercise, numbers, pair, same, unless
+from minimuse.teach.asking import Wrong, call, close, exercise, numbers, pair, same, unless
 
 UNTRACEABLE = "Use `jnp` and `jax` only: no numpy, no `float(...)`, and no `if` on a traced value."
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minimuse.data import scenes
-from minimuse.teach.checking import Wrong, call, chosen, describe, exercise, numbers, same, unless
+from minimuse.teach.asking import Wrong, call, chosen, describe, exercise, numbers, same, unless
 
 BOXES = np.array(  # x, y, side
     [(0, 0, 24), (16, 8, 24), (24, 0, 24), (0, 24, 32), (8, 32, 8), (32, 32, 8), (40, 40, 8), (48, 8, 8)]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, exercise, numbers, pair, same, unless
+from minimuse.teach.asking import Wrong, call, chosen, exercise, numbers, pair, same, unless
 
 POINTS = np.array([[0.9, 0.1], [0.2, 0.8], [-1.0, 0.0], [2.0, 0.5], [0.6, 0.7]])
 CODES = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [0.2, -0.1]])  # of different lengths

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, exercise, numbers, same, unless
+from minimuse.teach.asking import Wrong, call, chosen, exercise, numbers, same, unless
 
 
 @exercise(points=3)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, exercise, numbers, same, unless
+from minimuse.teach.asking import Wrong, call, chosen, exercise, numbers, same, unless
 
 # (buckets, furthest): the distances at which the next bucket begins, worked out by hand. For 32 and 128 the growing
 # ones are 8 · 16^(k/8): 11.3, 16, 22.6, 32, 45.3, 64, 90.5.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, chosen, exercise, numbers, pair, same, unless
+from minimuse.teach.asking import Wrong, call, chosen, exercise, numbers, pair, same, unless
 
 
 @exercise(points=3)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from minimuse.teach.checking import Wrong, call, exercise, numbers, pair, same, unless
+from minimuse.teach.asking import Wrong, call, exercise, numbers, pair, same, unless
 
 MEETS = {  # (pixels, tokens): which tokens each pixel touches, by hand
     (6, 3): ["0", "0", "1", "1", "2", "2"],
