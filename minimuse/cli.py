@@ -50,6 +50,8 @@ class Drawing:
     """Use the fine-tuned decoder, if the checkpoint has one."""
     scale: int = 1
     """Enlarge every pixel this many times."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What transformers compute in: bfloat16 is for TPUs and newer GPUs, float16 for older ones such as the T4."""
 
     def load(self, out: Path) -> "Muse":
         """The checkpoint, once it is certain that the picture can be written."""
@@ -58,7 +60,7 @@ class Drawing:
         check_writable(out)
         from minimuse.muse import Muse
 
-        return Muse.from_pretrained(self.checkpoint, superres=self.superres)
+        return Muse.from_pretrained(self.checkpoint, superres=self.superres, dtype=self.dtype)
 
     def options(self) -> dict[str, Any]:
         """As `Muse.generate` takes them."""

@@ -14,6 +14,8 @@ from typing import Any, TypedDict, TypeVar, get_args
 
 import jax
 
+DTYPES = ("float32", "bfloat16", "float16")  # what transformers can compute in
+
 
 @dataclass(frozen=True)
 class VQGANConfig:
@@ -100,7 +102,7 @@ class TrainConfig:
     weight_decay: float = 0.045
     b2: float = 0.96  # decay of the running mean of squared gradients, in AdamW and Adafactor
     clip: float = 1.0  # global norm of the gradient
-    dtype: str = "float32"  # in which a transformer computes a step; weights, their averages and sums stay float32
+    dtype: str = "float32"  # of DTYPES: in which a transformer computes a step; weights and their averages stay float32
     accumulate: int = 1  # pieces in which a batch is computed, where it does not fit in memory; the result is the same
     ema: float = 0.999  # decay of the averaged weights, which are the ones that are saved and used
     quantize_start: int = 0  # steps that a tokenizer trains as a plain autoencoder, before its codebook is initialized

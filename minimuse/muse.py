@@ -22,6 +22,7 @@ from flax import nnx
 from minimuse import editing, layers, mask_free, sharing
 from minimuse.config import (
     BASE_ONLY,
+    DTYPES,
     SampleOptions,
     Sampling,
     SuperresConfig,
@@ -161,17 +162,26 @@ class Muse:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | os.PathLike = "tiny", *, superres: bool = True, revision: str | None = None
+        cls,
+        name: str | os.PathLike = "tiny",
+        *,
+        superres: bool = True,
+        revision: str | None = None,
+        dtype: str = "float32",
     ) -> "Muse":
         """Read a checkpoint: a preset's name (data/checkpoints/NAME), any folder of the same form, or a model of the
         Hugging Face Hub of that form, "user/name". Only its weights, tokenizer and config.json are downloaded.
 
         superres    False leaves the super-resolution stage out: pictures are then those of the base stage
         revision    of a model of the Hub: a branch, a tag or a commit
+        dtype       what the transformers compute in, text encoder and tokenizers stay in float32: float32; bfloat16,
+                    for TPUs and newer GPUs; float16, for older GPUs such as the T4
 
         FileNotFoundError for a missing folder, file or model, ValueError for one that does not fit its config.json; of
         the Hub also PermissionError without access, and ConnectionError if it cannot be reached.
         """
+        if dtype not in DTYPES:
+            raise ValueError(f"There is no dtype {dtype!r}; there are {', '.join(DTYPES)}.")
         folder = find_checkpoint(name, revision)
         values = read_config(folder)
         missing = [key for key in ("text", *STAGES) if key not in values and key not in OPTIONAL]
@@ -185,6 +195,8 @@ class Muse:
             stage: load_weights(folder / f"{stage}.safetensors", build(stage, config))
             for stage, config in configs.items()
         }
+        if dtype != "float32":
+            models |= {stage: layers.cast(models[stage], dtype) for stage in TOKENIZERS if stage in models}
         if not isinstance(values["text"], str):
             raise ValueError(
                 f"text is the name or the folder of a text encoder; it was {values['text']!r} in {folder}."

@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from minimuse import hub
 from minimuse.config import T5Config, data_dir, from_dict
 from minimuse.files import open_arrays, read_json, reading, write_arrays, write_text
 from minimuse.layers import Embed, Linear, abstract, split_heads
@@ -249,16 +250,8 @@ def find_t5(name: str | os.PathLike) -> Path:
             return folder
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(name)):
         raise FileNotFoundError(f"There is no folder {str(name)!r} for the text encoder.")
-    from huggingface_hub import snapshot_download
-
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer.json"]
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=wanted))
-    except Exception as error:  # offline, misspelt, gated: the Hub's library has a class for each
-        raise FileNotFoundError(
-            f"No text encoder {str(name)!r}: it is not in data/ or a local folder, and the Hugging Face Hub does not "
-            f"provide it ({type(error).__name__}: {str(error).splitlines()[0]})."
-        ) from error
+    return hub.download(str(name), wanted)
 
 
 def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tuple[T5Config, T5Encoder]:

@@ -242,6 +242,17 @@ def edit(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_it_draws_in_another_type_almost_as_in_float32(micro, micro_folder, dtype):
+    muse = mm.Muse.from_pretrained(micro_folder, dtype=dtype)
+    assert muse.models["base"].blocks.up.kernel[...].dtype == jax.numpy.dtype(dtype)
+    assert muse.models["base"].text_whiten[...].dtype == muse.models["tokenizer"].codebook[...].dtype == np.float32
+    tokens = [m.generate(["a cat", "two dogs"] * 4, seed=0, steps=1, trace=True).tokens for m in (micro, muse)]
+    assert np.mean(tokens[0] == tokens[1]) > 0.9
+    with pytest.raises(ValueError, match="float8"):
+        mm.Muse.from_pretrained(micro_folder, dtype="float8")
+
+
 def test_a_saved_muse_draws_the_same(micro, tmp_path):
     micro.save(tmp_path / "copy", trained="a test")
     copy = mm.Muse.from_pretrained(tmp_path / "copy")

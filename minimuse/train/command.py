@@ -34,8 +34,9 @@ class TrainOptions(TypedDict, total=False):
     """Training steps of this stage, or of every stage and second phase of all. A run can be lengthened."""
     batch: int
     """Examples per step of this stage, or of every stage and second phase of all."""
-    dtype: Literal["float32", "bfloat16"]
-    """What transformers compute in. bfloat16 is for TPUs and newer GPUs (not the T4); weights stay float32."""
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """What transformers compute in: bfloat16 is for TPUs and newer GPUs, float16 for older ones such as the T4, with a
+    scaled loss. Weights stay float32."""
     accumulate: int
     """Compute a stage's batch in this many pieces, one after another, if the whole does not fit in memory. Gradients
     and metrics are those of the whole batch, with the same masks. Not for training against a discriminator. With all,

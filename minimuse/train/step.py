@@ -93,7 +93,21 @@ def init_state(params: Tree, config: TrainConfig, **extra: Tree) -> dict[str, Tr
     # Copies: the step gives its input's memory away, so no two entries may share a buffer, nor may the caller's.
     copy = functools.partial(jax.tree.map, jnp.copy)
     opt = optimizer(config).init(params)
+    if config.dtype == "float16":
+        extra = extra | dict(scaling=dict(scale=jnp.float32(FIRST_SCALE), steps=jnp.zeros((), int)))
     return dict(params=copy(params), ema=copy(params), opt=opt, step=jnp.zeros((), int), **copy(extra))
+
+
+FIRST_SCALE, STEPS_TO_DOUBLE = 2.0**16, 2000  # as PyTorch's GradScaler
+
+
+def next_scale(scaling: dict[str, jax.Array], finite: jax.Array) -> dict[str, jax.Array]:
+    """Dynamic loss scaling (arXiv 1710.03740): half the scale after gradients that were not finite, twice the scale
+    after STEPS_TO_DOUBLE steps in a row with finite ones. `steps` counts these."""
+    scale, steps = scaling["scale"], scaling["steps"] + 1
+    doubled = steps >= STEPS_TO_DOUBLE
+    grown = jnp.where(doubled, 2 * scale, scale)
+    return dict(scale=jnp.where(finite, grown, scale / 2), steps=jnp.where(finite & ~doubled, steps, 0))
 
 
 def running_average(state: dict[str, Tree], params: Tree, config: TrainConfig) -> Tree:
@@ -161,20 +175,30 @@ def _in_parts(loss: Callable) -> Loss:
     return Loss(lambda key, batch: batch, share)
 
 
-def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: dict) -> tuple[Tree, dict]:
+def gradients(
+    loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: dict, scale: ArrayLike = 1.0
+) -> tuple[Tree, dict]:
     """Gradients of the loss and its metrics (the loss is one of them), the batch [B, ...] taken in `pieces` pieces.
 
     loss    a Loss, or a `functools.partial` of one with its settings. A plain function (model, key, batch) -> (loss,
             metrics) can be computed in pieces if it is a mean over rows, draws no random numbers (its key is None) and
             has scalar metrics.
+    scale   gradients are those of scale times the loss, divided by it again. In float16 numbers below 6e-8 are 0, and
+            so would many gradients be.
 
     Gradients and metrics are those of the whole batch, up to the order of sums: everything random is drawn for the
     whole batch at once. Only one piece at a time needs the memory of a forward and a backward pass. ValueError if B is
     not a multiple of `pieces`.
     """
+    unscaled = functools.partial(jax.tree.map, lambda grad: grad / scale)
     if pieces == 1:
-        (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params, key, batch)
-        return grads, metrics | dict(loss=value)
+
+        def whole(params: Tree) -> tuple:
+            value, metrics = loss(params, key, batch)
+            return value * scale, metrics | dict(loss=value)
+
+        grads, metrics = jax.grad(whole, has_aux=True)(params)
+        return unscaled(grads), metrics
     if wrong := sorted({len(x) for x in jax.tree.leaves(batch) if len(x) % pieces}):
         raise ValueError(
             f"A batch of {wrong[0]} cannot be split into {pieces} equal pieces; choose another accumulate."
@@ -185,7 +209,7 @@ def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: 
     def of(rows: dict) -> tuple:
         def share(params: Tree) -> tuple:
             value, sums, by_row = parts.share(params, rows, batch)
-            return value, (sums | dict(loss=value), by_row)
+            return value * scale, (sums | dict(loss=value), by_row)
 
         grads, (sums, by_row) = jax.grad(share, has_aux=True)(params)
         return (grads, sums), by_row
@@ -201,7 +225,7 @@ def gradients(loss: Callable, pieces: int, params: Tree, key: jax.Array, batch: 
     (grads, sums), by_row = jax.lax.scan(add, zeros, split)
     by_row = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), by_row)
     value = sums.pop("loss")
-    return grads, parts.metrics(sums, by_row) | dict(loss=value)
+    return unscaled(grads), parts.metrics(sums, by_row) | dict(loss=value)
 
 
 def make_step(loss: Callable, config: TrainConfig, update: Callable | None = None) -> Callable:
@@ -210,20 +234,30 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
     loss      (model, key, batch) -> (loss, metrics); for config.accumulate above 1 see `gradients`
     update    (state, key, metrics) -> state, after the gradient step (codebook restarts, for instance). Metrics that
               are arrays are for it, and are not returned.
+
+    In float16 the loss is scaled, see `next_scale`. A step whose gradients are not finite changes nothing but the
+    scale; its gradient norm is NaN.
     """
     tx = optimizer(config)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: dict[str, Tree], batch: dict) -> tuple[dict[str, Tree], dict]:
         key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state["step"]))
-        grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch)
+        scaling = state.get("scaling")
+        scale = 1.0 if scaling is None else scaling["scale"]
+        grads, metrics = gradients(loss, config.accumulate, state["params"], key, batch, scale)
         updates, opt = tx.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        ema = running_average(state, params, config)
-        state = state | dict(params=params, ema=ema, opt=opt, step=state["step"] + 1)
+        new = dict(params=params, ema=running_average(state, params, config), opt=opt)
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
+        if scaling is not None:
+            finite = jnp.isfinite(norm)
+            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, {name: state[name] for name in new})
+            new["scaling"], norm = next_scale(scaling, finite), jnp.where(finite, norm, jnp.nan)
+            metrics = metrics | dict(loss_scale=scale)
+        state = state | new | dict(step=state["step"] + 1)
         if update is not None:
             state = update(state, update_key, metrics)
-        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
         return state, scalars(metrics) | dict(grad_norm=norm)
 
     return step
