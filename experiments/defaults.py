@@ -13,11 +13,10 @@ import numpy as np
 from experiments.small import experiment
 from minimuse.config import data_dir
 from minimuse.data import everyday
-from minimuse.evaluate.fidelity import exactly, facts_true
+from minimuse.evaluate.fidelity import facts_true, faults
 from minimuse.evaluate.metrics import paired_interval
 from minimuse.evaluate.scorer import shipped_scorer
 from minimuse.evaluate.stored import weights_of
-from minimuse.evaluate.strays import nothing_else
 from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
@@ -50,7 +49,7 @@ def outcomes(muse: Muse, split: str, seed: int, options: dict) -> dict[str, str]
         for (scene, caption), reading, image in zip(prompts, shipped_scorer().read(images), images):
             facts = [holds for kind in facts_true(scene, caption, reading).values() for holds in kind]
             asked += "01"[all(facts)]
-            exact += "01"[exactly(scene, caption, reading) and nothing_else(image, reading)]
+            exact += "01"[not any(faults(scene, caption, reading, image))]
     return dict(asked=asked, exact=exact)
 
 

@@ -11,10 +11,9 @@ import numpy as np
 
 from experiments.small import experiment
 from minimuse.data import scenes
-from minimuse.evaluate.fidelity import exactly, facts_true
+from minimuse.evaluate.fidelity import facts_true, faults
 from minimuse.evaluate.scorer import shipped_scorer
 from minimuse.evaluate.stored import weights_of
-from minimuse.evaluate.strays import nothing_else
 from minimuse.muse import Muse
 
 PICTURES = 128
@@ -57,7 +56,7 @@ def run(arm: str, seed: int) -> dict:
     seen = [reading.background in thing.split() for (_, _, thing), reading in zip(given, readings)]
     true = [all(facts_true(scene, noun, reading)["object"]) for (scene, noun, _), reading in zip(given, readings)]
     exact = [
-        exactly(scene, noun, reading) and nothing_else(image, reading)
+        not any(faults(scene, noun, reading, image))
         for (scene, noun, _), reading, image in zip(given, readings, pictures)
     ]
     shares = {
