@@ -21,7 +21,7 @@ class Answers:
     def __init__(self, exchange: Callable[[dict], dict]):
         from minimuse.teach import cells, wire
 
-        self._notebook, self._exchange = cells.Notebook(), exchange
+        self._notebook, self._exchange, self._error = cells.Notebook(), exchange, wire.error
         self._codec = wire.Codec(call=self._ask)
         sys.modules["__main__"] = self._notebook.module
 
@@ -29,7 +29,7 @@ class Answers:
         """Call a function of the check's."""
         reply = self._exchange(dict(ask=number, args=self._codec.encode((args, kwargs))))
         if "error" in reply:
-            raise ValueError(reply["error"])
+            raise self._error(*reply["error"])
         return self._codec.decode(reply["value"])
 
     def cell(self, name: str, source: str) -> dict:
@@ -73,10 +73,18 @@ class Answers:
 
     def call(self, name: str, args: Any) -> dict:
         """Call an answer: its value, or the error that it raised; and its arguments if they have changed."""
-        answer, given = vars(self._notebook.module)[name], self._codec.decode(args)
+        self._codec.functions.clear()
+        return self._called(vars(self._notebook.module)[name], args)
+
+    def back(self, number: int, args: Any) -> dict:
+        """Call a function that an answer gave to a function of the check's."""
+        return self._called(self._codec.functions[number], args)
+
+    def _called(self, f: Callable, args: Any) -> dict:
+        given = self._codec.decode(args)
         before = json.dumps(self._codec.encode(given))
         try:
-            reply = dict(value=self._codec.encode(answer(*given[0], **given[1])))
+            reply = dict(value=self._codec.encode(f(*given[0], **given[1])))
         except BaseException as error:
             reply = dict(error=[type(error).__name__, str(error) + _line(error)])
         after = json.dumps(self._codec.encode(given))
@@ -114,15 +122,9 @@ def main() -> None:
     os.chdir(first["folder"])
     mark = b""
 
-    def exchange(message: dict) -> dict:
-        sandbox.send(outward, mark, message)
-        return json.loads((sandbox.receive(inward) or b"")[16:])
-
-    answers = None if first["probe"] else Answers(exchange)
-    outward.write(b"\n")
-    outward.flush()
-    while (content := sandbox.receive(inward)) is not None:
-        mark, request = content[:16], json.loads(content[16:])
+    def serve(content: bytes) -> None:
+        nonlocal mark
+        before, mark, request = mark, content[:16], json.loads(content[16:])
         try:
             reply = getattr(answers, request.pop("do"))(**request)
             if len(json.dumps(reply)) > sandbox.LARGEST // 2:
@@ -130,6 +132,21 @@ def main() -> None:
         except BaseException as error:
             reply = dict(error=[type(error).__name__, str(error)])
         sandbox.send(outward, mark, reply)
+        mark = before
+
+    def exchange(message: dict) -> dict:
+        sandbox.send(outward, mark, message)
+        while True:
+            content = sandbox.receive(inward) or b""
+            if b'"do"' not in content[16:24]:
+                return json.loads(content[16:])
+            serve(content)
+
+    answers = None if first["probe"] else Answers(exchange)
+    outward.write(b"\n")
+    outward.flush()
+    while (content := sandbox.receive(inward)) is not None:
+        serve(content)
 
 
 if __name__ == "__main__":

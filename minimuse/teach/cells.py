@@ -69,7 +69,7 @@ class Statement:
     def __init__(self, node: ast.stmt, cell: str, flags: int):
         self.cell = cell
         self.code = compile(ast.Module([node], []), cell, "exec", flags, dont_inherit=True)
-        self.uses = set(_used(self.code))
+        self.uses = set(used_by(self.code))
         self.binds = {i.argval for i in dis.get_instructions(self.code) if i.opname == "STORE_NAME"}
         self.binds |= set(_globals_stored(self.code))
         self.imports = isinstance(node, (ast.Import, ast.ImportFrom))
@@ -77,14 +77,14 @@ class Statement:
         self.changes = set(_changed(node))  # of these names, the value is changed in place
 
 
-def _used(code: CodeType) -> Iterable[str]:
+def used_by(code: CodeType) -> Iterable[str]:
     """The names that code looks up outside of its own functions."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"):
             yield instruction.argval
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            yield from _used(inner)
+            yield from used_by(inner)
 
 
 def _globals_stored(code: CodeType) -> Iterable[str]:

@@ -7,7 +7,6 @@ A notebook is not run. What its answers need is found in its cells (cells.py) an
 to trace; these are checked in that process. Marks are those of the exercise, or 0.
 """
 
-import builtins
 import contextlib
 import csv
 import functools
@@ -199,29 +198,35 @@ class Submission:
         return None if said is None else str(said)
 
     def _called(self, function: str, args: tuple, kwargs: dict, end: float) -> Any:
-        codec = wire.Codec(strict=True)
+        left = lambda: end - time.monotonic()
+
+        def back(number: int, args: tuple, kwargs: dict) -> Any:  # the check calls a function of the notebook
+            return value(self._ask(dict(do="back", number=number, args=codec.encode((args, kwargs))), left(), reply))
+
+        def reply(message: dict) -> dict:  # the answer calls a function that it was given
+            try:
+                given, named = codec.decode(message["args"])
+                return dict(value=codec.encode(codec.functions[message["ask"]](*given, **named)))
+            except Exception as error:
+                return dict(error=[type(error).__name__, str(error)])
+
+        def value(message: dict) -> Any:
+            if "error" in message:
+                kind, text = map(str, message["error"])
+                raise wire.error(kind, text)
+            return codec.decode(message["value"])
+
+        codec = wire.Codec(strict=True, call=back)
         try:
             request = dict(do="call", name=function, args=codec.encode((args, kwargs)))
         except RecursionError:
             raise wire.Untransferable from None
-
-        def reply(message: dict) -> dict:  # it calls a function that it was given
-            try:
-                f = codec.functions[message["ask"]]
-                given, named = codec.decode(message["args"])
-                return dict(value=codec.encode(f(*given, **named)))
-            except Exception as error:
-                return dict(error=f"{type(error).__name__}: {error}")
-
-        got = self._ask(request, end - time.monotonic(), reply)
+        got = self._ask(request, left(), reply)
         if "args" in got:
             after, named = codec.decode(got["args"])
             wire.put_back(args, after)
             wire.put_back(kwargs, named)
-        if "error" in got:
-            kind, text = map(str, got["error"])
-            raise _error(kind, text)
-        return codec.decode(got["value"])
+        return value(got)
 
     def close(self) -> None:
         """End the process."""
@@ -252,16 +257,6 @@ def functions(path: Path | str) -> dict[str, Any]:
         with contextlib.suppress(Exception):
             notebook.run(number)
     return vars(notebook.module)
-
-
-def _error(kind: str, text: str) -> Exception:
-    """An exception like one of the other process: its name, its message, and its base if Python has it."""
-    base = getattr(builtins, kind, Exception)
-    base = base if isinstance(base, type) and issubclass(base, Exception) else Exception
-    try:
-        return type(kind, (base,), dict(__str__=lambda self: text))(text)
-    except (TypeError, ValueError):
-        return Exception(text)
 
 
 # --- many notebooks ---------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ import builtins
 import importlib
 import marshal
 from collections.abc import Callable
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import jax
 import numpy as np
+
+from minimuse.teach.cells import used_by
 
 PLAIN = (bool, int, float, str)
 DTYPES = {np.dtype(t).name: np.dtype(t) for t in (*np.typecodes["AllInteger"], *"?efdFD", "bfloat16")}
@@ -37,8 +39,8 @@ class Codec:
     """Values to JSON and back.
 
     functions   those sent from here, by number, which the other side may call
-    strict      for values that the checks give to an answer: Untransferable for a type that does not travel
-    call        how a function of the other side is called: call(number, args, kwargs)
+    strict   for the side of the checks: Untransferable for a type that does not travel, and no code is taken
+    call     how a function of the other side is called: call(number, args, kwargs)
     """
 
     def __init__(self, strict: bool = False, call: Callable | None = None):
@@ -75,7 +77,7 @@ class Codec:
                 return {kind: [name, list(array.shape), _text(array.tobytes())]}
         if isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64:
             return dict(rng=value.bit_generator.state)
-        if isinstance(value, FunctionType) and self.strict:
+        if isinstance(value, FunctionType):
             return self._function(value)
         return self._foreign(value)
 
@@ -89,9 +91,12 @@ class Codec:
         return dict(foreign=[type(value).__name__, text])
 
     def _function(self, f: FunctionType) -> Any:
-        """A function without a closure travels as code, so that JAX can trace it; any other is called where it is."""
-        if f.__closure__ is None:
-            used = {name: f.__globals__[name] for name in _names(f.__code__) if name in f.__globals__}
+        """A function of a check without a closure travels as code, so that JAX can trace it; any other is called where
+        it is."""
+        if hasattr(f, "comes_back"):
+            return dict(back=f.comes_back)
+        if f.__closure__ is None and self.strict:
+            used = {name: f.__globals__[name] for name in set(used_by(f.__code__)) if name in f.__globals__}
             modules = {name: value.__name__ for name, value in used.items() if isinstance(value, ModuleType)}
             others = {name: self.encode(value) for name, value in used.items() if name not in modules}
             code, defaults = _text(marshal.dumps(f.__code__)), self.encode(f.__defaults__)
@@ -124,7 +129,9 @@ class Codec:
             return rng
         if kind == "function" and self.call is not None:
             return self._stub(*content)
-        if kind == "code" and self.call is not None:
+        if kind == "back":
+            return self.functions[content]
+        if kind == "code" and not self.strict and self.call is not None:
             return self._defined(*content)
         return type(str(content[0]), (Foreign,), {})(str(content[1]))
 
@@ -138,7 +145,7 @@ class Codec:
             on_host = lambda args, kwargs: self.call(number, args, kwargs)
             return jax.pure_callback(on_host, shapes, args, kwargs, vmap_method="sequential")
 
-        stub.__name__ = name
+        stub.__name__, stub.comes_back = str(name), number
         return stub
 
     def _defined(self, code: str, name: str, defaults: Any, modules: dict, others: dict) -> Callable:
@@ -146,6 +153,16 @@ class Codec:
         used |= {name: self.decode(value) for name, value in others.items()}
         used["__builtins__"] = builtins
         return FunctionType(marshal.loads(base64.b64decode(code)), used, name, self.decode(defaults))
+
+
+def error(kind: str, text: str) -> Exception:
+    """An exception like one of the other side: its name, its message, and its base if Python has it."""
+    base = getattr(builtins, kind, Exception)
+    base = base if isinstance(base, type) and issubclass(base, Exception) else Exception
+    try:
+        return type(kind, (base,), dict(__str__=lambda self: text))(text)
+    except (TypeError, ValueError):
+        return Exception(text)
 
 
 def put_back(before: Any, after: Any) -> None:
@@ -167,11 +184,6 @@ def put_back(before: Any, after: Any) -> None:
 
 def _text(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)
 
 
 def _array(kind: str, name: str, shape: list[int], content: str) -> Any:
