@@ -109,4 +109,4 @@ c.GenerateAssignment.preprocessors = [
 c.Autograde.sanitize_preprocessors = [FreshMarks, ClearOutput, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
 c.Autograde.autograde_preprocessors = [Marks, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
 c.ExecutePreprocessor.timeout = 300  # seconds a cell, where solutions are run
-c.IgnorePattern.pattern = ".*"  # what a cell writes to stderr is no mistake
+c.IgnorePattern.pattern = ".*"  # a cell may write to stderr

@@ -112,7 +112,7 @@ def _line(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Answer requests until there are no more. Each reply begins with the mark of its request, which nobody knows
+    """Answer requests until there are no more. Each reply begins with the mark of its request, which is not known
     before."""
     inward, outward = sandbox.channel()
     first = json.loads(inward.readline())

@@ -64,6 +64,7 @@ class Submission:
         self._broken: dict[str, str] = {}  # name: why what binds it could not be run
         self._process: Process | None = None
         self.slips: list[str] = []  # where further checks failed with an error of their own
+        self.traced: list[str] = []  # the exercises whose check ran in the other process
         self._begin()
         try:
             self.notebook = notebook or notebook_of(self._ask(dict(do="names"))["names"], name)
@@ -128,24 +129,31 @@ class Submission:
     def wrong(self, name: str, further: Callable | None = None) -> str | None:
         """What is wrong with the answer to an exercise such as ex06.cosine_rate, or None.
 
-        further   another check, which is asked as well; whatever it finds, students are not told
+        further   another check, which is asked as well; what it finds is not in the message
         """
+        for again in (True, False):  # the process may end because of what an earlier answer left behind
+            try:
+                if self._process is None or self._process.killed:
+                    self._begin()
+                    self._define()
+                return self._found(name, further)
+            except Ended as ended:
+                if ended.late:
+                    return f"It had not finished after {self._seconds:g} seconds."
+                if not again:
+                    return "It ended the whole program."
+            except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+                return f"What it returned could not be read ({type(error).__name__})."
+        raise AssertionError("not reached")
+
+    def _found(self, name: str, further: Callable | None) -> str | None:
         function = name.partition(".")[2]
-        try:
-            if self._process is None or self._process.killed:
-                self._begin()
-                self._define()
-            about = self._ask(dict(do="about", name=function))
-            if not about["there"]:
-                return self._broken.get(function, "There is no function of that name.")
-            said = self._judged(checking.find(name).ask, name, about)
-            if said is None and further is not None:
-                said = None if self._judged(self._watched(further), name, about) is None else FURTHER
-        except Ended as ended:
-            late = f"It had not finished after {self._seconds:g} seconds."
-            return late if ended.late else "It ended the whole program."
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            return f"What it returned could not be read ({type(error).__name__})."
+        about = self._ask(dict(do="about", name=function))
+        if not about["there"]:
+            return self._broken.get(function, "There is no function of that name.")
+        said = self._judged(checking.find(name).ask, name, about)
+        if said is None and further is not None:
+            said = None if self._judged(self._watched(further), name, about) is None else FURTHER
         if said is None:
             return None
         return " ".join([said, *(why for broken, why in self._broken.items() if f"'{broken}'" in said)])
@@ -172,14 +180,12 @@ class Submission:
             value = wire.Codec().decode(self._ask(dict(do="value", name=function))["value"])
             return checking.judge(ask, value)
 
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            return self._called(function, args, kwargs, end)
-
+        answer: Any = functools.partial(self._called, function, end)
         answer.__name__, answer.__module__ = function, str(about["module"])
         names = [str(name) for name in about["parameters"]]
         if len(set(names)) == len(names) and all(map(str.isidentifier, names)):
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            answer.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])  # type: ignore
+            answer.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -189,6 +195,7 @@ class Submission:
 
     def _judged_there(self, ask: Callable, name: str, seconds: float) -> str | None:
         """What the check finds in the process of the answers, where a student's code could interfere."""
+        self.traced.append(name)
         request = dict(do="judge", name=name)
         if ask is not checking.find(name).ask:
             path = inspect.getsourcefile(inspect.unwrap(ask)) or ""
@@ -197,7 +204,7 @@ class Submission:
         said = reply["wrong"]
         return None if said is None else str(said)
 
-    def _called(self, function: str, args: tuple, kwargs: dict, end: float) -> Any:
+    def _called(self, function: str, end: float, /, *args: Any, **kwargs: Any) -> Any:
         left = lambda: end - time.monotonic()
 
         def back(number: int, args: tuple, kwargs: dict) -> Any:  # the check calls a function of the notebook

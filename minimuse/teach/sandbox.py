@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 UNSHARE = ["unshare", "-rnmpif", "--kill-child", "--mount-proc"]  # namespaces of its own: network, files, processes
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")  # of the environment; no secrets
 LARGEST = 16_000_000  # bytes of a message
-MEMORY, FILES = 6 << 30, 64 << 20  # bytes of memory, and of any file that is written
+MEMORY, FILES = 4 << 30, 64 << 20  # bytes of memory, and of any file that is written
 
 
 def send(stream: BinaryIO, mark: bytes, message: dict) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from minimuse.teach.cells import used_by
 
+LARGEST = 4_000_000  # bytes of an array
 PLAIN = (bool, int, float, str)
 DTYPES = {np.dtype(t).name: np.dtype(t) for t in (*np.typecodes["AllInteger"], *"?efdFD", "bfloat16")}
 
@@ -73,7 +74,7 @@ class Codec:
             kind = "array" if isinstance(value, np.ndarray) else "scalar" if isinstance(value, np.generic) else "jax"
             array = np.asarray(value)
             name = array.dtype.name if array.dtype.name in DTYPES else array.dtype.str
-            if name in DTYPES or array.dtype.kind in "US":
+            if (self.strict or array.nbytes <= LARGEST) and (name in DTYPES or array.dtype.kind in "US"):
                 return {kind: [name, list(array.shape), _text(array.tobytes())]}
         if isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64:
             return dict(rng=value.bit_generator.state)

@@ -63,7 +63,7 @@ ANSWERS = {  # what stands in place of cosine_rate's cell, and the marks
     "leaves": ("import os\ndef cosine_rate(u):\n    os._exit(0)\n", LESS),
     "interrupts": ("def cosine_rate(u):\n    raise KeyboardInterrupt\n", LESS),
     "crashes": ("import ctypes\ndef cosine_rate(u):\n    return ctypes.string_at(0)\n", LESS),
-    "fills the memory": ("def cosine_rate(u):\n    return [bytearray(10**9) for _ in range(10**6)]\n", LESS),
+    "fills the memory": ("def cosine_rate(u):\n    return [np.zeros(10**8) for _ in range(10**6)]\n", LESS),
     "returns too much": ("def cosine_rate(u):\n    return np.zeros(10**8)\n", LESS),
     "forges": (FORGED, LESS),
     "kills its group": (GROUP, LESS),

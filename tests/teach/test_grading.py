@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -248,6 +249,20 @@ def test_a_notebook_is_marked_with_messages(write):
     assert "function" in marks["exact_mask"].message
     assert "'none'" in marks["hidden_after"].message and "none.some(3)" in marks["hidden_after"].message
     assert "KeyError" in marks["which_law"].message
+
+
+@pytest.mark.slow
+def test_solutions_get_all_marks_and_the_readme_lists_what_is_checked_beside_the_answer():
+    traced = []
+    for path in sorted(ROOT.glob("exercises/solutions/*/*.ipynb")):
+        submission = grading.Submission(cells.read(path), path.name)
+        assert [submission.wrong(name) for name in names_of(submission.notebook)] == [None] * len(names_of(path.stem))
+        traced += submission.traced
+        submission.close()
+    page = (ROOT / "exercises" / "README.md").read_text(encoding="utf-8")
+    listed = page[page.index("### What protects the marks") : page.index("## Hand out")]
+    assert traced == re.findall(r"`(ex\d\d\.\w+)`", listed)
+    assert f"{len(traced)} of the {sum(len(checking.exercises(name)) for name in checking.notebooks())} " in listed
 
 
 @pytest.mark.slow
