@@ -38,9 +38,9 @@ def read(path: Path | str) -> list[str]:
         raise ValueError(f"{printable(path)} is not a Jupyter notebook.") from None
 
 
-def printable(path: Path | str) -> str:
-    """A path that can be written as UTF-8, whatever its bytes are."""
-    return str(path).encode("utf-8", "replace").decode()
+def printable(value: object) -> str:
+    """A text that can be written as UTF-8, also for a path whose bytes are not."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def plain(source: str) -> str:

@@ -65,8 +65,8 @@ class Submission:
         self._process: Process | None = None
         self.slips: list[str] = []  # where further checks failed with an error of their own
         self.traced: list[str] = []  # the exercises whose check ran in the other process
-        self._begin()
         try:
+            self._begin()
             self.notebook = notebook or notebook_of(self._ask(dict(do="names"))["names"], name)
             self._define()
         except BaseException:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 UNSHARE = ["unshare", "-rnmpif", "--kill-child", "--mount-proc"]  # namespaces of its own: network, files, processes
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")  # of the environment; no secrets
@@ -28,14 +28,14 @@ LARGEST = 16_000_000  # bytes of a message
 MEMORY, FILES = 4 << 30, 64 << 20  # bytes of memory, and of any file that is written
 
 
-def send(stream: BinaryIO, mark: bytes, message: dict) -> None:
+def send(stream: IO, mark: bytes, message: dict) -> None:
     """Write a message, which begins with `mark`."""
     content = mark + json.dumps(message).encode()
     stream.write(len(content).to_bytes(8, "big") + content)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> bytes | None:
+def receive(stream: IO) -> bytes | None:
     """The next message with its mark; None at the end, and for one that is too large."""
     length = int.from_bytes(stream.read(8), "big")
     content = stream.read(length) if 0 < length <= LARGEST else b""

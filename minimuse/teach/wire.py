@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from minimuse.teach.cells import used_by
 
@@ -52,9 +53,8 @@ class Codec:
         """A value as JSON."""
         if value is None or type(value) in PLAIN:
             return value if not isinstance(value, int) or value.bit_length() < 10_000 else self._foreign(value)
-        for kind in PLAIN:
-            if isinstance(value, kind) and not isinstance(value, np.generic):  # an enumeration, a class of one's own
-                return kind.__new__(kind, kind.__str__(value) if kind is str else value)
+        if isinstance(value, PLAIN) and not isinstance(value, np.generic):  # an enumeration, a class of one's own
+            return str.__str__(value) if isinstance(value, str) else (int if isinstance(value, int) else float)(value)
         if isinstance(value, complex) and not isinstance(value, np.generic):
             return dict(complex=[value.real, value.imag])
         if isinstance(value, list):
@@ -66,9 +66,9 @@ class Codec:
             return dict(dict=[[self.encode(k), self.encode(v)] for k, v in value.items()])
         if isinstance(value, bytes):
             return dict(bytes=_text(value))
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             return self._foreign(value)
-        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
             return dict(key=[str(jax.random.key_impl(value)), self.encode(np.asarray(jax.random.key_data(value)))])
         if isinstance(value, (np.ndarray, np.generic, jax.Array)):
             kind = "array" if isinstance(value, np.ndarray) else "scalar" if isinstance(value, np.generic) else "jax"
@@ -137,17 +137,20 @@ class Codec:
         return type(str(content[0]), (Foreign,), {})(str(content[1]))
 
     def _stub(self, number: int, name: str) -> Callable:
+        call: Any = self.call
+
         def stub(*args: Any, **kwargs: Any) -> Any:
             leaves = jax.tree.leaves((args, kwargs))
-            if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-                return self.call(number, args, kwargs)
+            if not any(isinstance(leaf, Tracer) for leaf in leaves):
+                return call(number, args, kwargs)
             like = jax.tree.map(lambda a: np.zeros(np.shape(a), a.dtype) if hasattr(a, "dtype") else a, (args, kwargs))
-            shapes = jax.tree.map(jax.typeof, self.call(number, *like))
-            on_host = lambda args, kwargs: self.call(number, args, kwargs)
+            shapes = jax.tree.map(jax.typeof, call(number, *like))
+            on_host = lambda args, kwargs: call(number, args, kwargs)
             return jax.pure_callback(on_host, shapes, args, kwargs, vmap_method="sequential")
 
-        stub.__name__, stub.comes_back = str(name), number
-        return stub
+        made: Any = stub
+        made.__name__, made.comes_back = str(name), number
+        return made
 
     def _defined(self, code: str, name: str, defaults: Any, modules: dict, others: dict) -> Callable:
         used = {name: importlib.import_module(module) for name, module in modules.items()}
@@ -158,10 +161,11 @@ class Codec:
 
 def error(kind: str, text: str) -> Exception:
     """An exception like one of the other side: its name, its message, and its base if Python has it."""
-    base = getattr(builtins, kind, Exception)
+    base: Any = getattr(builtins, kind, Exception)
     base = base if isinstance(base, type) and issubclass(base, Exception) else Exception
     try:
-        return type(kind, (base,), dict(__str__=lambda self: text))(text)
+        made: Any = type(kind, (base,), dict(__str__=lambda self: text))
+        return made(text)
     except (TypeError, ValueError):
         return Exception(text)
 

@@ -73,6 +73,13 @@ def test_only_what_the_answer_needs_is_run():
     assert defined("%%bash\nanswer=3") is None
 
 
+def test_without_ipython_magics_are_said_to_need_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "IPython.core.inputtransformer2", None)
+    assert defined("def answer():\n    return 3")() == 3
+    with pytest.raises(ModuleNotFoundError, match="pip install ipython"):
+        defined("%time answer = 3")
+
+
 @pytest.mark.parametrize("content", handed_in.BROKEN.values(), ids=handed_in.BROKEN)
 def test_what_is_no_notebook_is_a_value_error(content, tmp_path):
     (tmp_path / "a.ipynb").write_bytes(content)
