@@ -53,7 +53,7 @@ ANSWERS = {  # what stands in place of cosine_rate's cell, and the marks
     "asks above": (RIGHT + "\nname = input('your name')\n", ALL),
     "leaves above": (RIGHT + "\nimport sys\nsys.exit()\n", ALL),
     "loops above": (RIGHT + "\nwhile True:\n    pass\n", ALL),
-    "loops in a constant": ("HALF = next(i for i in iter(int, 1))\ndef cosine_rate(u):\n    return HALF\n", LESS),
+    "loops in a constant": ("HALF = sum(iter(int, 1))\ndef cosine_rate(u):\n    return HALF\n", LESS),
     "linear": ("def cosine_rate(u):\n    return 1 - u\n", LESS),
     "other name": (RIGHT.replace("rate(", "law("), LESS),
     "in a class": ("class Mine:\n    def cosine_rate(u):\n        return np.cos(np.pi / 2 * u)\n", LESS),
