@@ -28,7 +28,7 @@ from nbgrader.preprocessors import (
 )
 from traitlets import Float
 
-from minimuse.teach import checking, grading
+from minimuse.teach import cells, checking, grading
 
 c = get_config()  # noqa: F821
 try:
@@ -55,6 +55,7 @@ class FreshMarks(NbGraderPreprocessor):
         nb.cells = [cell for cell in nb.cells if not mark.fullmatch(cell.source)]
         for cell in nb.cells:
             cell.metadata.pop("nbgrader", None)
+            cell.source = cells.printable(cell.source)  # half a surrogate cannot be written
         for name, exercise in checking.exercises(resources["nbgrader"]["notebook"]).items():
             about = dict(grade_id=f"{name}_marks", grade=True, locked=True, solution=False, task=False)
             about |= dict(points=exercise.points, schema_version=3, cell_type="code")
@@ -70,10 +71,10 @@ class Marks(NbGraderPreprocessor):
 
     def preprocess(self, nb, resources):
         about = resources["nbgrader"]
-        sources, cells = [], {}
+        sources, found = [], {}
         for cell in nb.cells:
             if cell.metadata.get("nbgrader", {}).get("grade"):
-                cells[cell.metadata.nbgrader.grade_id] = cell
+                found[cell.metadata.nbgrader.grade_id] = cell
             elif cell.cell_type == "code":
                 sources.append(cell.source)
         name = f"{about['student']}, {about['notebook']}"
@@ -82,7 +83,7 @@ class Marks(NbGraderPreprocessor):
             self.log.error("A further check failed with an error of its own, at %s", slip)
         for mark in marks:
             said = mark.message or "✓ right."
-            cells[f"{mark.exercise.partition('.')[2]}_marks"].outputs = [
+            found[f"{mark.exercise.partition('.')[2]}_marks"].outputs = [
                 new_output("stream", name="stdout", text=f"{said}\n"),
                 new_output("execute_result", data={"text/plain": str(mark.marks)}),
             ]
