@@ -1,10 +1,19 @@
-"""`pytest exercises --nb my.ipynb` tries the answers in your notebook, a test an exercise."""
+"""`pytest exercises --nb my.ipynb` tries the answers in your notebook, a test an exercise, as `minimuse grade` does."""
 
+import functools
 from pathlib import Path
 
 import pytest
 
-from minimuse.teach import checking, grading
+from minimuse.teach import cells, checking, grading
+
+opened = []
+
+
+@functools.cache
+def submission(path):
+    opened.append(grading.Submission(cells.read(path), Path(path).name))
+    return opened[-1]
 
 
 def pytest_addoption(parser):
@@ -12,17 +21,25 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
-    if "answered" not in metafunc.fixturenames:
+    if "wrong" not in metafunc.fixturenames:
         return
-    given = [
-        (Path(path), name)
-        for path in metafunc.config.getoption("nb")
-        for name in checking.exercises(grading.exercises_of(Path(path)))
-    ]
-    metafunc.parametrize("answered", given, ids=[f"{path.stem}.{name}" for path, name in given])
+    given = []
+    for path in metafunc.config.getoption("nb"):
+        try:
+            given += [(path, exercise.name) for exercise in checking.exercises(submission(path).notebook).values()]
+        except (ValueError, OSError, ImportError) as error:
+            raise pytest.UsageError(str(error)) from None
+    ids = [f"{Path(path).stem}.{name.partition('.')[2]}" for path, name in given]
+    metafunc.parametrize("wrong", given, ids=ids, indirect=True)
+
+
+def pytest_unconfigure():
+    for one in opened:
+        one.close()
 
 
 @pytest.fixture
-def answer(answered):
-    path, name = answered
-    return grading.functions(path).get(name)
+def wrong(request):
+    """What is wrong with an answer, or None."""
+    path, name = request.param
+    return submission(path).wrong(name)

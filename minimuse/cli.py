@@ -219,8 +219,8 @@ def grade(
     """Mark notebooks of exercises, without nbgrader. For teachers.
 
     Args:
-        notebooks: Submitted notebooks. Their code is run: mark strangers' work on a machine that you can afford to
-            lose.
+        notebooks: Submitted notebooks. What their answers need is run, on Linux without network and without access to
+            your files; see exercises/README.md.
         csv: File to write, one row per exercise.
         hidden: Folder of additional checks that students do not have; see exercises/README.md.
         seconds: Time limit per answer; a slower answer gets no marks.
@@ -229,13 +229,9 @@ def grade(
 
     if not notebooks:
         raise ValueError("Name the notebooks to mark, such as submissions/*.ipynb.")
-    if csv is not None and (csv.suffix.lower() != ".csv" or csv.is_dir() or not csv.parent.is_dir()):
-        raise ValueError(f"--csv names a file in a folder that exists, such as grades.csv; it was {csv}.")
-    if hidden is not None:
-        if not any(hidden.glob("ex[0-9][0-9].py")):
-            raise ValueError(f"{hidden} holds no checks; they are files such as ex06.py.")
-        os.environ[checking.HIDDEN] = str(hidden.resolve())
-    grading.grade_all(notebooks, csv, seconds)
+    if hidden is None and checking.HIDDEN in os.environ:
+        hidden = Path(os.environ[checking.HIDDEN])
+    grading.grade_all(notebooks, csv, seconds, hidden)
 
 
 def strip(

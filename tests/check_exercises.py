@@ -4,6 +4,7 @@ Each exercise notebook gets a separate course folder. Release and solutions are 
 repository. Then four students submit: solutions; the release unchanged; solutions except for a wrong answer and a
 function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
 and must get all marks, none, those of the remaining answers, and all. The release must run at least to its first stub.
+For ex06, the class of tests/teach/handed_in.py submits as well, and must get the marks of `python -m minimuse grade`.
 """
 
 import csv
@@ -17,8 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+import nbformat  # noqa: E402
+from nbclient import NotebookClient  # noqa: E402
+
 import exercises as tool  # noqa: E402
-from minimuse.teach import checking  # noqa: E402
+from minimuse.teach import checking, sandbox  # noqa: E402
+from tests.teach import handed_in  # noqa: E402
 
 NOISE = "    import sys, warnings\n    print('noise', file=sys.stderr)\n    warnings.warn('noise')\n"
 NONSENSE = "def {name}(*args, **kwargs):\n    import sys\n    print('noise', file=sys.stderr)\n    return True\n"
@@ -58,15 +63,29 @@ def first_error(course: Path, name: str) -> str:
     """The first error of the released notebook that is not due to a stub: it must run at least to its first stub, and
     later cells may fail only because of stubs. Empty if all cells run."""
     notebook = name.partition("_")[0]
-    path = course / "autograded" / "stub" / name / f"{notebook}.ipynb"
+    content = nbformat.read(course / "release" / name / f"{notebook}.ipynb", as_version=4)
+    NotebookClient(content, timeout=300, allow_errors=True, kernel_name="python3").execute()
     stubs, seen = set(checking.exercises(notebook)), False
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    for cell in content["cells"]:
         seen |= bool(cell["metadata"].get("nbgrader", {}).get("solution"))
         for output in cell.get("outputs", []):
             stub = output.get("ename") == "NotImplementedError" and output.get("evalue") in stubs
             if output["output_type"] == "error" and not (seen and stub):
                 return f"{name}: the release fails with {output['ename']}: {output['evalue']}"
     return "" if seen else f"{name}: the release has no stub"
+
+
+def class_of(course: Path, name: str) -> dict[str, float]:
+    """Hand in the notebooks of a class; return the marks that they must get."""
+    there = handed_in.notebooks()
+    del there["with a BOM"]  # nbgrader cannot read it
+    if not sandbox.isolated():
+        del there["kills its parent"]
+    for student, (content, _) in there.items():
+        path = course / "submitted" / student.replace(" ", "_") / name / f"{name.partition('_')[0]}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    return {student.replace(" ", "_"): marks for student, (_, marks) in there.items()}
 
 
 def loop(name: str) -> str:
@@ -77,14 +96,19 @@ def loop(name: str) -> str:
         if differing := tool.differing_files(course):
             return f"{name}: {', '.join(path.name for path in differing)} differs from the committed file"
         expected = hand_in(course, name)
+        if name.startswith("ex06"):
+            expected |= class_of(course, name)
+            with open(course / "nbgrader_config.py", "a", encoding="utf-8") as file:
+                file.write("c.Marks.seconds = 30\n")
         tool.nbgrader(course, "autograde", name, "--create")
         tool.nbgrader(course, "export", "--to", str(course / "grades.csv"))
         with open(course / "grades.csv", encoding="utf-8") as file:
             found = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
         if said := first_error(course, name):
             return said
-    print(f"{name}: {found}", flush=True)
-    return "" if found == expected else f"{name}: the marks are {found} and should be {expected}"
+    wrong = {student: found.get(student) for student in expected if found.get(student) != expected[student]}
+    print(f"{name}: {len(found)} students, {len(found) - len(wrong)} with the right marks", flush=True)
+    return f"{name}: the marks of these are wrong: {wrong}" if wrong else ""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The course's tools: figures and explorers for notebooks (figures.py, charts.py, display.py, views.py, explorers.py),
-exercises that check themselves (checking.py, checks/), marks for whole notebooks (grading.py), and the environment
-doctor (doctor.py).
+exercises that check themselves (checking.py, checks/), marks for whole notebooks (grading.py, which needs cells.py,
+wire.py, sandbox.py and answering.py), and the environment doctor (doctor.py).
 
     from minimuse.teach import check
     check("ex06.cosine_rate", cosine_rate)

@@ -11,13 +11,14 @@ import _thread
 import contextlib
 import functools
 import importlib
-import importlib.util
+import inspect
 import logging
 import os
 import signal
 import sys
 import textwrap
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,23 +153,56 @@ def grade(name: str, answer: Any = None, points: int | None = None) -> float:
 
 
 def hidden(name: str) -> list[Callable[[Callable], None]]:
-    """The further check of an exercise in the folder $MINIMUSE_HIDDEN_CHECKS, if there is one.
-
-    This folder holds files like those in checks/, with plain functions: ex06.py with a function cosine_rate(answer).
-    """
-    notebook, _, function = name.partition(".")
+    """The further check of an exercise in the folder $MINIMUSE_HIDDEN_CHECKS, if there is one."""
     folder = os.environ.get(HIDDEN)
-    if not folder or not (path := Path(folder) / f"{notebook}.py").is_file():
-        return []
-    found = getattr(_hidden_module(path), function, None)
-    return [getattr(found, "ask", found)] if found else []
+    found = hidden_checks(Path(folder)).get(name) if folder else None
+    return [found] if found else []
 
 
 @functools.cache
+def hidden_checks(folder: Path) -> dict[str, Callable[[Callable], None]]:
+    """The further checks of a folder, by exercises such as ex06.cosine_rate; ValueError if one cannot be used.
+
+    The folder holds files like those in checks/, with plain functions: ex06.py with a function cosine_rate(answer). The
+    names of other functions there begin with an underscore.
+    """
+    paths = sorted(folder.glob("ex*.py"))
+    if not paths:
+        raise ValueError(f"{folder} holds no checks; they are files such as ex06.py.")
+    found: dict[str, Callable[[Callable], None]] = {}
+    for path in paths:
+        there = exercises(path.stem) if path.stem in notebooks() else {}
+        for name, value in vars(_hidden_module(path)).items():
+            ask = getattr(value, "ask", value)
+            if name.startswith("_") or getattr(ask, "__module__", "") != f"hidden_{path.stem}" or isinstance(ask, type):
+                continue
+            if name not in there:
+                known = f"{path.stem} has {', '.join(there)}" if there else f"there are {', '.join(notebooks())}"
+                raise ValueError(f"{place(ask)}: there is no exercise {path.stem}.{name}; {known}.")
+            found[f"{path.stem}.{name}"] = ask
+    return found
+
+
+def place(ask: Callable, error: BaseException | None = None) -> str:
+    """Where a further check stands, or where in its file an error was raised: file, line N."""
+    code = inspect.unwrap(ask).__code__
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error and error.__traceback__)
+        if frame.filename == code.co_filename
+    ]
+    return f"{code.co_filename}, line {lines[-1] if lines else code.co_firstlineno}"
+
+
 def _hidden_module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"hidden_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} cannot be loaded as a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType(f"hidden_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except SyntaxError as error:
+        raise ValueError(f"{error.filename}, line {error.lineno}: {error.msg}.") from None
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f", line {lines[-1]}" if lines else ""
+        raise ValueError(f"{path}{line}: {type(error).__name__}: {error}.") from None
     return module

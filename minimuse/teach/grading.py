@@ -1,22 +1,34 @@
-"""Marks for whole notebooks, without nbgrader: `python -m minimuse grade submissions/*.ipynb --csv grades.csv`.
+"""Marks for whole notebooks: `python -m minimuse grade submissions/*.ipynb --csv grades.csv`. nbgrader_config.py and
+`pytest exercises --nb` mark with it, too.
 
-A notebook is not run. Its imports, functions, classes and plain constants are found in the syntax tree and defined, so
-lost metadata, reordered cells and long training runs do no harm. This still runs code that students wrote: each
-notebook gets a process of its own with a time limit. If you do not trust the code, use a machine that you can lose.
+A notebook is not run. What its answers need is found in its cells (cells.py) and defined in a process of its own
+(answering.py). The checks run here: they call an answer over a pipe, on which only arrays and plain values travel
+(wire.py). So nothing that a student's code does can change a mark, except in exercises whose check hands JAX an answer
+to trace; these are checked in that process. Marks are those of the exercise, or 0.
 """
 
-import ast
+import contextlib
 import csv
+import functools
+import inspect
 import io
-import json
-import linecache
-import subprocess
+import os
 import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from minimuse.files import write_text
-from minimuse.teach import checking
+from minimuse.files import atomic_path
+from minimuse.teach import cells, checking, wire
+from minimuse.teach.sandbox import Ended, Process, isolated
+
+DEFINING = 60.0  # seconds for a statement that an answer needs
+FURTHER = "The further checks, which students do not have, found a mistake."
 
 
 class Mark(NamedTuple):
@@ -29,122 +41,350 @@ class Mark(NamedTuple):
     message: str  # what `check` would print
 
 
-def read(path: Path) -> dict[str, list[str]]:
-    """The code cells of a notebook file, {"cells": [source]}, or a ValueError if it is not a notebook."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-        return dict(cells=["".join(cell["source"]) for cell in cells])
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a Jupyter notebook in format 4.") from None
+class Submission:
+    """The answers in the code cells of a notebook.
 
+    seconds    time for an answer, and for all that the answers need
+    covered    files that the answers must not read
+    notebook   such as ex06; if not given, the one to which most of its functions belong
+    """
 
-def statements(path: Path) -> list[tuple[ast.stmt, str]]:
-    """The statements of all code cells that can run without the rest, each with the name of its cell."""
-    found = []
-    for number, source in enumerate(read(path)["cells"]):
-        if source.lstrip().startswith("%%"):
-            continue
-        lines = [f"pass  # {line}" if line.startswith(("%", "!")) else line for line in source.splitlines()]
-        name = f"{Path(path).name}, code cell {number + 1}"
+    def __init__(
+        self,
+        sources: list[str],
+        name: str,
+        seconds: float = 300.0,
+        covered: Sequence[str] = (),
+        notebook: str | None = None,
+    ):
+        short = Path(name).name
+        self._cells = {f"{short}, code cell {number}": source for number, source in enumerate(sources, 1)}
+        self._name, self._seconds, self._left, self._covered = name, seconds, seconds, [*covered]
+        self._skipped: set[int] = set()
+        self._broken: dict[str, str] = {}  # name: why what binds it could not be run
+        self._process: Process | None = None
+        self.slips: list[str] = []  # where further checks failed with an error of their own
+        self.traced: list[str] = []  # the exercises whose check ran in the other process
         try:
-            tree = ast.parse("\n".join(lines), name)
-        except SyntaxError:
-            continue  # a broken cell costs only what it defines
-        linecache.cache[name] = (len(source), None, [f"{line}\n" for line in lines], name)  # for messages
-        found += [(statement, name) for statement in tree.body if _defines(statement)]
-    return found
+            self._begin()
+            self.notebook = notebook or notebook_of(self._ask(dict(do="names"))["names"], name)
+            self._define()
+        except BaseException:
+            self.close()
+            raise
 
+    def _ask(self, request: dict, seconds: float = DEFINING, reply: Callable[[dict], dict] | None = None) -> dict:
+        assert self._process is not None
+        return self._process.ask(request, seconds, reply)
 
-def _defines(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Assign):
-        plain = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.UnaryOp, ast.BinOp, ast.Lambda, ast.Name)
-        names = all(isinstance(target, ast.Name) for target in statement.targets)
-        return names and isinstance(statement.value, plain) and not any(map(_calls, ast.walk(statement.value)))
-    return isinstance(statement, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef))
+    def _begin(self) -> None:
+        """A new process that has read the cells. A cell with which it ends is left out from then on."""
+        while True:
+            self.close()
+            self._process = Process(self._covered)
+            if not self._process.started():
+                raise OSError("The process in which answers run could not be started.")
+            for name, source in list(self._cells.items()):
+                try:
+                    reply = self._ask(dict(do="cell", name=name, source=source))
+                except Ended:
+                    del self._cells[name]
+                    break
+                if "missing" in reply:
+                    raise ModuleNotFoundError(f"{self._name}: {reply['missing']}")
+            else:
+                return
 
+    def _define(self) -> None:
+        """Run the statements that the answers need. One with which the process ends is left out from then on."""
+        while True:
+            todo = self._ask(dict(do="plan", names=[*checking.exercises(self.notebook)]))["todo"]
+            todo = [row for row in todo if row[0] not in self._skipped]
+            for _ in range(2):  # cells may be in any order: what failed is tried again after the others
+                failed = []
+                for number, cell, names in todo:
+                    begun = time.monotonic()
+                    try:
+                        reply = self._ask(dict(do="run", number=number), max(1.0, min(DEFINING, self._left)))
+                        why = reply.get("failed")
+                    except Ended as ended:
+                        why = f"{ended}."
+                        self._skipped.add(number)
+                    self._left -= time.monotonic() - begun
+                    for name in names:
+                        self._broken.pop(name, None)
+                        if why:
+                            self._broken[name] = f"{cell} could not be run: {why}"
+                    if number in self._skipped:
+                        break
+                    failed += [(number, cell, names)] if why else []
+                else:
+                    todo = failed
+                    continue
+                break
+            else:
+                return
+            self._begin()
 
-def _calls(node: ast.AST) -> bool:
-    return isinstance(node, (ast.Call, ast.Await, ast.NamedExpr))
+    def wrong(self, name: str, further: Callable | None = None) -> str | None:
+        """What is wrong with the answer to an exercise such as ex06.cosine_rate, or None.
 
+        further   another check, which is asked as well; what it finds is not in the message
+        """
+        for again in (True, False):  # the process may end because of what an earlier answer left behind
+            try:
+                if self._process is None or self._process.killed:
+                    self._begin()
+                    self._define()
+                return self._found(name, further)
+            except Ended as ended:
+                if ended.late:
+                    return f"It had not finished after {self._seconds:g} seconds."
+                if not again:
+                    return "It ended the whole program."
+            except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+                return f"What it returned could not be read ({type(error).__name__})."
+        raise AssertionError("not reached")
 
-def functions(path: Path) -> dict[str, Any]:
-    """What a notebook defines, by name; if a name is defined twice, the last definition."""
-    namespace: dict[str, Any] = dict(__name__="__notebook__")
-    for statement, name in statements(path):
+    def _found(self, name: str, further: Callable | None) -> str | None:
+        function = name.partition(".")[2]
+        about = self._ask(dict(do="about", name=function))
+        if not about["there"]:
+            return self._broken.get(function, "There is no function of that name.")
+        said = self._judged(checking.find(name).ask, name, about)
+        if said is None and further is not None:
+            said = None if self._judged(self._watched(further), name, about) is None else FURTHER
+        if said is None:
+            return None
+        return " ".join([said, *(why for broken, why in self._broken.items() if f"'{broken}'" in said)])
+
+    def _watched(self, further: Callable) -> Callable:
+        """A further check that notes where it fails with an error of its own."""
+
+        @functools.wraps(further)
+        def ask(answer: Callable) -> None:
+            try:
+                further(answer)
+            except checking.Wrong:
+                raise
+            except Exception as error:
+                self.slips.append(f"{checking.place(further, error)}: {type(error).__name__}: {error}")
+                raise
+
+        return ask
+
+    def _judged(self, ask: Callable, name: str, about: dict) -> str | None:
+        end = time.monotonic() + self._seconds
+        function = name.partition(".")[2]
+        if not about["callable"]:
+            value = wire.Codec().decode(self._ask(dict(do="value", name=function))["value"])
+            return checking.judge(ask, value)
+
+        answer: Any = functools.partial(self._called, function, end)
+        answer.__name__, answer.__module__ = function, str(about["module"])
+        names = [str(name) for name in about["parameters"]]
+        if len(set(names)) == len(names) and all(map(str.isidentifier, names)):
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            answer.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
         try:
-            exec(compile(ast.Module([statement], []), name, "exec"), namespace)
-        except (Exception, SystemExit):  # a missing import, a default value that needs another cell
-            continue
-    return namespace
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return checking.judge(ask, answer)
+        except wire.Untransferable:
+            return self._judged_there(ask, name, max(end - time.monotonic(), 1.0))
+
+    def _judged_there(self, ask: Callable, name: str, seconds: float) -> str | None:
+        """What the check finds in the process of the answers, where a student's code could interfere."""
+        self.traced.append(name)
+        request = dict(do="judge", name=name)
+        if ask is not checking.find(name).ask:
+            path = inspect.getsourcefile(inspect.unwrap(ask)) or ""
+            request |= dict(source=Path(path).read_text(encoding="utf-8"), path=path)
+        reply = self._ask(request, seconds)
+        said = reply["wrong"]
+        return None if said is None else str(said)
+
+    def _called(self, function: str, end: float, /, *args: Any, **kwargs: Any) -> Any:
+        left = lambda: end - time.monotonic()
+
+        def back(number: int, args: tuple, kwargs: dict) -> Any:  # the check calls a function of the notebook
+            return value(self._ask(dict(do="back", number=number, args=codec.encode((args, kwargs))), left(), reply))
+
+        def reply(message: dict) -> dict:  # the answer calls a function that it was given
+            try:
+                given, named = codec.decode(message["args"])
+                return dict(value=codec.encode(codec.functions[message["ask"]](*given, **named)))
+            except Exception as error:
+                return dict(error=[type(error).__name__, str(error)])
+
+        def value(message: dict) -> Any:
+            if "error" in message:
+                kind, text = map(str, message["error"])
+                raise wire.error(kind, text)
+            return codec.decode(message["value"])
+
+        codec = wire.Codec(strict=True, call=back)
+        try:
+            request = dict(do="call", name=function, args=codec.encode((args, kwargs)))
+        except RecursionError:
+            raise wire.Untransferable from None
+        got = self._ask(request, left(), reply)
+        if "args" in got:
+            after, named = codec.decode(got["args"])
+            wire.put_back(args, after)
+            wire.put_back(kwargs, named)
+        return value(got)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
 
-def exercises_of(path: Path) -> str:
-    """Which exercise notebook this is, such as ex06: the one to which most of its functions belong."""
-    names = {statement.name for statement, _ in statements(path) if isinstance(statement, ast.FunctionDef)}
-    found = {notebook: len(names & set(checking.exercises(notebook))) for notebook in checking.notebooks()}
-    best = max(found, key=lambda notebook: found[notebook])
-    if not found[best]:
-        raise ValueError(f"{path} has none of the functions that the exercises ask for; grade a released notebook.")
+def notebook_of(names: Iterable[str], about: str = "The notebook") -> str:
+    """Which exercise notebook defines these names, such as ex06: the one to which most of them belong."""
+    known = {notebook: len(set(names) & set(checking.exercises(notebook))) for notebook in checking.notebooks()}
+    best = max(known, key=lambda notebook: known[notebook])
+    if not known[best]:
+        raise ValueError(f"{about} has none of the functions that the exercises ask for; grade a released notebook.")
     return best
 
 
-def _ask(path: Path, names: list[str]) -> None:
-    """In the child process: print one line of JSON per exercise, as soon as its marks are known."""
-    out = sys.stdout
-    with checking.quiet(io.StringIO()):
-        answers = functions(path)
-        for name in names:
-            answer, found = answers.get(name.partition(".")[2]), checking.find(name)
-            wrong = "There is no function of that name." if answer is None else checking.judge(found.ask, answer)
-            if wrong is None and any(checking.judge(ask, answer) for ask in checking.hidden(name)):
-                wrong = "The further checks, which students do not have, found a mistake."
-            print(json.dumps([name, 0 if wrong else found.points, wrong or ""]), file=out, flush=True)
+def exercises_of(path: Path | str) -> str:
+    """Which exercise notebook a file is."""
+    statements = cells.parsed(path).statements
+    return notebook_of({name for statement in statements for name in statement.binds}, str(path))
 
 
-def grade_notebook(path: Path, seconds: float = 300.0) -> list[Mark]:
-    """The marks of all exercises of a notebook. An answer that takes longer than `seconds` gets no marks."""
-    notebook = exercises_of(path)
-    there = {exercise.name: exercise for exercise in checking.exercises(notebook).values()}
-    marks, left = {}, list(there)
-    while left:
-        command = [sys.executable, "-m", "minimuse.teach.grading", str(path), *left]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds)
-            printed, ended = done.stdout, "It ended the whole program."
-        except subprocess.TimeoutExpired as late:
-            printed, ended = late.stdout or b"", f"It had not finished after {seconds:g} seconds."
-        for line in printed.decode("utf-8", "replace").splitlines():
-            try:
-                name, points, message = json.loads(line)
-                marks[name] = Mark(str(path), name, float(points), there[name].points, message)
-            except (ValueError, TypeError, KeyError):
-                continue  # the answer printed this
-        left = [name for name in left if name not in marks]
-        if left:  # it stopped at the first of them
-            name = left.pop(0)
-            marks[name] = Mark(str(path), name, 0.0, there[name].points, ended)
-    return [marks[name] for name in there]
+def functions(path: Path | str) -> dict[str, Any]:
+    """What the answers of a notebook need, by name, defined in this process: only for notebooks that you trust."""
+    notebook = cells.parsed(path)
+    for number in notebook.needed(checking.exercises(exercises_of(path))):
+        with contextlib.suppress(Exception):
+            notebook.run(number)
+    return vars(notebook.module)
 
 
-def grade_all(paths: list[Path], table: Path | None = None, seconds: float = 300.0) -> list[Mark]:
-    """The marks of many notebooks; `table` is a CSV file to write, one row per exercise."""
-    rows = []
-    for path in paths:
-        try:
-            marks = grade_notebook(path, seconds)
-        except (ValueError, OSError) as error:
-            marks = [Mark(str(path), "", 0.0, 0, str(error))]
-        rows += marks
-        total, of = sum(mark.marks for mark in marks), sum(mark.of for mark in marks)
-        print(f"{path}: {total:g} of {of}" if of else f"{path}: {marks[0].message}", flush=True)
+# --- many notebooks ---------------------------------------------------------------------------------------------------
+
+
+def grade_cells(
+    sources: list[str],
+    name: str,
+    seconds: float = 300.0,
+    further: Mapping[str, Callable] = MappingProxyType({}),
+    covered: Sequence[str] = (),
+    notebook: str | None = None,
+) -> tuple[list[Mark], list[str]]:
+    """The marks of all exercises of a notebook with these code cells, and the slips of further checks.
+
+    further   {exercise: a further check}, as checking.hidden_checks returns them; the others are those of Submission
+    """
+    submission = Submission(sources, name, seconds, covered, notebook)
+    try:
+        marks = []
+        for exercise in checking.exercises(submission.notebook).values():
+            said = submission.wrong(exercise.name, further.get(exercise.name))
+            points = float(exercise.points) if said is None else 0.0
+            marks.append(Mark(name, exercise.name, points, exercise.points, cells.printable(said or "")[:2000]))
+        return marks, submission.slips
+    finally:
+        submission.close()
+
+
+def grade_notebook(
+    path: Path | str, seconds: float = 300.0, further: Mapping[str, Callable] | None = None
+) -> list[Mark]:
+    """The marks of all exercises of a notebook file; `further` as in grade_cells."""
+    return grade_cells(cells.read(path), cells.printable(path), seconds, further or {}, [str(path)])[0]
+
+
+def grade_all(
+    paths: list[Path], table: Path | None = None, seconds: float = 300.0, hidden: Path | None = None
+) -> list[Mark]:
+    """The marks of many notebooks. Each gets its rows, whatever the others are.
+
+    table    a CSV file, one row per exercise, written again after each notebook
+    hidden   a folder of further checks. ValueError before the first notebook if they cannot be used, and after the last
+             one if a check failed with an error of its own.
+    """
     if table is not None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([Mark._fields, *rows])
-        write_text(table, text.getvalue())
-    return rows
+        _check_table(table)
+    further = checking.hidden_checks(hidden.resolve()) if hidden else {}
+    covered = [str(Path(path).absolute()) for path in [*paths, *(hidden.glob("*") if hidden else [])]]
+    if further:
+        _try_on_solutions(further, seconds, covered)
+    if not isolated():
+        print("This system does not isolate the answers: they can use the network and change files.", file=sys.stderr)
+    read = [_read(path) for path in paths]  # before any answer runs
+    rows: list[list[Mark]] = [[] for _ in paths]
+    slips: list[str] = []
+
+    def one(number: int) -> None:
+        name, sources = cells.printable(paths[number]), read[number]
+        try:
+            if isinstance(sources, Exception):
+                raise sources
+            rows[number], slipped = grade_cells(sources, name, seconds, further, covered)
+            slips.extend(slipped)
+        except ModuleNotFoundError:
+            raise
+        except (Exception, Ended) as error:
+            rows[number] = [Mark(name, "", 0.0, 0, cells.printable(error))]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = {pool.submit(one, number): number for number in range(len(paths))}
+        for done in as_completed(pending):
+            done.result()
+            marks = rows[pending[done]]
+            total, of = sum(mark.marks for mark in marks), sum(mark.of for mark in marks)
+            print(
+                f"{marks[0].notebook}: {total:g} of {of}" if of else f"{marks[0].notebook}: {marks[0].message}",
+                flush=True,
+            )
+            if table is not None:
+                _write(table, [mark for marks in rows for mark in marks])
+    if slips:
+        raise ValueError(
+            f"A further check failed with an error of its own, at {slips[0]}. Its marks are 0: mark again."
+        )
+    return [mark for marks in rows for mark in marks]
 
 
-if __name__ == "__main__":
-    _ask(Path(sys.argv[1]), sys.argv[2:])
+def _read(path: Path) -> list[str] | Exception:
+    try:
+        return cells.read(path)
+    except (ValueError, OSError) as error:
+        return error
+
+
+def _check_table(table: Path) -> None:
+    """An error now if the table cannot be written."""
+    if table.suffix.lower() != ".csv" or table.is_dir() or not table.parent.is_dir():
+        raise ValueError(f"--csv names a file in a folder that exists, such as grades.csv; it was {table}.")
+    try:
+        tempfile.TemporaryFile(dir=table.parent).close()
+    except OSError:
+        raise PermissionError(f"Nothing can be written to {table.parent}; choose another --csv.") from None
+
+
+def _write(table: Path, rows: list[Mark]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Mark._fields, *rows])
+    with atomic_path(table) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _try_on_solutions(further: Mapping[str, Callable], seconds: float, covered: Sequence[str]) -> None:
+    """ValueError if a further check refuses the course's own solution, where that is at hand."""
+    for notebook in sorted({name.partition(".")[0] for name in further}):
+        for path in Path(__file__).resolve().parents[2].glob(f"exercises/solutions/*/{notebook}.ipynb"):
+            submission = Submission(cells.read(path), str(path), seconds, covered)
+            try:
+                for name in (name for name in further if name.startswith(f"{notebook}.")):
+                    if submission.wrong(name) is None and submission.wrong(name, further[name]):
+                        where = next(iter(submission.slips), checking.place(further[name]))
+                        raise ValueError(f"The further check of {name} refuses the course's own solution, at {where}.")
+            finally:
+                submission.close()
