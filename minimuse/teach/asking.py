@@ -174,8 +174,8 @@ def compare(
     cases      tuples of arguments, the smallest first: the first that fails is shown
     right      the reference: a function of the same arguments, whose parameters name them in messages
     mistakes   {paragraph: a function of the same arguments that makes this mistake}. One is named if the answer agrees
-               with it on all cases, and two of these tell it from the right result; if it agrees on some, the
-               paragraph begins with "This looks like a known mistake".
+               with it on all cases, and two of these differ from the right result; if it agrees on a third of
+               those that do, the paragraph begins with "This looks like a known mistake".
     kind       "float", "int" or "bool": what the result holds
     read       what is compared of the returned value, such as its first part; None for all of it
     """
@@ -202,7 +202,7 @@ def _known(
     """The paragraph of the mistake that an answer certainly makes, or else of one that it may make, or None."""
     arrays, likely, most = [_array(part) for part in parts], None, 0
     for paragraph, mistake in mistakes.items():
-        agree = telling = 0
+        agree = telling = differing = 0
         for case, array, result in zip(cases, arrays, expected):
             try:
                 with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -210,12 +210,14 @@ def _known(
                     made = np.asarray(mistake(*copy.deepcopy(case)))
             except Exception:  # a mistake that cannot be made here
                 continue
+            other = not close(made, result, tolerance)
+            differing += other
             if array is not None and close(array, made, tolerance):
                 agree += 1
-                telling += not close(made, result, tolerance)
+                telling += other
         if agree == len(cases) and telling >= 2:
             return paragraph, None
-        if telling > most:
+        if telling > most and 3 * telling >= differing:
             likely, most = f"This looks like a known mistake, but it is not that everywhere: {paragraph}", telling
     return None, likely
 
