@@ -278,14 +278,18 @@ def with_dot_product_attention(q, k, v, grid, window):
 # --- multi_axis_masks, best_window: right but unusual -----------------------------------------------------------------
 
 
-def by_kron(grid, window):
+def by_kron(grid, window, near_kron=np.kron, across_kron=np.kron, both=np.kron):
     """np.kron of masks of rows and of columns."""
     near, across = [], []
     for side, part in zip(grid, window):
         ones, same = np.ones((part, part), bool), np.eye(part, dtype=bool)
-        near.append(np.kron(np.eye(side // part, dtype=bool), ones))
-        across.append(np.kron(np.ones((side // part,) * 2, bool), same))
-    return np.kron(*near), np.kron(*across)
+        near.append(near_kron(np.eye(side // part, dtype=bool), ones))
+        across.append(across_kron(np.ones((side // part,) * 2, bool), same))
+    return both(*near), both(*across)
+
+
+def swapped_kron(one, two):
+    return np.kron(two, one)
 
 
 def pair_by_pair(grid, window):
@@ -338,6 +342,15 @@ WRONG = {
             "a window around itself",
         ),
         "near twice": (lambda grid, window: masks(grid, window)[:1] * 2, "near once more"),
+        "rows and columns swapped in kron": (
+            lambda grid, window: by_kron(grid, window, both=swapped_kron),
+            "column by column",
+        ),
+        "kron swapped for near": (lambda grid, window: by_kron(grid, window, swapped_kron), "block of neighbours"),
+        "kron swapped for across": (
+            lambda grid, window: by_kron(grid, window, across_kron=swapped_kron),
+            "the same offset in every window",
+        ),
         "as numbers": (lambda grid, window: tuple(mask * 1.0 for mask in masks(grid, window)), "return bools"),
     },
     "best_window": {

@@ -29,6 +29,16 @@ def _equal(f: Callable) -> Callable:
     return mask
 
 
+def _by_columns(which: int) -> Callable:
+    """A mask for positions that are numbered column by column."""
+
+    def mask(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
+        order = np.arange(grid[0] * grid[1]).reshape(grid).T.reshape(-1)
+        return groups(grid, window)[which][np.ix_(order, order)]
+
+    return mask
+
+
 def _without_itself(which: int) -> Callable:
     return lambda grid, window: groups(grid, window)[which] & ~np.eye(grid[0] * grid[1], dtype=bool)
 
@@ -38,6 +48,10 @@ INVERTED = "The mask is inverted: True means that a position is seen."
 STRETCHES = (
     "Windows are treated as stretches of the list of positions. But positions are numbered row by row, so a window "
     "holds pieces of several rows."
+)
+COLUMNS = (
+    "Positions are numbered column by column in your answer (as by `np.kron` with rows and columns swapped). Number "
+    "them row by row."
 )
 TURNED = "Your windows are a positions wide and b high. A window is (a, b): a rows of b positions."
 AXIAL = (
@@ -59,6 +73,11 @@ NEAR = {
         _equal(lambda row, column, h, w, a, b: column // b)
     ),
     INVERTED: lambda *given: ~groups(*given)[0],
+    COLUMNS: _by_columns(0),
+    "The positions of your windows are spread over the grid, h / a rows and w / b columns from each other (as by "
+    "`np.kron` with its arguments swapped). A window is a block of neighbours.": _equal(
+        lambda row, column, h, w, a, b: row % (h // a) * w + column % (w // b)
+    ),
     TURNED: _equal(lambda row, column, h, w, a, b: row // b * w + column // a),
     "Positions that are at most a rows and b columns away are seen, as if each position had a window around itself. "
     "The windows are fixed: they divide the grid.": lambda grid, window: np.logical_and(
@@ -82,6 +101,11 @@ ACROSS = {
         lambda row, column, h, w, a, b: row % a
     ),
     INVERTED: lambda *given: ~groups(*given)[1],
+    COLUMNS: _by_columns(1),
+    "Across, your positions are neighbours in blocks of h / a x w / b (as by `np.kron` with its arguments swapped). "
+    "They have the same offset in every window.": _equal(
+        lambda row, column, h, w, a, b: row // (h // a) * w + column // (w // b)
+    ),
 }
 
 
