@@ -76,6 +76,25 @@ def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
     return value
 
 
+def compiles(answer: Callable, *args: Any) -> None:
+    """Wrong unless `jax.jit` can compile an answer, to a program that returns the same as without it.
+
+    Arrays and keys in args are traced; ints, pairs of ints and functions are constants.
+    """
+    import jax
+
+    fixed = [i for i, arg in enumerate(args) if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(arg))]
+    try:
+        value = jax.jit(answer, static_argnums=fixed)(*args)
+    except Exception as error:
+        raise Wrong(
+            f"The results are right, but `jax.jit` cannot compile it ({type(error).__name__}). Use `jnp` and `jax` "
+            f"only: no numpy functions, no `float(...)`, and no `if` on a traced value.{_line(answer, error)}"
+        ) from None
+    if not all(map(close, jax.tree.leaves(value), jax.tree.leaves(call(answer, *args)))):
+        raise Wrong("Under `jax.jit` it returns other results. They may depend only on the arguments.")
+
+
 def _names(f: Callable) -> Iterator[str]:
     """The names of a function's arguments, as far as they are known."""
     try:
@@ -88,6 +107,7 @@ def _names(f: Callable) -> Iterator[str]:
 
 def _unchanged(before: Any, after: Any) -> bool:
     """Whether arrays, lists and dictionaries are as they were. Generators of random numbers may move on."""
+    before, after = (np.asarray(x) if hasattr(x, "dtype") and _array(x) is not None else x for x in (before, after))
     if isinstance(before, np.ndarray):
         same_kind = isinstance(after, np.ndarray) and (before.dtype, before.shape) == (after.dtype, after.shape)
         return same_kind and before.tobytes() == after.tobytes()
@@ -95,7 +115,9 @@ def _unchanged(before: Any, after: Any) -> bool:
         return type(before) is type(after) and len(before) == len(after) and all(map(_unchanged, before, after))
     if isinstance(before, dict):
         return isinstance(after, dict) and _unchanged([*before.items()], [*after.items()])
-    return not isinstance(before, (bool, int, float, str, set)) or repr(before) == repr(after)
+    if isinstance(before, set):  # a copy may list its elements in another order
+        return isinstance(after, set) and before == after
+    return not isinstance(before, (bool, int, float, str)) or repr(before) == repr(after)
 
 
 def _line(answer: Callable, error: BaseException) -> str:
@@ -110,7 +132,7 @@ def _line(answer: Callable, error: BaseException) -> str:
 def describe(value: Any) -> str:
     """A value as messages show it: an array that is not tiny by its type and shape."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        array = np.asarray(value) if np.size(value) <= 8 else None
+        array = _array(value) if np.size(value) <= 8 else None  # a key of JAX is not an array of numbers
         if array is not None and array.dtype.kind in "biuf":
             return str(np.round(array.astype(float), 4).tolist() if array.dtype.kind == "f" else array.tolist())
         return f"{value.dtype} {list(value.shape)}"

@@ -1,299 +1,368 @@
 """Exercises 11: editing."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import combinations
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from minimuse.teach.asking import Wrong, call, exercise, numbers, pair, same, unless
-
-MEETS = {  # (pixels, tokens): which tokens each pixel touches, by hand
-    (6, 3): ["0", "0", "1", "1", "2", "2"],
-    (5, 2): ["0", "0", "01", "1", "1"],
-    (7, 3): ["0", "0", "01", "1", "12", "2", "2"],
-    (10, 4): ["0", "0", "01", "1", "1", "2", "2", "23", "3", "3"],
-    (2, 4): ["01", "23"],
-    (3, 1): ["0", "0", "0"],
-}
+from minimuse.teach.asking import Wrong, call, compare, compiles, describe, exercise, numbers, pair
+from minimuse.teach.checks.masks import BASE_MISTAKES, FINE_MISTAKES, TOUCH_MISTAKES, met, start
 
 
 @exercise(points=3)
 def tokens_under_mask(answer: Callable) -> None:
     """mask bool [H, W], grid (h, w) -> bool [h, w]: every token with a pixel of the mask in it."""
-    for rows, columns in (((6, 3), (6, 3)), ((5, 2), (6, 3)), ((7, 3), (10, 4)), ((3, 1), (5, 2)), ((2, 4), (7, 3))):
-        (tall, h), (wide, w) = rows, columns
-        about = f"a mask of {tall} x {wide} pixels and a grid of {h} x {w} tokens"
-        rng = np.random.default_rng(tall)
-        single = [np.arange(tall * wide).reshape(tall, wide) == i for i in range(tall * wide)]
-        for mask in (
-            *single,
-            np.ones((tall, wide), bool),
-            np.zeros((tall, wide), bool),
-            rng.random((tall, wide)) < 0.2,
-        ):
-            expected = np.zeros((h, w), bool)
-            for y, x in np.argwhere(mask):
-                for row in MEETS[rows][y]:
-                    for column in MEETS[columns][x]:
-                        expected[int(row), int(column)] = True
-            got = numbers(call(answer, mask, (h, w)), (h, w), "bool")
-            if mask.sum() == 1 and not (got == expected).all():
-                pixel = tuple(np.argwhere(mask)[0].tolist())
-                if not got.any():
-                    raise Wrong(
-                        f"For {about} the pixel at {list(pixel)} touches no token in your answer. One pixel is "
-                        "enough: the mask need not cover most of a token, or its middle."
-                    )
-                if (~got == expected).all():
-                    raise Wrong("It is inverted: True marks the tokens that are touched, and sampled again.")
-                if (got <= expected).all():
-                    raise Wrong(
-                        f"For {about} the pixel at {list(pixel)} touches {expected.sum()} tokens; you return "
-                        f"{got.sum()}. A pixel on the border of two tokens touches both: round down for the first, up "
-                        "for the last."
-                    )
-                if (got >= expected).all():
-                    raise Wrong(
-                        f"For {about} the pixel at {list(pixel)} touches {expected.sum()} of the tokens; you return "
-                        f"{got.sum()}, more than it touches. Where a pixel ends exactly at the border of two tokens, "
-                        "it does not touch the second."
-                    )
-            if (got >= expected).all() and (got > expected).any() and mask.any():
-                raise Wrong(
-                    f"For {about} you also return tokens without a pixel of the mask in them. A mask may have several "
-                    "pieces: what is between them stays."
-                )
-            same(got, expected, f"{about}, {mask.sum()} pixels in the mask")
+    sizes = [
+        ((2, 2), (2, 1)),
+        ((3, 1), (5, 2)),
+        ((6, 3), (6, 3)),
+        ((5, 2), (6, 3)),
+        ((2, 4), (7, 3)),
+        ((7, 3), (10, 4)),
+    ]
+    cases = []
+    for (tall, h), (wide, w) in sizes:
+        rng, pixels = np.random.default_rng(tall), np.arange(tall * wide).reshape(tall, wide)
+        masks = [pixels == i for i in range(tall * wide)] + [pixels < 0, pixels >= 0]
+        masks += [rng.random((tall, wide)) < share for share in (0.2, 0.6)]
+        cases += [(mask, (h, w)) for mask in masks]
+    compare(answer, sorted(cases, key=lambda case: case[0].size), met, TOUCH_MISTAKES, kind="bool")
 
 
 @exercise(points=3)
 def inpainting_start(answer: Callable) -> None:
     """base int [h, w], fine int [k h, k w], hidden bool [h, w], two ids -> their start tokens."""
-    for (h, w), k, base_mask, fine_mask in (
-        ((3, 4), 2, 50, 70),
-        ((2, 2), 4, 9, 9),
-        ((1, 5), 3, 64, 32),
-        ((4, 3), 1, 8, 7),
+    cases = []
+    for seed, ((h, w), k, low, high) in enumerate(
+        [((2, 3), 2, 50, 70), ((2, 2), 3, 9, 9), ((1, 5), 3, 64, 32), ((4, 3), 1, 8, 7), ((3, 3), 4, 5, 1000)]
     ):
-        rng = np.random.default_rng(h * w)
-        base, fine = rng.integers(0, base_mask, (h, w)), rng.integers(0, fine_mask, (k * h, k * w))
+        rng = np.random.default_rng(seed)
+        base, fine = rng.integers(0, low, (h, w)), rng.integers(0, high, (k * h, k * w))
         hidden = np.arange(h * w).reshape(h, w) % 3 == 1
-        got = pair(call(answer, base, fine, hidden, base_mask, fine_mask), "return base_start, fine_start")
-        low, high = numbers(got[0], (h, w), "int"), numbers(got[1], (k * h, k * w), "int")
-        about = f"a grid of {h} x {w} and k = {k}, "
-        if (low == np.where(hidden, base, base_mask)).all():
-            raise Wrong("The mask is inverted: hidden tokens stay, and the others become [MASK].")
-        unless(
-            low,
-            {
-                "The two [MASK] ids are mixed up: the base got the one of the fine stage.": np.where(
-                    hidden, fine_mask, base
-                )
-            },
-            right=np.where(hidden, base_mask, base),
+        cases += [(base, fine, mask, low, high) for mask in ([hidden, ~hidden] if seed == 1 else [hidden])]
+    cases += [(*cases[0][:2], np.full((2, 3), everywhere), 50, 70) for everywhere in (False, True)]
+    parts: list[tuple[Callable, dict]] = [
+        (lambda base, fine, hidden, base_mask, fine_mask: np.where(hidden, base_mask, base), BASE_MISTAKES),
+        (lambda base, fine, hidden, base_mask, fine_mask: start(fine, hidden, fine_mask), FINE_MISTAKES),
+    ]
+    for which, (right, mistakes) in enumerate(parts):
+        read: Callable = lambda value, which=which: pair(value, "return base_start, fine_start")[which]
+        compare(answer, cases, right, mistakes, kind="int", read=read)
+
+
+def _resampled(answer: Callable, batch: int, n: int, fraction: float, seed: int) -> tuple[np.ndarray, ...]:
+    """The tokens, what `draw` was shown, its proposals, and what was returned; Wrong if `draw` is not used well."""
+    tokens, seen = np.arange(batch * n).reshape(batch, n), []
+
+    def draw(key: Any, shown: Any) -> jax.Array:
+        if isinstance(shown, Tracer):
+            raise Wrong("`draw` is called inside `jax.jit` or `jax.vmap`. Call it on all rows together.")
+        seen.append((key, np.array(shown)))
+        return jnp.asarray(1_000_000 + np.arange(np.size(shown)).reshape(np.shape(shown)))
+
+    key = jax.random.key(seed)
+    got = numbers(call(answer, key, jnp.asarray(tokens), fraction, draw, 77_777), (batch, n), "int")
+    if len(seen) != 1:
+        raise Wrong(
+            f"`draw` was called {len(seen)} times. Call it once: it answers for all rows and positions together."
         )
-        same(low, np.where(hidden, base_mask, base), about + "start tokens of the base")
-        expected = fine.copy()
-        for y, x in np.argwhere(hidden):
-            expected[k * y : k * y + k, k * x : k * x + k] = fine_mask
-        first = fine.copy()
-        first[tuple(k * np.argwhere(hidden).T)] = fine_mask
-        unless(
-            high,
-            {
-                "The fine tokens are all as they were. The image comes from them, so nothing would change: those "
-                "under a hidden base token must be sampled again with it.": fine,
-                "All fine tokens are [MASK], even those that should stay.": np.full_like(fine, fine_mask),
-                "The fine mask is made of whole copies of the base mask, side by side. Every position of the base "
-                "mask must become a square of k x k.": np.where(np.tile(hidden, (k, k)), fine_mask, fine),
-                "Of the k x k fine tokens under a hidden base token only the first one is [MASK].": first,
-                "The fine stage got the base's [MASK] id: it has a codebook, and so a [MASK], of its own.": np.where(
-                    expected != fine, base_mask, fine
-                ),
-                "The fine mask is inverted: what a hidden base token covers stays.": np.where(
-                    expected != fine, fine, fine_mask
-                ),
-            },
-            right=expected,
+    own, shown = seen[0][0], numbers(seen[0][1], (batch, n), "int")
+    if not (hasattr(own, "dtype") and jnp.issubdtype(own.dtype, jax.dtypes.prng_key) and own.shape == ()):
+        raise Wrong(f"`draw` gets {describe(own)} as its first argument; it needs a key of JAX.")
+    if (jax.random.key_data(own) == jax.random.key_data(key)).all():
+        raise Wrong(
+            "`draw` gets the key that you were given. Split it: one key for the positions, another one for `draw`."
         )
-        same(high, expected, about + "start tokens of the fine stage")
+    hidden = shown == 77_777
+    ranks = np.asarray(jax.random.bits(own, (batch, n))).argsort(1).argsort(1)
+    count = hidden.sum(1, keepdims=True)
+    if n > 8 and 0 < count.max() < n and any((hidden == (r < count)).all() for r in (ranks, n - 1 - ranks)):
+        raise Wrong("The positions are chosen with the key that `draw` gets. Split the key, and use each part once.")
+    return tokens, shown, 1_000_000 + np.arange(batch * n).reshape(batch, n), got
+
+
+def _check_shown(tokens: np.ndarray, shown: np.ndarray, fraction: float, expected: int, again: np.ndarray) -> None:
+    """Wrong unless `draw` was shown the tokens with the right number of [MASK] in each row."""
+    n, hidden, about = tokens.shape[1], shown == 77_777, f"N = {tokens.shape[1]} and fraction = {fraction}"
+    if not hidden.any():
+        raise Wrong("`draw` gets no [MASK]. It must sample without seeing what was there.")
+    if not (shown == tokens)[~hidden].all():
+        raise Wrong("`draw` gets tokens that are not those of the image. Only the chosen positions become mask_id.")
+    if hidden.all() and expected < n:
+        raise Wrong("`draw` gets nothing but [MASK]. It must see the tokens that stay.")
+    counts = hidden.sum(1)
+    if (counts == expected).all():
+        return
+    if (counts == int(fraction * n)).all():
+        raise Wrong(f"For {about} you hide {int(fraction * n)} positions. Round to the nearest number: {expected}.")
+    if len({*counts.tolist(), *(again == 77_777).sum(1).tolist()}) > 1:
+        raise Wrong(
+            "The number of hidden positions varies. A coin toss per position, or sampling with replacement, does that. "
+            f"For {about} hide exactly {expected}: those with the lowest ranks of random numbers."
+        )
+    if (counts == n - expected).all():
+        raise Wrong("It is inverted: you hide what should stay. Only a fraction of the tokens is sampled again.")
+    raise Wrong(f"For {about} you hide {counts[0]} positions of a row. It should be {expected}.")
+
+
+def _check_merged(tokens: np.ndarray, shown: np.ndarray, drawn: np.ndarray, got: np.ndarray) -> None:
+    """Wrong unless the proposals were taken where tokens were hidden, and nowhere else."""
+    hidden = shown == 77_777
+    if (got == 77_777).any():
+        raise Wrong("There is still [MASK] in what it returned. Replace it by the proposals of `draw`.")
+    if (got == tokens).all():
+        raise Wrong("The tokens come back unchanged: what `draw` proposed is not used.")
+    if not hidden.all() and (got >= 1_000_000).all():
+        raise Wrong(
+            "All tokens are those that `draw` proposed. Take its proposals where you have hidden a token; the others "
+            "stay unchanged."
+        )
+    if not ((got >= 1_000_000) == hidden).all():
+        raise Wrong(
+            "The positions sampled again are not those that were hidden. Use the same choice of positions twice."
+        )
+    if not (got == np.where(hidden, drawn, tokens)).all():
+        raise Wrong(
+            "Tokens are in other places than before. Each proposal belongs to the position that it was made for."
+        )
 
 
 @exercise(points=3)
 def resampled_once(answer: Callable) -> None:
-    """tokens int [B, N], fraction, draw, mask_id, rng -> int [B, N]: a few positions of each row are sampled again."""
-
-    def run(batch: int, n: int, fraction: float, seed: int) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        tokens, seen = np.arange(batch * n).reshape(batch, n), []
-
-        def draw(shown: np.ndarray) -> np.ndarray:
-            seen.append(np.array(shown))
-            return 1_000_000 + np.arange(np.size(shown)).reshape(np.shape(shown))
-
-        got = numbers(call(answer, tokens, fraction, draw, 77_777, np.random.default_rng(seed)), (batch, n), "int")
-        return tokens, seen, got
-
+    """key, tokens int [B, N], fraction, draw(key, tokens), mask_id -> int [B, N]: a few positions sampled again."""
     for batch, n, fraction, expected in ((3, 64, 0.08, 5), (1, 16, 0.17, 3), (4, 5, 0.01, 1), (2, 12, 1.0, 12)):
-        tokens, seen, got = run(batch, n, fraction, seed=n)
-        if len(seen) != 1:
-            raise Wrong(
-                f"`draw` was called {len(seen)} times. Call it once: it answers for all rows and positions together."
-            )
-        shown, about = numbers(seen[0], (batch, n), "int"), f"N = {n} and fraction = {fraction}"
-        hidden = shown == 77_777
-        if not hidden.any():
-            raise Wrong("`draw` gets no [MASK]. It must sample without seeing what was there.")
-        if not (shown == tokens)[~hidden].all():
-            raise Wrong("`draw` gets tokens that are not those of the image. Only the chosen positions become mask_id.")
-        if hidden.all() and expected < n:
-            raise Wrong("`draw` gets nothing but [MASK]. It must see the tokens that stay.")
-        counts, again = hidden.sum(1), (run(batch, n, fraction, seed=n + 1)[1][0] == 77_777).sum(1)
-        if (counts != expected).any():
-            if (counts == int(fraction * n)).all():
-                raise Wrong(
-                    f"For {about} you hide {int(fraction * n)} positions. Round to the nearest number: {expected}."
-                )
-            if len({*counts.tolist(), *again.tolist()}) > 1:
-                raise Wrong(
-                    "The number of hidden positions varies. A coin toss per position, or sampling with replacement, "
-                    f"does that. For {about} hide exactly {expected}: those with the lowest ranks of random numbers."
-                )
-            if (counts == n - expected).all():
-                raise Wrong(
-                    "It is inverted: you hide what should stay. Only a fraction of the tokens is sampled again."
-                )
-        same(counts, np.full(batch, expected), f"{about}, the hidden positions of each row")
-        if (got == 77_777).any():
-            raise Wrong("There is still [MASK] in what it returned. Replace it by the proposals of `draw`.")
-        if (got == tokens).all():
-            raise Wrong("The tokens come back unchanged: what `draw` proposed is not used.")
-        if expected < n and (got >= 1_000_000).all():
-            raise Wrong(
-                "All tokens are those that `draw` proposed. Take its proposals where you have hidden a token; the "
-                "others stay unchanged."
-            )
-        if not ((got >= 1_000_000) == hidden).all():
-            raise Wrong(
-                "The positions sampled again are not those that were hidden. Use the same choice of positions twice."
-            )
-        drawn = 1_000_000 + np.arange(batch * n).reshape(batch, n)
-        same(got, np.where(hidden, drawn, tokens), f"{about}, the final tokens")
-    many = run(2000, 10, 0.3, seed=1)[2] >= 1_000_000
+        tokens, shown, drawn, got = _resampled(answer, batch, n, fraction, seed=n)
+        _check_shown(tokens, shown, fraction, expected, again=_resampled(answer, batch, n, fraction, seed=n + 1)[1])
+        _check_merged(tokens, shown, drawn, got)
+    many = _resampled(answer, 3000, 4, 0.5, seed=1)[1] == 77_777
     if (many == many[0]).all():
         raise Wrong("Every row samples the same positions again. Use random numbers of shape [B, N].")
-    if np.abs(many.mean(0) - 0.3).max() > 0.07:
+    rows = Counter(tuple(np.flatnonzero(row).tolist()) for row in many)
+    shares = {both: rows[both] / 3000 for both in combinations(range(4), 2)}
+    if max(abs(share - 1 / 6) for share in shares.values()) > 0.04:  # six standard deviations
         raise Wrong(
-            f"Over 2,000 rows with a fraction of 0.3, the positions are chosen in {many.mean(0).min():.0%} to "
-            f"{many.mean(0).max():.0%} of the rows. Every position must have the same chance."
+            "Not all sets of positions are equally likely. Here are the shares of 3,000 rows with N = 4 and a fraction "
+            "of 0.5 in which each two of the positions are hidden; each should be near 17%.",
+            {f"positions {one}, {two}": f"{share:.0%}" for (one, two), share in shares.items()},
         )
-    one, two, three = (run(1, 64, 0.25, seed)[2] for seed in (3, 3, 4))
+    one, two, three = (_resampled(answer, 3, 64, 0.08, seed)[1] for seed in (3, 3, 4))
     if not (one == two).all():
-        raise Wrong("The same rng chooses different positions each time. Take all random numbers from `rng`.")
+        raise Wrong("The same key chooses different positions each time. Take all random numbers from `key`.")
     if (one == three).all():
-        raise Wrong("A different rng chooses the same positions. Take the numbers from `rng`, not from a fixed seed.")
+        raise Wrong("A different key chooses the same positions. Take the numbers from `key`, not from one of yours.")
+    compiles(answer, jax.random.key(0), jnp.zeros((2, 12), int), 0.25, lambda key, tokens: tokens + 7, 99)
 
 
-SEEN = {  # (new, grid, windows): the most that every window can see
-    (8, 8, 2): 4,
-    (8, 8, 3): 5,
-    (16, 8, 3): 2,
-    (20, 16, 3): 9,
-    (1, 8, 1): 7,
-    (24, 8, 3): 0,
-    (8, 8, 8): 7,
-    (7, 4, 2): 0,
-    (30, 16, 4): 8,
-}
+def _most_seen(new: int, grid: int, windows: int) -> int:
+    return max(seen for seen in range(grid) if windows * (grid - seen) >= new)
 
 
 @exercise(points=2)
 def most_seen(answer: Callable) -> None:
     """new, grid, windows ints -> int: the greatest number of known columns that every window can see."""
-    for (new, grid, windows), expected in SEEN.items():
-        got = numbers(call(answer, new, grid, windows), (), "int")
-        about = f"{new} new columns, a grid of {grid} and {windows} windows"
-        share = new // windows
-        unless(
-            got,
-            {
-                f"For {about} you return {got}: that is how many columns a window fills. Return how many it sees, "
-                f"out of {grid}.": grid - expected,
-                f"For {about} you round down what a window fills, to {share} columns: then {new - share * windows} "
-                "are left over at the end. One window must fill one more.": grid - share,
-                f"For {about} you return {got}, as if the first window filled all its columns. It should see some "
-                "of the image as well.": grid - -(-(new - grid) // max(1, windows - 1)),
-            },
-            right=expected,
-        )
-        if got > expected:
-            raise Wrong(
-                f"For {about}, {got} is too much: each window then fills at most {max(0, grid - got)} of the new "
-                "columns, which is not enough."
-            )
-        if got < expected:
-            raise Wrong(f"For {about}, {got} is possible, but every window could see more.")
-
-
-def facts(words: str) -> set:
-    """A set of facts, one per word."""
-    return set(words.split())
-
-
-EDITS = [  # (asked, caption, before, after)
-    ("dog", facts("dog tree blue"), facts("cat tree blue"), facts("dog blue")),  # succeeds, keeps 1 of 2
-    ("red", facts("red house"), facts("house grey"), facts("house grey bird")),  # fails, keeps 1 of 1
-    ("owl", facts("owl moon star hill"), facts("moon star hill sun"), facts("owl moon star hill")),  # 3 of 3
-    ("sea", facts("sea boat gull sand"), facts("boat"), facts("sea gull sand")),  # 0 of 1; the other facts are new
-]
-
-
-@exercise(points=2)
-def edit_scores(answer: Callable) -> None:
-    """edits list of (asked, caption, before, after) -> (success, preservation)."""
-    cases = [(EDITS, (3 / 4, 5 / 7)), (EDITS[:2], (1 / 2, 2 / 3)), (EDITS[2:3], (1, 1)), (EDITS[3:], (1, 0))]
-    for seed in (0, 1):  # random edits: `wanted` facts to keep, of which `kept` are kept
-        rng, edits, done, counts = np.random.default_rng(seed), [], 0, np.zeros(2, int)
-        for _ in range(6):
-            wanted, success = int(rng.integers(1, 6)), bool(rng.integers(2))
-            kept = int(rng.integers(0, wanted + 1))
-            before = {f"fact {j}" for j in range(wanted)}
-            caption = before | {"asked", "never true before"}
-            after = {f"fact {j}" for j in range(kept)} | ({"asked"} if success else set()) | {"never true before"}
-            edits.append(("asked", caption, before | {"was to go"}, after))
-            done, counts = done + success, counts + (kept, wanted)
-        cases.append((edits, (done / 6, counts[0] / counts[1])))
-    for edits, (success, preservation) in cases:
-        got = numbers(call(answer, edits), (2,))
-        if 1 < max(got) <= 100:
-            raise Wrong("Shares lie between 0 and 1. Return them as they are, not as percentages.")
-        unless(
-            got,
-            {
-                "The two are swapped: success first, then preservation.": (preservation, success),
-                "Success looks right. For preservation you take the mean of each edit, and then the mean of "
-                "those. An edit with one fact to keep would count as much as one with five: pool all facts.": (
-                    success,
-                    _mean(
-                        _mean(f in after for f in before & caption - {asked}) for asked, caption, before, after in edits
-                    ),
-                ),
-                "Success looks right. For preservation you also count what was to go, such as the cat: count only "
-                "facts of the caption.": (success, _mean(f in after for _, _, before, after in edits for f in before)),
-                "Success looks right. For preservation you also count facts that were not true before: what was never "
-                "there cannot be kept.": (
-                    success,
-                    _mean(f in after for asked, caption, _, after in edits for f in caption - {asked}),
-                ),
-                "Success looks right. For preservation you count all facts of the caption, including the "
-                "requested one. That one has its own measure.": (
-                    success,
-                    _mean(f in after for _, caption, _, after in edits for f in caption),
-                ),
-            },
-            right=(success, preservation),
-        )
-        same(got, (success, preservation), f"{len(edits)} edits")
+    compare(
+        answer,
+        [(1, 4, 1), (8, 8, 2), (7, 4, 2), (1, 8, 1), (8, 8, 3), (16, 8, 3), (24, 8, 3), (3, 8, 5), (8, 8, 8)]
+        + [(20, 16, 3), (30, 16, 4), (47, 16, 6), (2, 5, 2), (10, 8, 3), (9, 8, 4)],
+        _most_seen,
+        {
+            "That is how many columns a window fills. Return how many it sees.": (
+                lambda new, grid, windows: grid - _most_seen(new, grid, windows)
+            ),
+            "What a window fills is rounded down: then some columns are left over at the end. One window must fill one "
+            "more.": lambda new, grid, windows: grid - new // windows,
+            "What a window fills is rounded to the nearest number. Round up: columns that are left over must be "
+            "filled, too.": lambda new, grid, windows: grid - round(new / windows),
+            "One too few: you round up even where the columns divide evenly.": (
+                lambda new, grid, windows: grid - new // windows - 1
+            ),
+            "This is as if the first window filled all its columns. It should see some of the image as well.": (
+                lambda new, grid, windows: grid - -(-(new - grid) // max(1, windows - 1))
+            ),
+            "Every window sees all but one column in your answer. They would not be enough.": (
+                lambda new, grid, windows: grid - 1
+            ),
+        },
+        kind="int",
+    )
 
 
 def _mean(values: Iterable[float]) -> float:
     values = [*values]
     return sum(values) / len(values)
+
+
+def _facts(words: str) -> set:
+    return set(words.split())
+
+
+EDITS = [  # (asked, caption, before, after)
+    ("dog", _facts("dog tree blue"), _facts("cat tree blue"), _facts("dog blue")),  # succeeds, keeps 1 of 2
+    ("red", _facts("red house"), _facts("house grey"), _facts("house grey bird")),  # fails, keeps 1 of 1
+    ("owl", _facts("owl moon star hill"), _facts("moon star hill sun"), _facts("owl moon star hill")),  # 3 of 3
+    ("sea", _facts("sea boat gull sand"), _facts("boat"), _facts("sea gull sand")),  # 0 of 1; the others are new
+    ("fox", _facts("fox den"), _facts("fox den"), _facts("fox den")),  # what was asked for was there before
+    ("ivy", _facts("ivy wall"), _facts("ivy wall"), _facts("wall")),  # and is lost: kept 1 of 1 all the same
+]
+
+
+def _random_edits(seed: int) -> list[tuple]:
+    """Edits with one to five facts to keep, of which some are kept."""
+    rng, edits = np.random.default_rng(seed), []
+    for _ in range(6):
+        before = {f"fact {j}" for j in range(rng.integers(1, 6))}
+        after = {fact for fact in sorted(before) if rng.random() < 0.6} | {"never true before"}
+        after |= {"asked"} if rng.random() < 0.5 else set()
+        edits.append(("asked", before | {"asked", "never true before"}, before | {"was to go"}, after))
+    return edits
+
+
+def _scores(edits: list[tuple]) -> tuple[float, float]:
+    done, kept, wanted = 0, 0, 0
+    for asked, caption, before, after in edits:
+        done += asked in after
+        for fact in caption:
+            if fact in before and fact != asked:
+                wanted, kept = wanted + 1, kept + (fact in after)
+    return done / len(edits), kept / wanted
+
+
+def _preserved(keep: Callable, pooled: bool = True) -> Callable:
+    """A mistake: preservation over keep(asked, caption, before), pooled or as the mean of the edits' means."""
+
+    def scores(edits: list[tuple]) -> tuple[float, float]:
+        kept = [[fact in after for fact in keep(asked, caption, before)] for asked, caption, before, after in edits]
+        return _scores(edits)[0], _mean(sum(kept, []) if pooled else map(_mean, kept))
+
+    return scores
+
+
+SCORE_MISTAKES = {
+    "Success looks right. For preservation you take the mean of each edit, and then the mean of those. An edit with "
+    "one fact to keep would count as much as one with five: pool all facts.": (
+        _preserved(lambda asked, caption, before: before & caption - {asked}, pooled=False)
+    ),
+    "Success looks right. For preservation you also count what was to go, such as the cat: count only facts of the "
+    "caption.": _preserved(lambda asked, caption, before: before - {asked}),
+    "Success looks right. For preservation you count all facts that were true before, including what was to go, such "
+    "as the cat: count only facts of the caption.": _preserved(lambda asked, caption, before: before),
+    "Success looks right. For preservation you also count facts that were not true before: what was never there cannot "
+    "be kept.": _preserved(lambda asked, caption, before: caption - {asked}),
+    "Success looks right. For preservation you count all facts of the caption, including the requested one. That one "
+    "has its own measure.": _preserved(lambda asked, caption, before: caption),
+    "Success looks right. For preservation you also count the requested fact where it was true before. That one has "
+    "its own measure.": _preserved(lambda asked, caption, before: caption & before),
+    "The two are swapped: success first, then preservation.": lambda edits: _scores(edits)[::-1],
+    "Shares lie between 0 and 1. Return them as they are, not as percentages.": (
+        lambda edits: 100 * np.array(_scores(edits))
+    ),
+    "Those are the shares that failed and that were lost. Return those that succeeded and that were kept.": (
+        lambda edits: 1 - np.array(_scores(edits))
+    ),
+}
+
+
+@exercise(points=2)
+def edit_scores(answer: Callable) -> None:
+    """edits list of (asked, caption, before, after) -> (success, preservation)."""
+    cases = [EDITS[:1], EDITS[1:2], EDITS[:2], EDITS[3:4], EDITS[4:5], EDITS[4:], EDITS, *map(_random_edits, range(3))]
+    compare(answer, [(edits,) for edits in cases], _scores, SCORE_MISTAKES)
+
+
+def _states(tokens: Any, once: Callable, iterations: int) -> np.ndarray:
+    """All states [T + 1, B, N], the start first; once must not use its key."""
+    states = [np.asarray(tokens)]
+    for _ in range(iterations):
+        states.append(np.asarray(once(None, jnp.asarray(states[-1]))))
+    return np.stack(states)
+
+
+def _picked(which: Callable) -> Callable:
+    """A function of best_state's arguments: which(scores [T + 1, B]) -> the state of each row, int [B]."""
+
+    def picked(key: Any, tokens: Any, once: Callable, score: Callable, iterations: int) -> np.ndarray:
+        states = _states(tokens, once, iterations)
+        at = which(np.stack([np.asarray(score(jnp.asarray(state))) for state in states]))
+        rows = states[at, np.arange(len(at))]
+        return np.concatenate([rows, at[:, None]], 1)  # tokens and iteration
+
+    return picked
+
+
+BEST_MISTAKES = {
+    "That is the last state. Return the best one of each row.": _picked(lambda s: np.full(s.shape[1], len(s) - 1)),
+    "That is the start. Return the best state of each row.": _picked(lambda s: np.zeros(s.shape[1], int)),
+    "The start is never returned, even where no iteration is better. It is state 0.": (
+        _picked(lambda s: 1 + s[1:].argmax(0) if len(s) > 1 else s.argmax(0))
+    ),
+    "The state after the last iteration is never returned.": (
+        _picked(lambda s: s[:-1].argmax(0) if len(s) > 1 else s.argmax(0))
+    ),
+    "Those are the worst states. A higher score is better.": _picked(lambda s: s.argmin(0)),
+    "Of states with equal scores, you return the last. Return the first: replace the best only if the new score is "
+    "higher.": _picked(lambda s: len(s) - 1 - s[::-1].argmax(0)),
+    "All rows get the state that is best on average. Each row has a best state of its own.": (
+        _picked(lambda s: np.full(s.shape[1], s.mean(1).argmax()))
+    ),
+    "All rows get the state that is best for the first row. Each row has a best state of its own.": (
+        _picked(lambda s: np.full(s.shape[1], s[:, 0].argmax()))
+    ),
+}
+
+
+def _joined(value: Any) -> np.ndarray:
+    """Tokens and iterations side by side, int [B, N + 1]."""
+    tokens, at = pair(value, "return tokens, iteration")
+    if np.ndim(tokens) != 2 or np.shape(at) != np.shape(tokens)[:1]:
+        raise Wrong(f"It returned shapes {list(np.shape(tokens))} and {list(np.shape(at))}; return [B, N] and [B].")
+    tokens, at = numbers(tokens, np.shape(tokens), "int"), numbers(at, np.shape(at), "int")
+    return np.concatenate([tokens, at[:, None]], 1)
+
+
+@exercise(points=3)
+def best_state(answer: Callable) -> None:
+    """key, tokens int [B, N], once(key, tokens), score(tokens), iterations -> the best tokens, and after which."""
+    once, key = (lambda key, tokens: (3 * tokens + 1) % 17), jax.random.key(0)
+    near: Callable = lambda tokens: -jnp.abs(tokens.sum(-1) - 20.0)
+    parity: Callable = lambda tokens: tokens[:, 0] % 2
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 17, (4, 3)))
+    cases = [(key, tokens, once, near, 1), (key, tokens, once, near, 6), (key, tokens, once, parity, 5)]
+    cases += [(key, tokens[::-1], once, near, 6), (key, tokens, once, lambda tokens: -tokens[:, 1], 9)]
+    try:
+        compare(answer, cases, _picked(lambda s: s.argmax(0)), BEST_MISTAKES, kind="int", read=_joined)
+    except Wrong as wrong:
+        names = dict(yours="yours: tokens, iteration", right="right: tokens, iteration")
+        raise Wrong(wrong.args[0], {names.get(name, name): text for name, text in wrong.table.items()}) from None
+    _check_iteration_keys(answer)
+    compiles(answer, *cases[1])
+    program = lambda n: jax.make_jaxpr(lambda tokens: answer(key, tokens, once, near, n))(tokens)
+    lengths = [str(program(n)).count("\n") for n in (3, 30)]
+    if lengths[1] > lengths[0] + 5:
+        raise Wrong(
+            f"The results are right, but the program of 30 iterations has {lengths[1]} lines, and that of 3 has "
+            f"{lengths[0]}: a Python loop is unrolled. Use `jax.lax.scan`, which compiles the iteration once."
+        )
+
+
+def _check_iteration_keys(answer: Callable) -> None:
+    """Wrong unless each iteration has a key of its own, which follows from the given one."""
+    shifted: Callable = lambda key, tokens: jnp.concatenate(
+        [tokens[:, 1:], jax.random.randint(key, (len(tokens), 1), 1, 10**8)], 1
+    )
+    filled: Callable = lambda tokens: (tokens > 0).sum(-1)  # rises by 1 in every iteration
+    found = []
+    for seed in (0, 0, 1):
+        value = call(answer, jax.random.key(seed), jnp.zeros((2, 6), int), shifted, filled, 6)
+        found.append(_joined(value))
+    one, two, three = found
+    if len(np.unique(one[0, :6])) < 6:
+        raise Wrong("Some iterations get the same key, so they draw the same. Give each iteration a key of its own.")
+    if not (one == two).all():
+        raise Wrong("The same key gives different results. Make the keys of the iterations from `key` only.")
+    if (one == three).all():
+        raise Wrong("A different key gives the same results. Make the keys of the iterations from `key`.")
