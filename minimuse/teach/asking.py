@@ -7,6 +7,7 @@ names a known mistake only if the answer makes it on two of them or more.
 """
 
 import copy
+import functools
 import inspect
 import linecache
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -76,6 +78,26 @@ def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
     return value
 
 
+def compiled(f: Callable, static: tuple[int, ...] = ()) -> Callable:
+    """An answer, or a function that calls it, under `jax.jit`; Wrong where JAX cannot trace it.
+
+    static   the places of arguments that stay Python values
+    """
+    program = jax.jit(f, static_argnums=static)
+
+    @functools.wraps(f)
+    def run(*args: Any) -> Any:
+        try:
+            return program(*args)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+            raise Wrong(
+                f"`jax.jit` cannot compile it ({type(error).__name__}). Use `jnp` and `jax` only: no numpy, no "
+                f"`float(...)`, and no `if`, loop or mask in brackets that depends on traced values.{_line(f, error)}"
+            ) from None
+
+    return run
+
+
 def _names(f: Callable) -> Iterator[str]:
     """The names of a function's arguments, as far as they are known."""
     try:
@@ -100,7 +122,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 def _line(answer: Callable, error: BaseException) -> str:
     """The line in the answer's own file that raised an error."""
-    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    own = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", None)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
     if not frames or not (text := linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()):
         return ""
@@ -110,7 +132,7 @@ def _line(answer: Callable, error: BaseException) -> str:
 def describe(value: Any) -> str:
     """A value as messages show it: an array that is not tiny by its type and shape."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        array = np.asarray(value) if np.size(value) <= 8 else None
+        array = _array(value) if np.size(value) <= 8 else None  # None also for random keys
         if array is not None and array.dtype.kind in "biuf":
             return str(np.round(array.astype(float), 4).tolist() if array.dtype.kind == "f" else array.tolist())
         return f"{value.dtype} {list(value.shape)}"
@@ -174,7 +196,7 @@ def compare(
     cases      tuples of arguments, the smallest first: the first that fails is shown
     right      the reference: a function of the same arguments, whose parameters name them in messages
     mistakes   {paragraph: a function of the same arguments that makes this mistake}. One is named if the answer agrees
-               with it on all cases, and two of these tell it from the right result; if it agrees on some, the
+               with it on all cases, and two of these distinguish it from the right result; if it agrees on some, the
                paragraph begins with "This looks like a known mistake".
     kind       "float", "int" or "bool": what the result holds
     read       what is compared of the returned value, such as its first part; None for all of it
@@ -285,8 +307,8 @@ def chosen(answer: Callable, right: str, wrong: dict[str, str]) -> None:
     wrong   {letter: why it is not this one}
     """
     letter = call(answer)
-    if not isinstance(letter, str) or letter.strip().lower() not in {right, *wrong}:
+    if not isinstance(letter, str) or str.lower(str.strip(letter)) not in {right, *wrong}:  # not a subclass's methods
         letters = ", ".join(f'"{name}"' for name in sorted([right, *wrong]))
         raise Wrong(f"It returned {describe(letter)}; return one of the letters {letters}.")
-    if (letter := letter.strip().lower()) != right:
+    if (letter := str.lower(str.strip(letter))) != right:
         raise Wrong(f"“{letter}” is not right. {wrong[letter]}")
