@@ -95,7 +95,7 @@ def _normed(x: jax.Array, scale: jax.Array, epsilon: float) -> np.ndarray:
 def _norm(divisor: Callable, centred: bool = False, factor: Callable = lambda g: g) -> Callable:
     """A norm with a mistake: divisor(x, epsilon) is what x is divided by."""
 
-    def wrong(x: jax.Array, scale: jax.Array, epsilon: float) -> np.ndarray:
+    def wrong(x: Any, scale: jax.Array, epsilon: float) -> np.ndarray:
         x = np.asarray(x, float)
         return (x - x.mean(-1, keepdims=True) * centred) / divisor(x, epsilon) * factor(np.asarray(scale))
 
@@ -173,7 +173,7 @@ def _random_scores(seed: int, b: int, q: int, s: int, junk: float = 0.0) -> tupl
     return jnp.asarray(scores, jnp.float32), jnp.asarray(mask)
 
 
-def _weights(scores: jax.Array, mask: jax.Array) -> np.ndarray:
+def _weights(scores: Any, mask: Any) -> np.ndarray:
     """Each caption by itself, without its padding."""
     scores, mask = np.asarray(scores, float), np.asarray(mask)
     right = np.zeros(scores.shape)
