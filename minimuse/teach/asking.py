@@ -7,6 +7,7 @@ names a known mistake only if the answer makes it on two of them or more.
 """
 
 import copy
+import functools
 import inspect
 import linecache
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -76,21 +78,33 @@ def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
     return value
 
 
+def compiled(f: Callable, static: tuple[int, ...] = ()) -> Callable:
+    """An answer, or a function that calls it, under `jax.jit`; Wrong where JAX cannot trace it.
+
+    static   the places of arguments that stay Python values
+    """
+    program = jax.jit(f, static_argnums=static)
+
+    @functools.wraps(f)
+    def run(*args: Any) -> Any:
+        try:
+            return program(*args)
+        except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+            raise Wrong(
+                f"`jax.jit` cannot compile it ({type(error).__name__}). Use `jnp` and `jax` only: no numpy, no "
+                f"`float(...)`, and no `if`, loop or mask in brackets that depends on traced values.{_line(f, error)}"
+            ) from None
+
+    return run
+
+
 def compiles(answer: Callable, *args: Any) -> None:
     """Wrong unless `jax.jit` can compile an answer, to a program that returns the same as without it.
 
     Arrays and keys in args are traced; ints, pairs of ints and functions are constants.
     """
-    import jax
-
     fixed = [i for i, arg in enumerate(args) if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(arg))]
-    try:
-        value = jax.jit(answer, static_argnums=fixed)(*args)
-    except Exception as error:
-        raise Wrong(
-            f"The results are right, but `jax.jit` cannot compile it ({type(error).__name__}). Use `jnp` and `jax` "
-            f"only: no numpy functions, no `float(...)`, and no `if` on a traced value.{_line(answer, error)}"
-        ) from None
+    value = call(compiled(answer, tuple(fixed)), *args)
     if not all(map(close, jax.tree.leaves(value), jax.tree.leaves(call(answer, *args)))):
         raise Wrong("Under `jax.jit` it returns other results. They may depend only on the arguments.")
 
@@ -122,7 +136,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 
 def _line(answer: Callable, error: BaseException) -> str:
     """The line in the answer's own file that raised an error."""
-    own = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    own = getattr(getattr(inspect.unwrap(answer), "__code__", None), "co_filename", None)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
     if not frames or not (text := linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()):
         return ""
@@ -309,8 +323,8 @@ def chosen(answer: Callable, right: str, wrong: dict[str, str]) -> None:
     wrong   {letter: why it is not this one}
     """
     letter = call(answer)
-    if not isinstance(letter, str) or letter.strip().lower() not in {right, *wrong}:
+    if not isinstance(letter, str) or str.lower(str.strip(letter)) not in {right, *wrong}:  # not a subclass's methods
         letters = ", ".join(f'"{name}"' for name in sorted([right, *wrong]))
         raise Wrong(f"It returned {describe(letter)}; return one of the letters {letters}.")
-    if (letter := letter.strip().lower()) != right:
+    if (letter := str.lower(str.strip(letter))) != right:
         raise Wrong(f"“{letter}” is not right. {wrong[letter]}")

@@ -1,42 +1,67 @@
 """Wrong answers to exercises 06."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-
-def coins(rates, n, rng):
-    return rng.random((len(rates), n)) < rates[:, None]
+from tests.wrong_answers.letters import Equal
 
 
-def ranked(rates, n, rng, least=1, rows=None):
-    count = np.maximum(least, np.round(rates * n))
-    rank = np.argsort(np.argsort(rng.random((rows or len(rates), n)), axis=1), axis=1)
-    return rank < count[:, None]
+def coins(key, rates, n):
+    return jax.random.uniform(key, (len(rates), n)) < rates[:, None]
 
 
-def first_places(rates, n, rng):
-    return np.arange(n) < np.maximum(1, np.round(rates * n))[:, None]
+def ranked(key, rates, n, count=lambda x: jnp.maximum(1, jnp.round(x)), rows=None):
+    rank = jnp.argsort(jnp.argsort(jax.random.uniform(key, (rows or len(rates), n)), axis=1), axis=1)
+    return rank < count(rates * n)[:, None]
 
 
-def drifting(rates, n, rng):
+def first_places(key, rates, n):
+    return jnp.arange(n) < jnp.maximum(1, jnp.round(rates * n))[:, None]
+
+
+def drifting(key, rates, n):
     """Sorted before it is ranked: every row hides its first positions."""
-    count = np.maximum(1, np.round(rates * n))
-    return np.sort(rng.random((len(rates), n)), 1).argsort(1) < count[:, None]
+    count = jnp.maximum(1, jnp.round(rates * n))
+    return jnp.sort(jax.random.uniform(key, (len(rates), n)), 1).argsort(1) < count[:, None]
 
 
-def floors(steps, n, shift=1):
-    return np.floor(n * np.cos(np.pi / 2 * (np.arange(steps) + shift) / steps) + 1e-6).astype(int)
+def from_numpy(key, rates, n, seed=0):
+    rng = np.random.default_rng(seed)
+    count = jnp.maximum(1, jnp.round(rates * n))
+    return jnp.asarray(rng.random((len(rates), n)).argsort(1).argsort(1)) < count[:, None]
 
 
-def schedule(steps, n):
-    left, now = [], n
-    for s in range(steps):
-        now = max(min(int(floors(steps, n)[s]), now - 1), steps - 1 - s)
-        left.append(now)
-    return np.array(left)
+def progress(steps):
+    return (jnp.arange(steps) + 1) / steps
+
+
+def floors(steps, n, little=1e-3, law=jnp.cos, u=progress):
+    return jnp.floor(n[:, None] * law(jnp.pi / 2 * u(steps)) + little).astype(int)
+
+
+def schedule(steps, n, **options):
+    return jnp.minimum(floors(steps, n, **options), n[:, None] - 1 - jnp.arange(steps))
+
+
+def revealed(steps, n):
+    return -jnp.diff(schedule(steps, n), prepend=n[:, None], axis=1)
+
+
+def numpy_schedule(steps, n):
+    wanted = np.floor(np.asarray(n)[:, None] * np.cos(np.pi / 2 * (np.arange(steps) + 1) / steps) + 1e-6)
+    return np.minimum(wanted, np.asarray(n)[:, None] - 1 - np.arange(steps)).astype(int)
+
+
+def with_int(steps, n):
+    return jnp.array([[int(one * np.cos(np.pi / 2 * (s + 1) / steps)) for s in range(steps)] for one in n])
 
 
 def fewest(n, most, count=lambda left, n: -np.diff(left, prepend=n)):
-    return next(steps for steps in range(1, n + 1) if max(count(schedule(steps, n), n), default=0) <= most)
+    for steps in range(1, n + 1):
+        left = numpy_schedule(steps, [n])[0]
+        if max(count(left, n), default=0) <= most:
+            return steps
 
 
 WRONG = {
@@ -49,27 +74,39 @@ WRONG = {
     },
     "exact_mask": {
         "a coin for every position": (coins, "coin"),
-        "nothing hidden at r = 0": (lambda r, n, rng: ranked(r, n, rng, least=0), "hide at least one"),
-        "kept and masked swapped": (lambda r, n, rng: ~ranked(r, n, rng), "True means hidden"),
-        "the first row's rate for all": (lambda r, n, rng: ranked(r[:1].repeat(len(r)), n, rng), "rate of its own"),
+        "nothing hidden at r = 0": (lambda *case: ranked(*case, count=jnp.round), "hide at least one"),
+        "kept and masked swapped": (lambda *case: ~ranked(*case), "True means hidden"),
+        "the first row's rate for all": (lambda key, r, n: ranked(key, r[:1].repeat(len(r)), n), "rate of its own"),
         "always the first positions": (first_places, "same positions"),
         "sorted before it is ranked": (drifting, "same positions"),
-        "one order for all rows": (lambda r, n, rng: ranked(r, n, rng, rows=1), "same positions"),
-        "a seed of its own": (lambda r, n, rng: ranked(r, n, np.random.default_rng(0)), "fixed seed"),
-        "chance from elsewhere": (lambda r, n, rng: ranked(r, n, np.random.default_rng()), "from `rng`"),
+        "one order for all rows": (lambda *case: ranked(*case, rows=1), "same positions"),
+        "a key of its own": (lambda key, r, n: ranked(jax.random.key(0), r, n), "fixed seed"),
+        "numpy's random numbers": (from_numpy, "fixed seed"),
+        "int(...)": (lambda key, r, n: ranked(key, jnp.array([int(x * n) / n for x in r]), n), "jax.jit"),
+        "one too many": (lambda *case: ranked(*case, count=lambda x: jnp.maximum(1, jnp.round(x)) + 1), "not `<=`"),
+        "rounded down": (lambda *case: ranked(*case, count=lambda x: jnp.maximum(1, jnp.floor(x))), "rounded down"),
     },
     "hidden_after": {
-        "what is revealed": (lambda t, n: -np.diff(schedule(t, n), prepend=n), "revealed at each step"),
-        "one step early": (lambda t, n: np.array([n, *schedule(t, n)[:-1]]), "before each step"),
+        "what is revealed": (revealed, "revealed at each step"),
+        "one step early": (
+            lambda t, n: jnp.concatenate([n[:, None], schedule(t, n)[:, :-1]], 1),
+            "before each step",
+        ),
         "steps that reveal nothing": (floors, "reveal nothing"),
+        "the first row's for all": (lambda t, n: schedule(t, n)[:1].repeat(len(n), 0), "schedule of the first one"),
         "floats": (lambda t, n: schedule(t, n).astype(float), "return ints"),
-        "one too many": (lambda t, n: np.array([n, *schedule(t, n)]), "shape"),
+        "one too many": (lambda t, n: jnp.concatenate([n[:, None], schedule(t, n)], 1), "shape"),
+        "nothing added": (lambda t, n: schedule(t, n, little=0), "Add a thousandth"),
+        "a millionth": (lambda t, n: schedule(t, n, little=1e-6), "Add a thousandth"),
+        "numpy": (numpy_schedule, "jax.jit"),
+        "int(...)": (with_int, "jax.jit"),
     },
     "which_law": {
         "the mean": (lambda rates: "cosine" if rates.mean() > 2 / np.pi else "arccos", "mean"),
         "always the same": (lambda rates: "cosine", "for all rates"),
         "the wrong way round": (lambda rates: "arccos" if (rates > 0.9).mean() > 0.22 else "cosine", "swapped"),
         "another word": (lambda rates: "Cosine law", "return"),
+        "a wrong limit": (lambda rates: "cosine" if (rates > 0.9).mean() > 0.1 else "arccos", "for all rates"),
     },
     "fewest_steps": {
         "as if all steps were equal": (lambda n, most: -(-n // most), "same number"),
@@ -86,16 +123,10 @@ def mutates(u):
     return right
 
 
-def run_of_positions(rates, n, rng):
+def run_of_positions(key, rates, n):
     """The right number in every row and the right share at every position, but always neighbours."""
-    hidden = np.zeros((len(rates), n), bool)
-    for row, count in zip(hidden, np.maximum(1, np.round(rates * n)).astype(int)):
-        row[(rng.integers(n) + np.arange(count)) % n] = True
-    return hidden
-
-
-def counted(rates, n, rng, count):
-    return np.argsort(np.argsort(rng.random((len(rates), n)), axis=1), axis=1) < count(rates * n)[:, None]
+    begin = jax.random.randint(key, (len(rates), 1), 0, n)
+    return (jnp.arange(n) - begin) % n < jnp.maximum(1, jnp.round(rates * n))[:, None]
 
 
 REFUSED = {
@@ -115,35 +146,40 @@ REFUSED = {
     },
     "exact_mask": {
         "neighbours": run_of_positions,
-        "rounded down": lambda r, n, rng: counted(r, n, rng, lambda x: np.maximum(1, np.floor(x))),
-        "rounded up": lambda r, n, rng: counted(r, n, rng, lambda x: np.maximum(1, np.ceil(x))),
-        "one too many": lambda r, n, rng: counted(r, n, rng, lambda x: np.maximum(1, np.round(x)) + 1),
-        "two at least": lambda r, n, rng: counted(r, n, rng, lambda x: np.maximum(2, np.round(x))),
-        "never all": lambda r, n, rng: counted(r, n, rng, lambda x: np.clip(np.round(x), 1, n - 1)),
-        "ranks of positions": lambda r, n, rng: np.argsort(rng.random((len(r), n)), 1) < np.round(r * n)[:, None],
-        "numbers": lambda r, n, rng: ranked(r, n, rng).astype(int),
-        "one row": lambda r, n, rng: ranked(r, n, rng)[:1],
-        "turned round": lambda r, n, rng: ranked(r, n, rng).T,
-        "sorted counts": lambda r, n, rng: ranked(np.sort(r)[::-1], n, rng),
+        "rounded up": lambda *case: ranked(*case, count=lambda x: jnp.maximum(1, jnp.ceil(x))),
+        "two at least": lambda *case: ranked(*case, count=lambda x: jnp.maximum(2, jnp.round(x))),
+        "never all": lambda key, r, n: ranked(key, r, n, count=lambda x: jnp.clip(jnp.round(x), 1, n - 1)),
+        "ranks of positions": lambda key, r, n: (
+            jnp.argsort(jax.random.uniform(key, (len(r), n)), 1) < jnp.round(r * n)[:, None]
+        ),
+        "numbers": lambda *case: ranked(*case).astype(int),
+        "one row": lambda *case: ranked(*case)[:1],
+        "turned round": lambda *case: ranked(*case).T,
+        "sorted counts": lambda key, r, n: ranked(key, jnp.sort(r)[::-1], n),
+        "a threshold": lambda key, r, n: (
+            (x := jax.random.uniform(key, (len(r), n))) < jnp.maximum(r[:, None], x.min(1, keepdims=True) + 1e-6)
+        ),
+        "numpy, unseeded": lambda *case: from_numpy(*case, seed=None),
+        "the rate of all": lambda key, r, n: ranked(key, jnp.full_like(r, r.mean()), n),
+        "every row shifted": lambda key, r, n: jnp.roll(
+            first_places(key, r, n), jax.random.randint(key, (), 0, n), axis=1
+        ),
     },
     "hidden_after": {
-        "without the millionth": lambda t, n: np.array(
-            [
-                left
-                for left, _ in [
-                    (max(min(int(n * np.cos(np.pi / 2 * (s + 1) / t)), n - 1 - s), t - 1 - s), s) for s in range(t)
-                ]
-            ]
-        ),
-        "a line": lambda t, n: np.array([n - n * (s + 1) // t for s in range(t)]),
-        "rounded": lambda t, n: np.maximum(np.round(n * np.cos(np.pi / 2 * (np.arange(t) + 1) / t)), 0).astype(int),
-        "a sine": lambda t, n: np.floor(n * np.sin(np.pi / 2 * (np.arange(t) + 1) / t)).astype(int),
-        "a ceiling": lambda t, n: np.ceil(n * np.cos(np.pi / 2 * (np.arange(t) + 1) / t) - 1e-6).astype(int),
-        "only the second bound": lambda t, n: np.maximum(floors(t, n), t - 1 - np.arange(t)),
-        "backwards": lambda t, n: schedule(t, n)[::-1],
-        "the last forgotten": lambda t, n: schedule(t, n)[:-1],
+        "a tenth": lambda t, n: schedule(t, n, little=0.1),
+        "a line": lambda t, n: n[:, None] - n[:, None] * (jnp.arange(t) + 1) // t,
+        "rounded": lambda t, n: schedule(t, n, little=0.5),
+        "a sine": lambda t, n: floors(t, n, law=jnp.sin),
+        "arccos": lambda t, n: schedule(t, n, law=lambda x: 2 / jnp.pi * jnp.arccos(2 / jnp.pi * x)),
+        "a ceiling": lambda t, n: schedule(t, n, little=0.999),
+        "only the steps to come": lambda t, n: jnp.maximum(floors(t, n), t - 1 - jnp.arange(t)),
+        "backwards": lambda t, n: schedule(t, n)[:, ::-1],
+        "the last forgotten": lambda t, n: schedule(t, n)[:, :-1],
         "one more": lambda t, n: schedule(t, n) + 1,
-        "of 64 always": lambda t, n: schedule(t, 64),
+        "of 64 always": lambda t, n: schedule(t, jnp.full_like(n, 64)),
+        "turned": lambda t, n: schedule(t, n).T,
+        "by T - 1": lambda t, n: schedule(t, n, u=lambda t: jnp.arange(t) / max(t - 1, 1)),
+        "the smallest for all": lambda t, n: jnp.broadcast_to(schedule(t, n.min()[None]), (len(n), t)),
     },
     "which_law": {
         "the variance, the wrong way": lambda rates: "cosine" if rates.var() < 0.09 else "arccos",
@@ -172,30 +208,42 @@ REFUSED = {
 }
 
 
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
+REFUSED["which_law"] |= {
+    "equal to everything": lambda rates: Equal("cosine"),
+    "equal to everything, by turns": lambda rates: Equal("cosine" if len(rates) % 3 else "arccos"),
+    "above 0.9, badly": lambda rates: "cosine" if (rates > 0.9).mean() > 0.3 else "arccos",
+}
 
 
-REFUSED["which_law"]["equal to everything"] = lambda rates: Equal("cosine")
+def smallest_numbers(key, rates, n):
+    """By a threshold: the count-th smallest number of each row."""
+    noise = jax.random.uniform(key, (len(rates), n))
+    count = jnp.clip(jnp.floor(rates * n + 0.5), 1).astype(int)
+    return noise <= jnp.take_along_axis(jnp.sort(noise, 1), count[:, None] - 1, 1)
 
 
-def swaps(rates, n, rng):
-    """By shuffling: as right as ranks."""
-    rows = [rng.permutation(np.arange(n) < max(1, np.round(rate * n))) for rate in rates]
-    return np.array(rows)
+def row_by_row(key, rates, n):
+    def one(key, rate):
+        return jax.random.permutation(key, jnp.arange(n) < jnp.maximum(1, jnp.round(rate * n)))
+
+    return jax.vmap(one)(jax.random.split(key, len(rates)), rates)
 
 
 def counts_down(steps, n):
     left = [n]
     for s in range(1, steps + 1):
-        left.append(min(left[-1] - 1, max(int(n * np.cos(np.pi * s / 2 / steps) + 1e-6), steps - s)))
-    return left[1:]
+        wanted = jnp.floor(n * jnp.cos(jnp.pi * s / 2 / steps) + 1e-3).astype(int)
+        left.append(jnp.minimum(left[-1] - 1, jnp.maximum(wanted, steps - s)))
+    return jnp.stack(left[1:], 1)
+
+
+def by_scan(steps, n):
+    def step(now, rate):
+        now = jnp.minimum(jnp.floor(n * rate + 1e-3).astype(n.dtype), now - 1)
+        return now, now
+
+    rates = np.cos(np.pi / 2 * np.arange(1, steps + 1) / steps)
+    return jax.lax.scan(step, n, jnp.asarray(rates, jnp.float32))[1].T
 
 
 UNUSUAL = {
@@ -204,11 +252,14 @@ UNUSUAL = {
         "complex numbers": lambda u: np.exp(0.5j * np.pi * u).real,
         "a list": lambda u: [float(np.cos(np.pi / 2 * x)) for x in u],
     },
-    "exact_mask": {"shuffled rows": swaps},
-    "hidden_after": {
-        "a list, counted down": counts_down,
-        "without the lower bound, which never binds": lambda t, n: np.minimum(floors(t, n), n - 1 - np.arange(t)),
+    "exact_mask": {"shuffled rows": row_by_row, "a threshold of each row": smallest_numbers},
+    "hidden_after": {"a loop, and the steps to come": counts_down, "a scan": by_scan, "in one piece": schedule},
+    "which_law": {
+        "by the median": lambda rates: np.str_("cosine" if np.median(rates) > 0.69 else "arccos"),
+        "by the square": lambda rates: "cosine" if (np.asarray(rates) ** 2).mean() > 0.484 else "arccos",
     },
-    "which_law": {"by the median": lambda rates: np.str_("cosine" if np.median(rates) > 0.69 else "arccos")},
-    "fewest_steps": {"a numpy number": lambda n, most: np.int32(fewest(n, most))},
+    "fewest_steps": {
+        "a numpy number": lambda n, most: np.int32(fewest(n, most)),
+        "an array of no axis": lambda n, most: jnp.asarray(fewest(n, most)),
+    },
 }

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, exercise, numbers
+from minimuse.teach.asking import Wrong, call, compare, compiled, describe, exercise, numbers
 
 U = np.array([0.0, 0.1, 0.25, 0.5, 2 / 3, 0.9, 1.0])
 
@@ -36,49 +38,57 @@ def cosine_rate(answer: Callable) -> None:
     )
 
 
-def _counts(rates: np.ndarray, n: int, *_) -> np.ndarray:
+def _counts(key: jax.Array, rates: jax.Array, n: int) -> np.ndarray:
     """How many of n positions to hide, for each rate; rates are chosen so that no r n ends in .5."""
-    return np.maximum(1, np.round(rates * n)).astype(int)
+    return np.maximum(1, np.round(np.asarray(rates) * n)).astype(int)
 
 
 @exercise(points=3)
 def exact_mask(answer: Callable) -> None:
-    """rates float [B], n int, rng numpy Generator -> bool [B, n], True where hidden."""
-    rates, seeds = np.array([0.0, 0.13, 0.52, 0.77, 1.0]), range(2)
-    for n in (4, 10, 64):
-        one, two = (call(answer, rates, n, np.random.default_rng(seed)) for seed in seeds)
-        one, two = (numbers(mask, (5, n), "bool").sum(1) for mask in (one, two))
-        near = np.abs(one - _counts(rates, n)) <= 4 * np.sqrt(n)
+    """key, rates float [B], n int -> bool [B, n], True where hidden."""
+    rates, keys = jnp.array([0.0, 0.17, 0.52, 0.77, 1.0]), jax.random.split(jax.random.key(0), 3)
+    program = compiled(answer, static=(2,))
+    for n in (10, 64):
+        one, two = (numbers(call(program, key, rates, n), (5, n), "bool").sum(1) for key in keys[:2])
+        near = np.abs(one - _counts(keys[0], rates, n)) <= 4 * np.sqrt(n)
         if near.all() and (one != two).any():
             raise Wrong(
-                "The counts vary from call to call, as if a coin were tossed for every position. Hide exactly "
+                "The counts vary from key to key, as if a coin were tossed for every position. Hide exactly "
                 "max(1, round(r n)) positions: rank random numbers, and take the lowest ranks."
             )
     compare(
-        answer,
-        [(rates, n, np.random.default_rng(n)) for n in (4, 10, 64)],
-        lambda rates, n, rng: _counts(rates, n),
+        program,
+        [(keys[0], rates, 10), (keys[1], rates, 10), (keys[2], rates, 64)],
+        _counts,
         {
             "Nothing is hidden where r is 0, so there would be nothing to learn from: hide at least one token.": (
-                lambda rates, n, rng: np.round(rates * n)
+                lambda key, rates, n: np.round(rates * n)
             ),
-            "The counts are those of the known tokens. True means hidden.": lambda rates, n, rng: n - _counts(rates, n),
+            "The counts are those of the known tokens. True means hidden.": lambda *case: case[2] - _counts(*case),
             "Every row hides as many as the first one. Each image has a rate of its own.": (
-                lambda rates, n, rng: _counts(rates, n)[:1].repeat(len(rates))
+                lambda key, rates, n: _counts(key, rates, n)[:1].repeat(len(rates))
             ),
             "One too many is hidden. Ranks begin at 0: `rank < count`, not `<=`.": (
-                lambda rates, n, rng: np.minimum(_counts(rates, n) + 1, n)
+                lambda key, rates, n: np.minimum(_counts(key, rates, n) + 1, n)
             ),
             "r n is rounded down. Round to the nearest whole number.": (
-                lambda rates, n, rng: np.maximum(1, np.floor(rates * n))
+                lambda key, rates, n: np.maximum(1, np.floor(np.asarray(rates) * n))
             ),
             "r n is rounded up. Round to the nearest whole number.": (
-                lambda rates, n, rng: np.maximum(1, np.ceil(rates * n))
+                lambda key, rates, n: np.maximum(1, np.ceil(np.asarray(rates) * n))
             ),
         },
         read=lambda mask: numbers(mask, np.shape(mask), "bool").sum(-1),
     )
-    mask = numbers(call(answer, np.full(6000, 0.5), 4, np.random.default_rng(1)), (6000, 4), "bool")
+    _all_subsets(program)
+    one, two = (call(program, key, rates, 64) for key in keys[:2])
+    if np.array_equal(one, two):
+        raise Wrong("Another key gives the same mask. Take the random numbers from `key`, not from a fixed seed.")
+
+
+def _all_subsets(answer: Callable) -> None:
+    """Raise Wrong unless all pairs of four positions are hidden about equally often."""
+    mask = numbers(call(answer, jax.random.key(1), jnp.full(6000, 0.5), 4), (6000, 4), "bool")
     if (mask == mask[0]).all():
         raise Wrong(
             "All rows hide the same positions. Draw random numbers of shape [B, n], different ones for every row."
@@ -91,40 +101,45 @@ def exact_mask(answer: Callable) -> None:
             "which each two of the four positions are hidden; each should be near 17%.",
             {f"positions {one}, {two}": f"{share:.0%}" for (one, two), share in shares.items()},
         )
-    one, two, three = (call(answer, np.full(1, 0.5), 64, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    if not np.array_equal(one, two):
-        raise Wrong("The same rng gives a different mask each time. Take all random numbers from `rng`.")
-    if np.array_equal(one, three):
-        raise Wrong("A different rng gives the same mask. Take the random numbers from `rng`, not from a fixed seed.")
 
 
 def _left(steps: int, n: int) -> list[int]:
-    """How many of n are hidden after each step: the floor of n cos, but fewer than before, and enough to go on."""
+    """How many of n are hidden after each step: the floor of n cos, but fewer than before. Step by step."""
     left, now = [], n
     for s in range(steps):
-        now = max(min(int(n * np.cos(np.pi / 2 * (s + 1) / steps) + 1e-6), now - 1), steps - 1 - s)
+        now = min(int(n * np.cos(np.pi / 2 * (s + 1) / steps) + 1e-6), now - 1)
         left.append(now)
     return left
 
 
+def _all_left(steps: int, n: jax.Array) -> list[list[int]]:
+    return [_left(steps, int(one)) for one in n]
+
+
 @exercise(points=3)
 def hidden_after(answer: Callable) -> None:
-    """steps int, n int -> int [steps]: how many of n tokens are hidden after each step."""
+    """steps int, n int [B] -> int [B, steps]: how many of each row's n tokens are hidden after each step."""
+    # By hand: 8 steps of 64 leave 62 59 53 45 35 24 12 0. Where 3 divides the steps, a cosine is exactly 1/2, which
+    # float32 computes as a little less.
+    cases = [(1, [64]), (4, [10, 4, 7]), (6, [64, 6]), (8, [64, 8]), (12, [16, 256, 12, 64]), (15, [256, 52, 15])]
+    values = lambda steps, n: np.outer(n, np.cos(np.pi / 2 * (np.arange(steps) + 1) / steps))
     compare(
-        answer,
-        # By hand: 8 steps of 64 leave 62 59 53 45 35 24 12 0. With the steps 39, 51 and 63, a cosine of exactly 1/2 is
-        # computed as a little less.
-        [(1, 64), (4, 10), (6, 6), (8, 64), (12, 16), (39, 64), (51, 256), (63, 256)],
-        _left,
+        compiled(answer, static=(0,)),
+        [(steps, jnp.array(n)) for steps, n in cases],
+        _all_left,
         {
             "These are the tokens revealed at each step. Return how many are still hidden after it.": (
-                lambda steps, n: -np.diff(_left(steps, n), prepend=n)
+                lambda steps, n: -np.diff(_all_left(steps, n), prepend=np.asarray(n)[:, None])
             ),
             "This begins with all hidden: these are the counts before each step. After step s, counted from 0, the "
-            "progress is (s + 1) / steps.": lambda steps, n: [n, *_left(steps, n)[:-1]],
+            "progress is (s + 1) / steps.": lambda steps, n: [[int(one), *_left(steps, int(one))[:-1]] for one in n],
             "Some steps reveal nothing: two neighbours have the same floor. Every step must reveal at least one "
-            "token, and leave at least one for every later step.": lambda steps, n: np.floor(
-                n * np.cos(np.pi / 2 * (np.arange(steps) + 1) / steps) + 1e-6
+            "token.": lambda steps, n: np.floor(values(steps, n) + 1e-6),
+            "All rows have the schedule of the first one. Each has a number of tokens of its own.": (
+                lambda steps, n: [_left(steps, int(n[0]))] * len(n)
+            ),
+            "A value that should be 32 was computed as 31.99999. Add a thousandth before you take the floor.": (
+                lambda steps, n: np.minimum(np.floor(values(steps, n) - 1e-5), _all_left(steps, n))
             ),
         },
         kind="int",
@@ -134,29 +149,38 @@ def hidden_after(answer: Callable) -> None:
 @exercise(points=3)
 def which_law(answer: Callable) -> None:
     """rates float [M], sampled by an unknown program -> "cosine" or "arccos"."""
-    returned = []
+    returned, right, by_mean, tables = [], [], [], []
     for seed, size in ((0, 2000), (1, 2000), (2, 20_000), (3, 5000)):
         u = np.random.default_rng(seed).random(size)
         sampled = {"cosine": np.cos(np.pi / 2 * u), "arccos": 2 / np.pi * np.arccos(u)}
         for law, rates in sampled.items():
             got = call(answer, rates)
-            if got not in ("cosine", "arccos"):
-                raise Wrong(f'It returned {got!r}; return "cosine" or "arccos".')
-            returned.append((law, got))
-    right = [law == got for law, got in returned]
-    if not any(right):
+            got = str.__str__(got) if isinstance(got, str) else got  # not what a subclass says that it equals
+            if not isinstance(got, str) or got not in ("cosine", "arccos"):
+                raise Wrong(f'It returned {describe(got)}; return "cosine" or "arccos".')
+            returned.append(got)
+            right.append(law)
+            by_mean.append("cosine" if rates.mean() > 2 / np.pi else "arccos")
+            about = {"median": f"{np.median(rates):.3f}", "above 0.9": f"{(rates > 0.9).mean():.1%}"}
+            tables.append({"rates": describe(rates)} | about | {"yours": got, "right": law})
+    failed = [table for table in tables if table["yours"] != table["right"]]
+    if len(failed) == len(right):
         raise Wrong("All answers are swapped. Which schedule gives more rates above 0.9: 29% of them, or 16%?")
-    if len({got for _, got in returned}) == 1:
-        raise Wrong(f"It returns {returned[0][1]} for all rates. Count something in which the two schedules differ.")
-    if not all(right):
+    if len(set(returned)) == 1:
+        raise Wrong(f"It returns {returned[0]} for all rates. Count something in which the two schedules differ.")
+    if returned == by_mean:
         raise Wrong(
-            f"{sum(right)} of {len(right)} programs are identified correctly. Do you use the mean? It is 2/π for both "
-            "schedules. Use the ends, such as the share of rates above 0.9, or the median."
+            "You compare the mean with 2/π. That is the mean of both schedules, so chance decides. Use the ends, such "
+            "as the share of rates above 0.9, or the median."
+        )
+    if failed:
+        raise Wrong(
+            f"{len(right) - len(failed)} of {len(right)} programs are identified correctly. One that is not:", failed[0]
         )
 
 
 def _fewest(n: int, most: int, first: bool = True) -> int:
-    """The least number of steps of which none reveals more than `most`; first: the first step counts as well."""
+    """The least number of steps such that none reveals more than `most`; first: the first step counts as well."""
     for steps in range(1, n + 1):
         left = [n, *_left(steps, n)] if first else _left(steps, n)
         if max((one - two for one, two in zip(left, left[1:])), default=0) <= most:
