@@ -78,11 +78,13 @@ def further(kind: str) -> list:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "answer"), further("REFUSED"))
 def test_further_wrong_answers_are_refused(exercise, answer):
     assert checking.judge(exercise.ask, answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "answer"), further("UNUSUAL"))
 def test_right_but_unusual_answers_are_accepted(exercise, answer):
     assert checking.judge(exercise.ask, answer) is None
