@@ -254,7 +254,7 @@ def make_step(loss: Callable, config: TrainConfig, update: Callable | None = Non
             finite = jnp.isfinite(norm)
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, {name: state[name] for name in new})
             new["scaling"], norm = next_scale(scaling, finite), jnp.where(finite, norm, jnp.nan)
-            metrics = metrics | dict(loss_scale=scale)
+            metrics = metrics | dict(loss_scale=scaling["scale"])
         state = state | new | dict(step=state["step"] + 1)
         if update is not None:
             state = update(state, update_key, metrics)
