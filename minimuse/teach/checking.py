@@ -76,7 +76,7 @@ def quiet(out: TextIO) -> Iterator[None]:
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the main thread after so many seconds, and again every second in case an answer catches it."""
+    """Raise OutOfTime in the main thread when the time is up, and again every second in case an answer catches it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
