@@ -31,14 +31,14 @@ RUN := $(VENV)/bin/python
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
-CACHED := check test slow browser anywhere
+CACHED := check test slow answers browser anywhere
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
-check test slow browser: export HF_HUB_OFFLINE = 1
-check test slow: export JAX_PLATFORMS = cpu
+check test slow answers browser: export HF_HUB_OFFLINE = 1
+check test slow answers: export JAX_PLATFORMS = cpu
 form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
-.PHONY: help lab demo install form check test slow test-colab browser anywhere peers clean
+.PHONY: help lab demo install form check test slow answers test-colab browser anywhere peers clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -46,6 +46,7 @@ help:
 	@echo "make check       run lint, types and the quick tests"
 	@echo "make test        run lint and types, then the tests and all notebooks (PARITY=1: also against torch)"
 	@echo "make slow        run the tests with long compile times, which make test leaves out"
+	@echo "make answers     try about a thousand further wrong and right answers to the exercises"
 	@echo "make test-colab  make test with Colab's versions; needs Python 3.13"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
@@ -91,14 +92,14 @@ form:
 check: form
 	@$(CACHE)
 	@echo "The quick tests ..."
-	@$(QUICKLY) -m pytest $(QUICK) -q -n 2 --dist loadfile -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest $(QUICK) -q -n 2 --dist loadfile -m "not slow and not answers" || { echo "Some tests failed; their names are above." >&2; exit 1; }
 	@echo "All checks passed."
 
 test: form
 	@$(if $(PARITY),$(SETUP) parity)
 	@$(CACHE)
 	@echo "The tests ..."
-	@$(QUICKLY) -m pytest tests -q -n 2 --dist loadfile -m "not slow" || { echo "Some tests failed; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest tests -q -n 2 --dist loadfile -m "not slow and not answers" || { echo "Some tests failed; their names are above." >&2; exit 1; }
 	@echo "The notebooks, from top to bottom ..."
 	@$(RUN) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -q -n 2 --dist loadscope notebooks \
 	|| { echo "Some notebook cells failed; the notebooks and cells are above." >&2; exit 1; }
@@ -109,6 +110,12 @@ slow:
 	@$(CACHE)
 	@echo "The slow tests ..."
 	@$(RUN) -m pytest tests -q -n 2 -m slow || { echo "Some slow tests failed; their names are above." >&2; exit 1; }
+
+answers:
+	@$(SETUP)
+	@$(CACHE)
+	@echo "Answers to the exercises, twenty minutes or so ..."
+	@$(RUN) -m pytest tests/teach/test_exercises.py -q -n 2 -m answers || { echo "Some checks are wrong; their names are above." >&2; exit 1; }
 
 # Types are checked against the newest packages only.
 test-colab:

@@ -58,6 +58,7 @@ def test_the_solution_is_right_and_the_stub_is_not(exercise, defined):
     assert grade(exercise.name, defined(notebook, "release")[function]) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", EXERCISES, ids=NAMES)
 def test_wrong_answers_fail_with_the_hint_that_names_them(exercise):
     assert len(wrong := wrong_answers(exercise.name)) >= 3
@@ -67,24 +68,24 @@ def test_wrong_answers_fail_with_the_hint_that_names_them(exercise):
 
 
 def further(kind: str) -> list:
-    """Exercises with answers of the tables REFUSED or UNUSUAL in tests/wrong_answers."""
+    """Exercises with answers of the tables REFUSED or UNUSUAL in tests/wrong_answers. `make slow` tries the first of
+    each exercise, `make answers` all others."""
     found = []
     for exercise in EXERCISES:
         notebook, _, function = exercise.name.partition(".")
         table = getattr(importlib.import_module(f"tests.wrong_answers.{notebook}"), kind, {})
-        found += [
-            pytest.param(exercise, value, id=f"{function}-{name}") for name, value in table.get(function, {}).items()
-        ]
+        for name, value in table.get(function, {}).items():
+            first = name == next(iter(table[function]))
+            marks = pytest.mark.slow if first else pytest.mark.answers
+            found.append(pytest.param(exercise, value, id=f"{notebook}-{function}-{name}", marks=marks))
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "answer"), further("REFUSED"))
 def test_further_wrong_answers_are_refused(exercise, answer):
     assert checking.judge(exercise.ask, answer)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "answer"), further("UNUSUAL"))
 def test_right_but_unusual_answers_are_accepted(exercise, answer):
     assert checking.judge(exercise.ask, answer) is None
