@@ -58,7 +58,7 @@ def asked(monkeypatch, tmp_path):
         def __getattr__(self, name):
             return lambda *args, **options: calls.append((name, options)) or np.zeros((1, 8, 8, 3), np.uint8)
 
-    monkeypatch.setattr(muse.Muse, "from_pretrained", lambda name, superres=True: Asked(superres))
+    monkeypatch.setattr(muse.Muse, "from_pretrained", lambda name, superres=True, dtype="float32": Asked(superres))
     return calls
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.teach.asking import Wrong, call, compare, exercise, numbers
+from minimuse.teach.checks.judges import outlier, place, scored, standard
 
 Object = tuple[str | None, str]  # a colour, or None for any, and a name
 Lists = Sequence[Sequence[Object]]
@@ -280,60 +281,29 @@ def frechet_by_task(answer: Callable) -> None:
 # --- 4: trained against its judge -----------------------------------------------------------------------------------
 
 
-def _scored(seed: int, models: int, judges: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [models, judges] on captions seen in training, and on unseen ones. A poor model pleases one judge more
-    than its pictures deserve; another model is better on seen captions, for all judges."""
-    rng = np.random.default_rng(seed)
-    quality = rng.permutation(np.linspace(-1.5, 1.5, models))
-    cheat = np.argsort(quality)[seed % 2]
-    pleased = rng.integers(judges)
-    true = quality[:, None] + 0.08 * rng.normal(size=(models, judges))
-    true[cheat, pleased] += 2.3
-    seen = true + 0.08 * rng.normal(size=true.shape)
-    seen[rng.choice([m for m in range(models) if m != cheat])] += 1.5
-    unit = rng.permutation(np.geomspace(0.01, 12, judges))
-    middle = rng.uniform(-3, 40, judges)
-    return middle + unit * seen, middle + unit * true
-
-
-def _outlier(scores: np.ndarray, units: bool = True) -> np.ndarray:
-    """The model and the judge that agrees least with the other judges: (model, judge)."""
-    far = scores - np.median(scores, 0)
-    far = far / np.median(np.abs(far), 0) if units else far
-    return np.array(np.unravel_index(np.argmax(far - np.median(far, 1, keepdims=True)), far.shape))
-
-
-def _standard(scores: np.ndarray) -> np.ndarray:
-    return (scores - scores.mean(0)) / scores.std(0)
-
-
-def _place(values: np.ndarray) -> np.ndarray:
-    return np.array(np.unravel_index(np.argmax(values), values.shape))
-
-
 @exercise(points=3)
 def trained_against(answer: Callable) -> None:
     """seen, unseen float [models, judges] -> (model, judge), ints: which model was trained with which judge."""
     sizes = ((5, 3), (6, 3), (5, 4), (7, 3), (6, 5), (9, 4), (8, 6))
     compare(
         answer,
-        [_scored(seed, *size) for seed, size in enumerate(sizes)],
-        lambda seen, unseen: _outlier(unseen),
+        [scored(seed, *size) for seed, size in enumerate(sizes)],
+        lambda seen, unseen: outlier(unseen),
         {
             "That model is better on captions that it has seen: it has memorized them, and all judges see it. A model "
             "that was trained with a judge pleases this judge on unseen captions, too, and no other.": (
-                lambda seen, unseen: _place(_standard(seen) - _standard(unseen))
+                lambda seen, unseen: place(standard(seen) - standard(unseen))
             ),
             "That is the highest score in each judge's own units, which may be an honest model's. Compare each score "
-            "with what the other judges say of the same model.": lambda seen, unseen: _place(_standard(unseen)),
+            "with what the other judges say of the same model.": lambda seen, unseen: place(standard(unseen)),
             "That is the largest number, so the judge with the largest numbers decides. Judges have different units: "
-            "standardize the scores of each judge first.": lambda seen, unseen: _place(unseen),
+            "standardize the scores of each judge first.": lambda seen, unseen: place(unseen),
             "Scores of different judges are compared without their units. Divide the scores of each judge by their "
-            "spread over models first.": lambda seen, unseen: _outlier(unseen, units=False),
+            "spread over models first.": lambda seen, unseen: outlier(unseen, units=False),
             "The order is wrong: first the model (a row), then the judge (a column).": (
-                lambda seen, unseen: _outlier(unseen)[::-1]
+                lambda seen, unseen: outlier(unseen)[::-1]
             ),
-            "Count models and judges from 0.": lambda seen, unseen: _outlier(unseen) + 1,
+            "Count models and judges from 0.": lambda seen, unseen: outlier(unseen) + 1,
         },
         kind="int",
     )

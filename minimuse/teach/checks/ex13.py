@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, exercise, numbers, pair
+from minimuse.teach.asking import Wrong, call, compare, exercise, pair
 from minimuse.teach.checks.ex12 import compiled
+from minimuse.teach.checks.float16 import broken, high, one_steep, scaled, steep, stepped
+from minimuse.teach.checks.one_device import after_step, mesh_case, on_mesh
 
 # --- 1: bytes and seconds -------------------------------------------------------------------------------------------
 
@@ -104,77 +106,16 @@ def run_cost(answer: Callable) -> None:
 # --- 2: one device of a mesh ----------------------------------------------------------------------------------------
 
 
-def _power_loss(power: int) -> Callable:
-    return lambda w, xs, ys: jnp.mean((xs @ w - ys) ** power)
-
-
-def on_mesh(answer: Callable) -> Callable:
-    """The answer, a program of one device, run on a mesh: (w, xs, ys, rate, power) -> the weights that each row of
-    devices holds afterwards, [data, n]."""
-
-    def run(w: np.ndarray, xs: np.ndarray, ys: np.ndarray, rate: float, power: int) -> np.ndarray:
-        data, fsdp = xs.shape[:2]
-        shape = (len(w) // fsdp,)
-
-        def device(shard: jax.Array, xs: jax.Array, ys: jax.Array) -> jax.Array:
-            new = answer(_power_loss(power), shard, xs, ys, rate)
-            if np.shape(new) != shape:
-                raise Wrong(
-                    f"A device returned an array of shape {list(np.shape(new))}; its share has shape {list(shape)}. "
-                    "Return only the device's own share of the new weights."
-                )
-            return jnp.asarray(new)
-
-        row = jax.vmap(device, axis_name="fsdp")
-        grid = jax.jit(jax.vmap(row, in_axes=(None, 0, 0), axis_name="data"))
-        try:
-            return np.asarray(compiled(grid, w.reshape(fsdp, -1), xs, ys)).reshape(data, -1)
-        except NotImplementedError as error:
-            if str(error) == "one_device_step":  # the stub
-                raise
-            raise Wrong(f"JAX cannot run it on a mesh: {error}. `all_gather` takes one axis at a time.") from None
-
-    return run
-
-
-def _gradient_of_rows(w: np.ndarray, xs: np.ndarray, ys: np.ndarray, power: int) -> np.ndarray:
-    """By hand, of the mean over some rows."""
-    xs, ys = xs.reshape(-1, len(w)), ys.reshape(-1)
-    return power * (xs.T @ (xs @ w - ys) ** (power - 1)) / len(xs)
-
-
-def _after_step(
-    w: np.ndarray, xs: np.ndarray, ys: np.ndarray, rate: float, power: int, over: str = "both", first: bool = False
-) -> np.ndarray:
-    """The weights [data, n] after a step if gradients are averaged over these axes of the mesh, by a loop over devices;
-    first: every device takes the first share of the gradient."""
-    data, fsdp = xs.shape[:2]
-    found = np.zeros((data, fsdp, len(w) // fsdp))
-    for d in range(data):
-        for f in range(fsdp):
-            rows = dict(both=(slice(None),), data=(slice(None), f), fsdp=(d,), none=(d, f))[over]
-            g = _gradient_of_rows(w, xs[rows], ys[rows], power)
-            own = lambda v, i: v.reshape(fsdp, -1)[i]
-            found[d, f] = own(w, f) - rate * own(g, 0 if first else f)
-    return found.reshape(data, -1)
-
-
-def _mesh_case(seed: int, data: int, fsdp: int, rows: int, width: int, power: int) -> tuple:
-    rng = np.random.default_rng(seed)
-    arrays = rng.normal(size=width), rng.normal(size=(data, fsdp, rows, width)), rng.normal(size=(data, fsdp, rows))
-    return *(array.astype(np.float32) for array in arrays), 0.1, power
-
-
 @exercise(points=4)
 def one_device_step(answer: Callable) -> None:
     """loss, shard float [n / fsdp], xs and ys of the device's own rows, rate -> its new share, float [n / fsdp]."""
     sizes = ((1, 2, 2, 4, 2), (3, 1, 2, 2, 2), (2, 3, 4, 6, 2), (2, 4, 1, 8, 4))
-    times = lambda factor: lambda w, xs, ys, rate, power: _after_step(w, xs, ys, factor(xs) * rate, power)
-    over = lambda axes: lambda *case: _after_step(*case, over=axes)
+    times = lambda factor: lambda w, xs, ys, rate, power: after_step(w, xs, ys, factor(xs) * rate, power)
+    over = lambda axes: lambda *case: after_step(*case, over=axes)
     compare(
         on_mesh(answer),
-        [_mesh_case(seed, *size) for seed, size in enumerate(sizes)],
-        _after_step,
+        [mesh_case(seed, *size) for seed, size in enumerate(sizes)],
+        after_step,
         {
             "Each device moves its weights by the gradient of its own rows only, so after a step the devices disagree. "
             "Average the gradients over all devices.": over("none"),
@@ -190,7 +131,7 @@ def one_device_step(answer: Callable) -> None:
             ),
             "The sum over the axis `fsdp` is not divided by its size.": times(lambda xs: xs.shape[1]),
             "Every device takes the first share of the gradient. `jax.lax.axis_index('fsdp')` says which share is its "
-            "own.": lambda *case: _after_step(*case, first=True),
+            "own.": lambda *case: after_step(*case, first=True),
             "The weights have moved uphill: subtract the gradient.": times(lambda xs: -1),
             "The weights have not moved.": times(lambda xs: 0),
             "The step is the whole gradient. Multiply it by the rate.": times(lambda xs: 10),
@@ -315,120 +256,29 @@ def pieced_gradient(answer: Callable) -> None:
 
 # --- 4: loss scaling ------------------------------------------------------------------------------------------------
 
-HALF = jnp.float16
-
-
-def _faint(p: dict) -> jax.Array:  # gradients of about 2^-27, below what a float16 can hold
-    return (jnp.sum(p["w"] ** 2) + p["b"] ** 2) * HALF(2**-18)
-
-
-def _steep(p: dict) -> jax.Array:
-    return jnp.sum(p["w"] ** 2) * HALF(16) + p["b"]
-
-
-def _one_steep(p: dict) -> jax.Array:
-    return jnp.sum(p["w"]) * HALF(2**-6) + p["b"] ** 2 * HALF(64)
-
-
-def _high(p: dict) -> jax.Array:  # a loss of 400 that overflows when it is scaled, although its gradients do not
-    return jnp.sum(p["w"]) * HALF(0.25) + p["b"] * HALF(0.5) + HALF(400)
-
-
-def _broken(p: dict) -> jax.Array:  # the derivative of a root at 0, times 0
-    return jnp.sum(p["w"]) + jnp.sqrt(p["b"] * HALF(0))
-
-
-def _slopes(p: dict, kind: Callable) -> np.ndarray:
-    """The gradients of a loss by hand, of b and of w."""
-    w, b = np.asarray(p["w"], float), float(p["b"])
-    with_b = lambda by_b, by_w: np.r_[by_b, np.broadcast_to(by_w, w.shape)]
-    table = {_faint: (2**-17 * b, 2**-17 * w), _steep: (1, 32 * w), _one_steep: (128 * b, 2**-6), _high: (0.5, 0.25)}
-    return with_b(*table.get(kind, (np.nan, 1.0)))
-
-
-def _half(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.asarray(x).astype(np.float16).astype(float)
-
-
-def _scaled(loss: Callable, params: dict, scale: float, rate: float, way: str = "right") -> np.ndarray:
-    """[scale, b, w ...] after a step, by hand."""
-    start = np.r_[float(params["b"]), np.asarray(params["w"], float)]
-    scaled = _half(_slopes(params, loss) * (1 if way == "plain" else scale))
-    fine = np.isfinite(scaled)
-    slopes = {"plain": scaled, "not unscaled": scaled, "half": _half(scaled / scale)}.get(way, scaled / scale)
-    moved = start - rate * slopes
-    if way in ("by element", "by array"):
-        by_array = np.r_[fine[:1], np.full(len(fine) - 1, fine[1:].all())]
-        return np.r_[
-            scale if fine.all() else scale / 2, np.where(fine if way == "by element" else by_array, moved, start)
-        ]
-    kept = dict(never=scale, always=scale / 2).get(way, scale if fine.all() else scale / 2)
-    kept = scale * 2 if way == "doubled" and not fine.all() else kept
-    return np.r_[kept, moved if fine.all() else start]
-
-
-def stepped(answer: Callable) -> Callable:
-    """The answer with its results in one array: (loss, params, scale, rate) -> [scale, b, w ...]. It is traced, but
-    then run operation by operation: in a compiled program, XLA may compute float16 with the range of float32."""
-
-    def watched(loss: Callable) -> Callable:
-        def of(params: dict) -> jax.Array:
-            if {x.dtype for x in jax.tree.leaves(params)} != {jnp.dtype(HALF)}:
-                raise Wrong("The loss was called with parameters that are not float16: cast params before it.")
-            return loss(params)
-
-        return of
-
-    def run(loss: Callable, params: dict, scale: float, rate: float) -> np.ndarray:
-        program = lambda params, scale: answer(watched(loss), params, scale, rate)
-        try:
-            jax.eval_shape(program, params, jnp.float32(scale))
-        except jax.errors.ConcretizationTypeError:
-            raise Wrong(
-                "It decides by a Python `if`, or by `bool(...)` or `float(...)`, so it cannot be compiled. Compute "
-                "both results, and choose with `jnp.where`."
-            ) from None
-        returned = program(params, jnp.float32(scale))
-        new, kept = pair(returned, "return params, scale")
-        if not isinstance(new, dict) or set(new) != set(params):
-            raise Wrong("Return first params, a dictionary like the given one, and then the scale.")
-        for name, value in new.items():
-            if np.shape(value) != np.shape(params[name]) or value.dtype != jnp.float32:
-                raise Wrong(f"The new {name} is {value.dtype} {list(np.shape(value))}; params are kept in float32.")
-        result = np.r_[float(numbers(kept)), float(new["b"]), np.asarray(new["w"])]
-        if not np.isfinite(result).all():
-            raise Wrong(
-                "Params are not finite after a step whose gradients are not finite. Such a step must be skipped: keep "
-                "the old params. (Multiplying by 0 does not help: 0 · inf is nan.)"
-            )
-        return result
-
-    return run
-
 
 @exercise(points=4)
 def scaled_step(answer: Callable) -> None:
     """loss, params float32, scale, rate -> params and scale after a step with gradients in float16."""
     params = lambda w, b: dict(w=jnp.array(w, jnp.float32), b=jnp.float32(b))
-    way = lambda name: lambda loss, params, scale, rate: _scaled(loss, params, scale, rate, name)
+    way = lambda name: lambda loss, params, scale, rate: scaled(loss, params, scale, rate, name)
     small, large = params([0.5, -1.0], 1.5), params([8.0, 0.25], 0.5)
     faint = params([2**-10, -(2**-9)], 2**-11)
     compare(
         stepped(answer),
         [
-            (_high, small, 1.0, 0.1),
-            (_high, params([4.3, 1.0], -3.0), 1024.0, 0.1),
-            (_steep, params([0.25, -0.5], 1.0), 64.0, 0.01),
-            (_faint, faint, 1024.0, 2.0**27),
-            (_faint, params([-(2**-11), 2**-12], 2**-10), 2.0**15, 2.0**28),
-            (_steep, large, 1024.0, 0.01),
-            (_steep, params([8.0, 8.0], 0.5), 2.0**15, 0.01),
-            (_one_steep, params([1.0, 2.0], 4.0), 4096.0, 1.0),
-            (_one_steep, params([1.0, 3.0], 2.0), 2.0**14, 1.0),
-            (_broken, params([1.0, 2.0, 3.0], 1.5), 16.0, 0.1),
+            (high, small, 1.0, 0.1),
+            (high, params([4.3, 1.0], -3.0), 1024.0, 0.1),
+            (steep, params([0.25, -0.5], 1.0), 64.0, 0.01),
+            (faint, faint, 1024.0, 2.0**27),
+            (faint, params([-(2**-11), 2**-12], 2**-10), 2.0**15, 2.0**28),
+            (steep, large, 1024.0, 0.01),
+            (steep, params([8.0, 8.0], 0.5), 2.0**15, 0.01),
+            (one_steep, params([1.0, 2.0], 4.0), 4096.0, 1.0),
+            (one_steep, params([1.0, 3.0], 2.0), 2.0**14, 1.0),
+            (broken, params([1.0, 2.0, 3.0], 1.5), 16.0, 0.1),
         ],
-        lambda loss, params, scale, rate: _scaled(loss, params, scale, rate),
+        lambda loss, params, scale, rate: scaled(loss, params, scale, rate),
         {
             "The gradients are still multiplied by the scale. Divide them by it, in float32.": way("not unscaled"),
             "The loss is not scaled: gradients below 6e-8 become 0 in float16. Multiply the loss by the scale before "
