@@ -9,7 +9,7 @@ import numpy as np
 
 from minimuse.teach.asking import Wrong, call, compare, exercise, pair
 from minimuse.teach.checks.ex12 import compiled
-from minimuse.teach.checks.float16 import broken, high, one_steep, scaled, steep, stepped
+from minimuse.teach.checks.float16 import broken, faint, high, one_steep, scaled, steep, stepped
 from minimuse.teach.checks.one_device import after_step, mesh_case, on_mesh
 
 # --- 1: bytes and seconds -------------------------------------------------------------------------------------------
@@ -263,14 +263,14 @@ def scaled_step(answer: Callable) -> None:
     params = lambda w, b: dict(w=jnp.array(w, jnp.float32), b=jnp.float32(b))
     way = lambda name: lambda loss, params, scale, rate: scaled(loss, params, scale, rate, name)
     small, large = params([0.5, -1.0], 1.5), params([8.0, 0.25], 0.5)
-    faint = params([2**-10, -(2**-9)], 2**-11)
+    weak = params([2**-10, -(2**-9)], 2**-11)
     compare(
         stepped(answer),
         [
             (high, small, 1.0, 0.1),
             (high, params([4.3, 1.0], -3.0), 1024.0, 0.1),
             (steep, params([0.25, -0.5], 1.0), 64.0, 0.01),
-            (faint, faint, 1024.0, 2.0**27),
+            (faint, weak, 1024.0, 2.0**27),
             (faint, params([-(2**-11), 2**-12], 2**-10), 2.0**15, 2.0**28),
             (steep, large, 1024.0, 0.01),
             (steep, params([8.0, 8.0], 0.5), 2.0**15, 0.01),
