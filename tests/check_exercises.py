@@ -4,7 +4,8 @@ Each exercise notebook gets a separate course folder. Release and solutions are 
 repository. Then four students submit: solutions; the release unchanged; solutions except for a wrong answer and a
 function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
 and must get all marks, none, those of the remaining answers, and all. The release must run at least to its first stub.
-For ex06, the class of tests/teach/handed_in.py submits as well, and must get the marks of `python -m minimuse grade`.
+For ex06, a part of the class of tests/teach/handed_in.py submits as well, with --class all of it; all must get the marks
+of `python -m minimuse grade`.
 """
 
 import csv
@@ -81,6 +82,8 @@ def class_of(course: Path, name: str) -> dict[str, float]:
     del there["with a BOM"]  # nbgrader cannot read it
     if not sandbox.isolated():
         del there["kills its parent"]
+    if "--class" not in sys.argv:
+        there = dict([*there.items()][::5])
     for student, (content, _) in there.items():
         path = course / "submitted" / student.replace(" ", "_") / name / f"{name.partition('_')[0]}.ipynb"
         path.parent.mkdir(parents=True)
@@ -112,7 +115,9 @@ def loop(name: str) -> str:
 
 
 def main() -> None:
-    names = sys.argv[1:] or sorted(path.parent.name for path in tool.FOLDER.glob("source/*/*.ipynb"))
+    names = [name for name in sys.argv[1:] if name != "--class"] or sorted(
+        path.parent.name for path in tool.FOLDER.glob("source/*/*.ipynb")
+    )
     with ThreadPoolExecutor(2) as pool:  # each is mostly a process of its own
         wrong = [said for said in pool.map(loop, names) if said]
     if wrong:
