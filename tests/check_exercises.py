@@ -4,8 +4,8 @@ Each exercise notebook gets a separate course folder. Release and solutions are 
 repository. Then four students submit: solutions; the release unchanged; solutions except for a wrong answer and a
 function that returns True and writes to stderr; and solutions that write to stderr. They are autograded and exported,
 and must get all marks, none, those of the remaining answers, and all. The release must run at least to its first stub.
-For ex06, a part of the class of tests/teach/handed_in.py submits as well, with --class all of it; all must get the marks
-of `python -m minimuse grade`.
+For ex06, a fifth of the class of tests/teach/handed_in.py submits as well, with --class all of it; they must get the
+marks of `python -m minimuse grade`.
 """
 
 import csv
