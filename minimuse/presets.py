@@ -145,7 +145,7 @@ PRESETS = {
                 "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
             },
         ),
-        Preset(  # for a few thousand drawings of your own, in about an hour on two cores; tiny's models
+        Preset(  # for a few thousand drawings of your own, on two cores; tiny's models
             name="own",
             text="t5-scenes",  # spells words that it does not know; --text google/flan-t5-small knows them
             base=TransformerConfig(text_length=48),

@@ -200,7 +200,7 @@ WRONG = {
         "one transpose missing": (lambda b: before(b).all(-1) & others(b), "one half of the condition"),
         "each pair once": (lambda b: jnp.triu(apart(b)), "both halves"),
         "those that do not": (lambda b: ~boxed(b) & others(b), "swapped"),
-        "numpy": (in_numpy, "under `jax.jit`"),
+        "numpy": (in_numpy, "cannot compile"),
     },
     "relation_holds": {
         "first and second exchanged": (lambda a, r, b: related(b, r, a), "reversed"),
@@ -213,7 +213,7 @@ WRONG = {
         "only one direction": (lambda a, r, b: related(a, r, b, across=lambda gap: 0), "Only one relation"),
         "no absolute value": (lambda a, r, b: related(a, r, b, across=lambda gap: gap), "may be negative"),
         "at least": (lambda a, r, b: related(a, r, b, least=True), "exact diagonal"),
-        "a Python loop": (by_loop, "under `jax.jit`"),
+        "a Python loop": (by_loop, "cannot compile"),
     },
     "fidelity_by_task": {
         "share of facts": (facts_pooled, "share of facts"),

@@ -157,7 +157,7 @@ WRONG = {
             "under the root",
         ),
         "not stopped": (not_stopped, "a gradient passes through it"),
-        "Python's min": (by_min, "under `jax.jit`"),
+        "Python's min": (by_min, "cannot compile"),
     },
     "why_grey_wins": {
         "a": (lambda: "a", "Nothing is smoothed"),

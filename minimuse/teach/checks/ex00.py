@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, exercise, numbers, pair
+from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, numbers, pair
 from minimuse.teach.checks import formulas as known
 from minimuse.teach.checks.formulas import Formula, flat, floats
-from minimuse.teach.checks.tracing import constant_length, gradient, program, random, traced, weights
+from minimuse.teach.checks.tracing import constant_length, gradient, program, random, weights
 
 
 def _then(right: Callable, change: Callable) -> Callable:
@@ -66,7 +66,7 @@ def value_and_slope(answer: Callable) -> None:
     cases = [(known.ROWS, jnp.array(ids), table) for ids in ([1], [2, 0, 2])]
     compare(answer, cases, _by_b, read=lambda value: _value_first(value)[1])
     for f, a, b in ((known.SUM, *random(2, (4,), (4,))), (known.ROWS, jnp.array([3, 3]), table)):
-        compare(traced(lambda a, b: answer(f, a, b)[1]), [(a, b)], lambda a, b: f.by[1](a, b))  # noqa: B023
+        compare(compiled(lambda a, b: answer(f, a, b)[1]), [(a, b)], lambda a, b: f.by[1](a, b))  # noqa: B023
 
 
 def _steps(z: jax.Array, size: float, how: Callable = np.round) -> np.ndarray:
@@ -118,7 +118,7 @@ def rounded_to_grid(answer: Callable) -> None:
             ),
         },
     )
-    compare(traced(lambda z: answer(z, 0.4)), [(row,)], lambda z: _steps(z, 0.4) * 0.4)
+    compare(compiled(lambda z: answer(z, 0.4)), [(row,)], lambda z: _steps(z, 0.4) * 0.4)
 
 
 def _down(loss: Formula, params: dict, rate: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -312,7 +312,7 @@ def dropout_masks(answer: Callable) -> None:
             if abs(1 - rate - share) > (0.015 if 0 < rate < 1 else 0):  # five standard deviations
                 raise Wrong(f"At a rate of {rate:g}, {share:.0%} are kept; it should be {1 - rate:.0%}.")
     _kept(answer, key, [5, 1, 9, 2], 1, 0.5)
-    one = traced(lambda key, ids: answer(key, ids, 400, 0.25))
+    one = compiled(lambda key, ids: answer(key, ids, 400, 0.25))
     if not (numbers(one(jax.random.key(3), jnp.arange(80)), masks.shape, "bool") == masks).all():
         raise Wrong("Under `jax.jit` it gives other masks. Use only the key and the ids.")
 
@@ -389,7 +389,7 @@ def sure_cross_entropy(answer: Callable) -> None:
     )
     _never_overflows(answer)
     compare(answer, [(jnp.zeros((0, 4)), jnp.zeros(0, int))], _nats)
-    compare(traced(answer), cases[:1], _nats)
+    compare(compiled(answer), cases[:1], _nats)
     compare(gradient(answer), [cases[2], cases[4]], _by_score)  # every further shape costs a compilation
     extreme = jnp.array([[1e4, 0.0], [3e3, 3e3]]), jnp.array([1, 0])
     if not np.isfinite(gradient(answer)(*extreme)).all():

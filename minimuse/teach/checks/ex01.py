@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.data import scenes
-from minimuse.teach.asking import Wrong, call, chosen, compare, describe, exercise
-from minimuse.teach.checks.tracing import traced
+from minimuse.teach.asking import Wrong, call, chosen, compare, compiled, describe, exercise
 
 BOXES = (  # x, y, side of two objects each: crossing, edges and corners in common, one inside the other, in one place
     ((0, 0, 24), (16, 8, 24)), ((0, 0, 24), (24, 0, 24)), ((8, 40, 8), (8, 48, 16)), ((32, 32, 8), (40, 40, 8)),
@@ -70,7 +69,7 @@ def overlap_pairs(answer: Callable) -> None:
         },
         kind="bool",
     )
-    compare(traced(answer), cases[:1], _overlaps, kind="bool")
+    compare(compiled(answer), cases[:1], _overlaps, kind="bool")
 
 
 RELATIONS = ("left of", "right of", "above", "below")
@@ -161,7 +160,7 @@ def relation_holds(answer: Callable) -> None:
         },
         kind="bool",
     )
-    compare(traced(answer), cases[-2:-1], _related, kind="bool")
+    compare(compiled(answer), cases[-2:-1], _related, kind="bool")
 
 
 PICTURES = [  # task, facts of the image

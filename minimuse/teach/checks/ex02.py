@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, chosen, compare, exercise, numbers, pair
+from minimuse.teach.asking import Wrong, chosen, compare, compiled, exercise, numbers, pair
 from minimuse.teach.checks.formulas import floats
-from minimuse.teach.checks.tracing import constant_length, gradient, program, random, traced, weights
+from minimuse.teach.checks.tracing import constant_length, gradient, program, random, weights
 
 POINTS = jnp.array([[0.9, 0.1], [0.2, 0.8], [-1.0, 0.0], [2.0, 0.5], [0.6, 0.7]])
 CODES = jnp.array([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [0.2, -0.1]])  # of different norms; nearest: 0, 1, 3, 0, 1
@@ -96,7 +96,7 @@ def nearest_token(answer: Callable) -> None:
         kind="int",
     )
     _small_and_short(answer)
-    compare(traced(answer), cases[2:3], _nearest, kind="int")
+    compare(compiled(answer), cases[2:3], _nearest, kind="int")
 
 
 def _near(z: Any, quantized: Any, limit: float) -> np.ndarray:
@@ -168,7 +168,7 @@ def straight_through_copy(answer: Callable) -> None:
                 "z gets its gradient, but `quantized` gets one as well. The decoder's gradient must not move the "
                 "codes: stop it there."
             )
-    compare(traced(answer), cases[:1], lambda z, quantized, limit: quantized)
+    compare(compiled(answer), cases[:1], lambda z, quantized, limit: quantized)
 
 
 def _total(mean: Callable, weight: Callable) -> Callable:
@@ -247,7 +247,7 @@ def repaired_vq_loss(answer: Callable) -> None:
         },
         tolerance=1e-3,
     )
-    compare(traced(answer), cases[:1], _total(_by_position, lambda beta: 1 + beta))
+    compare(compiled(answer), cases[:1], _total(_by_position, lambda beta: 1 + beta))
 
 
 def _in_use(tokens: np.ndarray, k: int) -> tuple[float, float]:

@@ -7,9 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, chosen, compare, exercise, numbers, pair
+from minimuse.teach.asking import Wrong, call, chosen, compare, compiled, exercise, numbers, pair
 from minimuse.teach.checks.formulas import Formula, floats
-from minimuse.teach.checks.tracing import gradient, random, traced, weights
+from minimuse.teach.checks.tracing import gradient, random, weights
 
 
 def _folded(x: np.ndarray, size: int) -> np.ndarray:
@@ -229,7 +229,7 @@ def fooling_weight(answer: Callable) -> None:
     )
     for f, g, kernel, most in cases[:2]:
         of_kernel = functools.partial(lambda f, g, most, kernel: answer(f, g, kernel, most), f, g, most)
-        compare(traced(of_kernel), [(kernel,)], lambda kernel: _weight(f, g, kernel, most))  # noqa: B023
+        compare(compiled(of_kernel), [(kernel,)], lambda kernel: _weight(f, g, kernel, most))  # noqa: B023
         if np.any(numbers(gradient(of_kernel)(kernel), kernel.shape)):
             raise Wrong(
                 "The weight is right, but a gradient passes through it, and would train the decoder to change it. It "
@@ -351,4 +351,4 @@ def untangled_loss(answer: Callable) -> None:
     )
     compare(gradient(answer, 1), cases, _to_judge(), TO_JUDGE)
     compare(gradient(answer, 0), cases, _to_decoder(), TO_DECODER)
-    compare(traced(answer), cases[:1], _value)
+    compare(compiled(answer), cases[:1], _value)

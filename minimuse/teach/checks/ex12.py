@@ -9,23 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, exercise, numbers
+from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, numbers
 from minimuse.teach.checks.judges import outlier, place, scored, standard
 
 Object = tuple[str | None, str]  # a colour, or None for any, and a name
 Lists = Sequence[Sequence[Object]]
-
-
-def compiled(f: Callable, *args: Any) -> Any:
-    """f(*args), where f comes from jax.jit, which is also faster than operation by operation; Wrong if JAX cannot trace
-    it."""
-    try:
-        return f(*args)
-    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError) as error:
-        raise Wrong(
-            f"`jax.jit` cannot compile it ({type(error).__name__}). Use only `jnp` and `jax`: no numpy, no "
-            "`float(...)`, and no `if` on a traced value."
-        ) from None
 
 
 # --- 1: asked and exact ---------------------------------------------------------------------------------------------
@@ -171,8 +159,8 @@ def _normal(own: Any, other: Any, seed: int, samples: int) -> np.ndarray:
 @exercise(points=3)
 def difference_interval(answer: Callable) -> None:
     """own, other float [C, D], key, samples -> float [2], the bootstrap's 95% interval of the mean difference."""
-    program = jax.jit(lambda own, other, key, samples: answer(own, other, key, samples), static_argnums=3)
-    seeded = lambda own, other, seed, samples: compiled(program, own, other, jax.random.key(seed), samples)
+    program = compiled(lambda own, other, key, samples: answer(own, other, key, samples), static=(3,))
+    seeded = lambda own, other, seed, samples: program(own, other, jax.random.key(seed), samples)
     case = lambda captions, seed=0, samples=20_000: (*map(jnp.asarray, MODELS[captions]), seed, samples)
     right = _ends()
     compare(
@@ -245,7 +233,7 @@ def frechet_by_task(answer: Callable) -> None:
     """x float [G, M, F], y float [G, L, F] -> Fréchet distances float [G]."""
     sizes = ((1, 4, 5, 1), (2, 3, 2, 4), (2, 9, 12, 2), (4, 20, 14, 3))
     compare(
-        lambda x, y: compiled(jax.jit(lambda x, y: answer(x, y)), x, y),
+        compiled(lambda x, y: answer(x, y)),
         [_features(seed, *size) for seed, size in enumerate(sizes)],
         _frechet,
         {

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, exercise, pair
-from minimuse.teach.checks.ex12 import compiled
+from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, pair
 from minimuse.teach.checks.float16 import broken, faint, high, one_steep, scaled, steep, stepped
 from minimuse.teach.checks.one_device import after_step, mesh_case, on_mesh
 
@@ -234,8 +233,7 @@ def pieced_gradient(answer: Callable) -> None:
             _pieced(params, batch, pieces) * np.r_[np.asarray(batch["mask"]).sum(), np.ones(1 + 2 * HIDDEN)]
         ),
     }
-    program = jax.jit(in_a_vector(answer), static_argnums=2)
-    run = lambda params, batch, pieces: compiled(program, params, batch, pieces)
+    run = compiled(in_a_vector(answer), static=(2,))
     cases = [(0, [2], 3, 1), (1, [1, 3], 4, 2), (2, [5, 1, 2, 4, 1, 1], 5, 3)]
     compare(run, [(*_batch(seed, counts, n), pieces) for seed, counts, n, pieces in cases], _pieced, mistakes)
     case = *_batch(5, [0, 0, 2, 1, 0, 0, 3, 0], 3), 4  # nothing is hidden in two of the pieces

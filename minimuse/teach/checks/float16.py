@@ -11,23 +11,28 @@ from minimuse.teach.asking import Wrong, numbers, pair
 HALF = jnp.float16
 
 
-def faint(p: dict) -> jax.Array:  # gradients of about 2^-27, below what a float16 can hold
+def faint(p: dict) -> jax.Array:
+    """A loss of w [n] and b [] with gradients of about 2^-27, below what a float16 can hold."""
     return (jnp.sum(p["w"] ** 2) + p["b"] ** 2) * HALF(2**-18)
 
 
 def steep(p: dict) -> jax.Array:
+    """A loss whose gradients in w overflow if it is scaled much."""
     return jnp.sum(p["w"] ** 2) * HALF(16) + p["b"]
 
 
 def one_steep(p: dict) -> jax.Array:
+    """A loss whose gradient overflows in b only."""
     return jnp.sum(p["w"]) * HALF(2**-6) + p["b"] ** 2 * HALF(64)
 
 
-def high(p: dict) -> jax.Array:  # a loss of 400 that overflows when it is scaled, although its gradients do not
+def high(p: dict) -> jax.Array:
+    """A loss of 400, which overflows when it is scaled, although its gradients do not."""
     return jnp.sum(p["w"]) * HALF(0.25) + p["b"] * HALF(0.5) + HALF(400)
 
 
-def broken(p: dict) -> jax.Array:  # the derivative of a root at 0, times 0
+def broken(p: dict) -> jax.Array:
+    """A loss with a gradient of nan at any scale: the derivative of a root at 0, times 0."""
     return jnp.sum(p["w"]) + jnp.sqrt(p["b"] * HALF(0))
 
 
@@ -40,6 +45,7 @@ def slopes(p: dict, kind: Callable) -> np.ndarray:
 
 
 def half(x: np.ndarray) -> np.ndarray:
+    """x rounded to float16, with infinity for what is too large."""
     with np.errstate(over="ignore"):
         return np.asarray(x).astype(np.float16).astype(float)
 

@@ -27,8 +27,10 @@ def outlier(scores: np.ndarray, units: bool = True) -> np.ndarray:
 
 
 def standard(scores: np.ndarray) -> np.ndarray:
+    """Scores [models, judges], each judge's with mean 0 and standard deviation 1."""
     return (scores - scores.mean(0)) / scores.std(0)
 
 
 def place(values: np.ndarray) -> np.ndarray:
+    """Row and column of the largest value."""
     return np.array(np.unravel_index(np.argmax(values), values.shape))

@@ -18,21 +18,6 @@ def random(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
 
 
-def traced(answer: Callable) -> Callable:
-    """The answer as `jax.jit` compiles it, to be called in its place; Wrong if JAX cannot trace it."""
-    compiled = jax.jit(lambda *args: answer(*args))
-
-    def run(*args: Any) -> Any:
-        try:
-            return compiled(*args)
-        except Exception as error:
-            raise Wrong(
-                f"It gives the right results, but not under `jax.jit` ({type(error).__name__}). {UNTRACEABLE}"
-            ) from None
-
-    return run
-
-
 def program(answer: Callable, *args: Any) -> str:
     """The program that JAX records when it traces the answer; Wrong if it cannot."""
     try:
