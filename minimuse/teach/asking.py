@@ -67,8 +67,8 @@ def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
     except Wrong:
         raise
     except (Exception, SystemExit) as error:
-        told = ", ".join([*map(describe, args), *(f"{key}={describe(value)}" for key, value in kwargs.items())])
-        raise Wrong(f"Called with ({told}) it raised {type(error).__name__}: {error}{_line(answer, error)}") from None
+        shown = ", ".join([*map(describe, args), *(f"{key}={describe(value)}" for key, value in kwargs.items())])
+        raise Wrong(f"Called with ({shown}) it raised {type(error).__name__}: {error}{_line(answer, error)}") from None
     for name, before, after in [*zip(_names(answer), args, given[0]), *((k, kwargs[k], given[1][k]) for k in kwargs)]:
         if not _unchanged(before, after):
             raise Wrong(
@@ -238,7 +238,7 @@ def _known(
     """The paragraph of the mistake that an answer certainly makes, or else of one that it may make, or None."""
     arrays, likely, most = [_array(part) for part in parts], None, 0
     for paragraph, mistake in mistakes.items():
-        agree = telling = differing = 0
+        agree = distinct = differing = 0
         for case, array, result in zip(cases, arrays, expected):
             try:
                 with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -250,11 +250,11 @@ def _known(
             differing += other
             if array is not None and close(array, made, tolerance):
                 agree += 1
-                telling += other
-        if agree == len(cases) and telling >= 2:
+                distinct += other
+        if agree == len(cases) and distinct >= 2:
             return paragraph, None
-        if telling > most and 3 * telling >= differing:
-            likely, most = f"This looks like a known mistake, but it is not that everywhere: {paragraph}", telling
+        if distinct > most and 3 * distinct >= differing:
+            likely, most = f"This looks like a known mistake, but it is not that everywhere: {paragraph}", distinct
     return None, likely
 
 
