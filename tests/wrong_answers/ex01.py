@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wrong_answers.letters import Equal
+
 # --- overlap_pairs ----------------------------------------------------------------------------------------------------
 
 
@@ -254,16 +256,6 @@ WRONG = {
         "c": (lambda: "c", "“and”"),
     },
 }
-
-
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
 
 
 REFUSED = {

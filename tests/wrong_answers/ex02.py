@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wrong_answers.letters import Equal
+
 stop = jax.lax.stop_gradient
 
 
@@ -196,16 +198,6 @@ WRONG = {
         "d": (lambda: "d", "Both are too few"),
     },
 }
-
-
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
 
 
 def by_sorting(tokens, k):

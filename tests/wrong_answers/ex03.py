@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wrong_answers.letters import Equal
+
 stop = jax.lax.stop_gradient
 
 
@@ -178,16 +180,6 @@ WRONG = {
         "numpy": (in_numpy, "cannot take a gradient"),
     },
 }
-
-
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
 
 
 def changes_logits(true, rebuilt):

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wrong_answers.letters import Equal
+
 # --- guided_logits ----------------------------------------------------------------------------------------------------
 
 
@@ -256,16 +258,6 @@ WRONG = {
         "numpy": (lambda l_c, l_u, t: np.array(by_formula(*map(np.asarray, (l_c, l_u, t)))), "cannot compile"),
     },
 }
-
-
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
 
 
 LETTERS = {

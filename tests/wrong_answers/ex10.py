@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.wrong_answers.letters import Equal
+
 # --- widened_weights --------------------------------------------------------------------------------------------------
 
 
@@ -343,16 +345,6 @@ WRONG = {
         ),
     },
 }
-
-
-class Equal(str):
-    """A text that claims to be equal to everything."""
-
-    def __eq__(self, other):
-        return True
-
-    def __hash__(self):
-        return hash(str(self))
 
 
 REFUSED = {
