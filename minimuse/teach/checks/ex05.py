@@ -169,22 +169,15 @@ def _head(
         scores = scores if afterwards else np.where(mask[:, None], scores, low)
         raised = np.exp(scores - scores.max(axis, keepdims=True))
         weights = raised / raised.sum(axis, keepdims=True) * (mask[:, None] if afterwards else 1)
-        return weights @ v * _any(mask)
+        return weights @ v * mask.max(-1)[:, None, None]
 
     return wrong
 
 
-def _any(mask: Any) -> np.ndarray:
-    """Which rows have text, [B, 1, 1]."""
-    return np.asarray(mask).max(-1)[:, None, None]
-
-
+NOT_LOW = "The score of padding is not low enough: real scores may be -5,000."
 HEAD_MISTAKES = {
-    "The score of padding is not low enough: real scores may be -5,000.": (
-        lambda q, k, v, mask: _read(0 * q, k, v, ~mask)
-    ),
     "Padding gets attention: its weight must be 0. Where `text_mask` is False, make the score so low that its exp is "
-    "0.": lambda q, k, v, mask: _head()(q, k, v, np.ones_like(mask)) * _any(mask),
+    "0.": lambda q, k, v, mask: _head()(q, k, v, np.ones_like(mask)) * np.asarray(mask).max(-1)[:, None, None],
     "The weight of padding is 0, but the others do not sum to 1: they were masked after the softmax. Mask the scores "
     "before it.": _head(afterwards=True),
     "The scores of padding were set to 0. But exp(0) is 1, a real weight. Make them very low.": _head(low=0.0),
@@ -219,6 +212,13 @@ def _texts(seed: int, b: int, n: int, s: int, d: int, loud: float = 0.0) -> tupl
     return *(jnp.asarray(array, jnp.float32) for array in (q, k, v)), jnp.asarray(mask)
 
 
+def _low(seed: int) -> tuple:
+    """Padding in each row, and scores of real text that are lower than -5,000, and exact in float32."""
+    q, k, v, mask = _texts(seed, 3, 5, 7, 4)
+    mask = mask.at[:, 3].set(False)
+    return jnp.ceil(jnp.abs(q)), jnp.where(mask[..., None], jnp.round(k) - 3000, 0), v, mask
+
+
 @exercise(points=4)
 def read_caption(answer: Callable) -> None:
     """q float [B, N, d], k and v float [B, S, d], text_mask bool [B, S] -> float [B, N, d]."""
@@ -244,10 +244,10 @@ def read_caption(answer: Callable) -> None:
             "any text."
         )
     q, k, v, mask = _texts(3, 3, 5, 7, 4)
-    gone, some = (q, k, v, mask.at[1].set(False)), mask.at[2, 0].set(False)
-    low = (jnp.ceil(jnp.abs(q)), jnp.where(some[..., None], jnp.round(k) - 3000, 0), v, some)  # exact in float32
-    loud = [_texts(4, 3, 5, 7, 4, loud=3000.0), gone, (q, k.at[:, 0].mul(900), v, mask), low]
+    gone = (q, k, v, mask.at[1].set(False))
+    loud = [_texts(4, 3, 5, 7, 4, loud=3000.0), gone, (q, k.at[:, 0].mul(900), v, mask)]
     compare(program, loud, _read, HEAD_MISTAKES, read=LARGE_SCORES)
+    compare(program, [_low(3), _low(5)], _read, {NOT_LOW: lambda q, k, v, mask: _read(0 * q, k, v, ~mask)})
     slopes = compiled(jax.grad(lambda *case: jnp.sum(answer(*case)[..., 0]), argnums=(0, 1, 2)))
     for case in (gone, by_hand, empty):
         if not all(np.isfinite(slope).all() for slope in slopes(*case)):
