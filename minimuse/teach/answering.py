@@ -1,9 +1,10 @@
 """The process in which a student's answers run: `python -m minimuse.teach.answering`, started by grading.py.
 
 It defines what a notebook defines, and calls an answer when it is asked to. The checks, and what they expect, stay in
-the other process. Only a check that hands JAX an answer to trace has to run here.
+the other process. What JAX has to do with an answer, such as its gradient, is computed here and compared there.
 """
 
+import functools
 import json
 import linecache
 import os
@@ -71,10 +72,14 @@ class Answers:
         """An answer that is not a function."""
         return dict(value=self._codec.encode(vars(self._notebook.module).get(name)))
 
-    def call(self, name: str, args: Any) -> dict:
-        """Call an answer: its value, or the error that it raised; and its arguments if they have changed."""
+    def call(self, name: str, args: Any, beside: Any = None) -> dict:
+        """Call an answer: its value, or the error that it raised; and its arguments if they have changed.
+
+        beside   a function of the check's that is called instead, with the answer before the other arguments
+        """
         self._codec.functions.clear()
-        return self._called(vars(self._notebook.module)[name], args)
+        answer = vars(self._notebook.module)[name]
+        return self._called(functools.partial(self._codec.decode(beside), answer) if beside else answer, args)
 
     def back(self, number: int, args: Any) -> dict:
         """Call a function that an answer gave to a function of the check's."""
@@ -86,22 +91,10 @@ class Answers:
         try:
             reply = dict(value=self._codec.encode(f(*given[0], **given[1])))
         except BaseException as error:
-            reply = dict(error=[type(error).__name__, str(error) + _line(error)])
+            kind = type(error).__name__
+            reply = dict(error=[kind, str(error) + ("" if kind == "Wrong" else _line(error))])
         after = json.dumps(self._codec.encode(given))
         return reply if before == after else reply | dict(args=json.loads(after))
-
-    def judge(self, name: str, source: str | None = None, path: str = "") -> dict:
-        """Run the check of an answer here; or that of the same name in a further file of checks, with this source."""
-        from minimuse.teach import checking
-
-        function = name.partition(".")[2]
-        if source is None:
-            ask = checking.find(name).ask
-        else:
-            there: dict[str, Any] = dict(__name__="hidden", __file__=path)
-            exec(compile(source, path, "exec"), there)
-            ask = getattr(there[function], "ask", there[function])
-        return dict(wrong=checking.judge(ask, vars(self._notebook.module)[function]))
 
 
 def _line(error: BaseException) -> str:

@@ -78,21 +78,56 @@ def call(answer: Callable, *args: Any, **kwargs: Any) -> Any:
     return value
 
 
-def compiled(f: Callable, static: tuple[int, ...] = ()) -> Callable:
-    """An answer, or a function that calls it, under `jax.jit`; Wrong where JAX cannot trace it.
+class Elsewhere:
+    """An answer in another process, as the checks see it while notebooks are marked.
+
+    ask          ask(f, args, kwargs) calls the answer there; with a function f, f(answer, *args, **kwargs)
+    parameters   the names of the answer's parameters, if they are known
+    """
+
+    def __init__(self, ask: Callable, name: str, module: str, parameters: list[str]):
+        self.ask, self.__name__, self.__module__ = ask, name, module
+        if len(set(parameters)) == len(parameters) and all(map(str.isidentifier, parameters)):
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+            self.__signature__ = inspect.Signature([inspect.Parameter(one, kind) for one in parameters])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.ask(None, args, kwargs)
+
+
+def beside(f: Callable, answer: Callable, *args: Any) -> Any:
+    """f(answer, *args), computed where the answer runs: for what only JAX can do with it, such as a gradient.
+
+    What f returns is to be compared by whoever called this; while notebooks are marked, f runs within reach of the
+    student's code. So f and args must not hold what is right.
+
+    f   a function at the top level of a file of checks
+    """
+    return answer.ask(f, args, {}) if isinstance(answer, Elsewhere) else f(answer, *args)
+
+
+def _run_compiled(answer: Callable, static: tuple[int, ...], *args: Any) -> Any:
+    return compiled(answer, static)(*args)
+
+
+def compiled(answer: Callable, static: tuple[int, ...] = ()) -> Callable:
+    """An answer under `jax.jit`; Wrong where JAX cannot trace it.
 
     static   the places of arguments that stay Python values
     """
-    program = jax.jit(f, static_argnums=static)
+    program = None if isinstance(answer, Elsewhere) else jax.jit(answer, static_argnums=static)
 
-    @functools.wraps(f)
+    @functools.wraps(answer)
     def run(*args: Any) -> Any:
+        if program is None:
+            return beside(_run_compiled, answer, static, *args)
         try:
             return program(*args)
         except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
             raise Wrong(
                 f"`jax.jit` cannot compile it ({type(error).__name__}). Use `jnp` and `jax` only: no numpy, no "
-                f"`float(...)`, and no `if`, loop or mask in brackets that depends on traced values.{_line(f, error)}"
+                f"`float(...)`, and no `if`, loop or mask in brackets that depends on traced values."
+                f"{_line(answer, error)}"
             ) from None
 
     return run

@@ -3,14 +3,13 @@
 
 A notebook is not run. What its answers need is found in its cells (cells.py) and defined in a process of its own
 (answering.py). The checks run here: they call an answer over a pipe, on which only arrays and plain values travel
-(wire.py). So nothing that a student's code does can change a mark, except in exercises whose check hands JAX an answer
-to trace; these are checked in that process. Marks are those of the exercise, or 0.
+(wire.py). So nothing that a student's code does can change what a check expects or decides. Marks are those of the
+exercise, or 0.
 """
 
 import contextlib
 import csv
 import functools
-import inspect
 import io
 import os
 import sys
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 
 from minimuse.files import atomic_path
 from minimuse.teach import cells, checking, wire
+from minimuse.teach.asking import Elsewhere
 from minimuse.teach.sandbox import Ended, Process, isolated
 
 DEFINING = 60.0  # seconds for a statement that an answer needs
@@ -64,7 +64,6 @@ class Submission:
         self._broken: dict[str, str] = {}  # name: why what binds it could not be run
         self._process: Process | None = None
         self.slips: list[str] = []  # where further checks failed with an error of their own
-        self.traced: list[str] = []  # the exercises whose check ran in the other process
         try:
             self._begin()
             self.notebook = notebook or notebook_of(self._ask(dict(do="names"))["names"], name)
@@ -167,7 +166,7 @@ class Submission:
                 further(answer)
             except checking.Wrong:
                 raise
-            except Exception as error:
+            except (wire.Untransferable, Exception) as error:
                 self.slips.append(f"{checking.place(further, error)}: {type(error).__name__}: {error}")
                 raise
 
@@ -180,31 +179,16 @@ class Submission:
             value = wire.Codec().decode(self._ask(dict(do="value", name=function))["value"])
             return checking.judge(ask, value)
 
-        answer: Any = functools.partial(self._called, function, end)
-        answer.__name__, answer.__module__ = function, str(about["module"])
-        names = [str(name) for name in about["parameters"]]
-        if len(set(names)) == len(names) and all(map(str.isidentifier, names)):
-            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-            answer.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        call = functools.partial(self._called, function, end)
+        answer = Elsewhere(call, function, str(about["module"]), [str(one) for one in about["parameters"]])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return checking.judge(ask, answer)
-        except wire.Untransferable:
-            return self._judged_there(ask, name, max(end - time.monotonic(), 1.0))
+        except wire.Untransferable as error:
+            return f"The answer gets {error}, which cannot be sent to it."
 
-    def _judged_there(self, ask: Callable, name: str, seconds: float) -> str | None:
-        """What the check finds in the process of the answers, where a student's code could interfere."""
-        self.traced.append(name)
-        request = dict(do="judge", name=name)
-        if ask is not checking.find(name).ask:
-            path = inspect.getsourcefile(inspect.unwrap(ask)) or ""
-            request |= dict(source=Path(path).read_text(encoding="utf-8"), path=path)
-        reply = self._ask(request, seconds)
-        said = reply["wrong"]
-        return None if said is None else str(said)
-
-    def _called(self, function: str, end: float, /, *args: Any, **kwargs: Any) -> Any:
+    def _called(self, function: str, end: float, beside: Callable | None, args: tuple, kwargs: dict) -> Any:
         left = lambda: end - time.monotonic()
 
         def back(number: int, args: tuple, kwargs: dict) -> Any:  # the check calls a function of the notebook
@@ -225,9 +209,9 @@ class Submission:
 
         codec = wire.Codec(strict=True, call=back)
         try:
-            request = dict(do="call", name=function, args=codec.encode((args, kwargs)))
+            request = dict(do="call", name=function, args=codec.encode((args, kwargs)), beside=codec.encode(beside))
         except RecursionError:
-            raise wire.Untransferable from None
+            raise wire.Untransferable("too deep a list") from None
         got = self._ask(request, left(), reply)
         if "args" in got:
             after, named = codec.decode(got["args"])

@@ -8,6 +8,7 @@ import base64
 import builtins
 import importlib
 import marshal
+import operator
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from minimuse.teach.asking import Wrong
 from minimuse.teach.cells import used_by
 
 LARGEST = 4_000_000  # bytes of an array
@@ -80,6 +82,8 @@ class Codec:
             return dict(rng=value.bit_generator.state)
         if isinstance(value, FunctionType):
             return self._function(value)
+        if self.strict and isinstance(inside := getattr(value, "__wrapped__", None), FunctionType):
+            return self._function(inside)
         return self._foreign(value)
 
     def _foreign(self, value: Any) -> Any:
@@ -92,10 +96,12 @@ class Codec:
         return dict(foreign=[type(value).__name__, text])
 
     def _function(self, f: FunctionType) -> Any:
-        """A function of a check without a closure travels as code, so that JAX can trace it; any other is called where
-        it is."""
+        """A function of a check that can be imported travels by its name, and one without a closure as code, so that
+        JAX can trace them; any other is called where it is."""
         if hasattr(f, "comes_back"):
             return dict(back=f.comes_back)
+        if self.strict and f.__module__.startswith("minimuse.teach.") and "<" not in f.__qualname__:
+            return dict(name=[f.__module__, f.__qualname__])
         if f.__closure__ is None and self.strict:
             used = {name: f.__globals__[name] for name in set(used_by(f.__code__)) if name in f.__globals__}
             modules = {name: value.__name__ for name, value in used.items() if isinstance(value, ModuleType)}
@@ -132,8 +138,8 @@ class Codec:
             return self._stub(*content)
         if kind == "back":
             return self.functions[content]
-        if kind == "code" and not self.strict and self.call is not None:
-            return self._defined(*content)
+        if kind in ("code", "name") and not self.strict and self.call is not None:
+            return self._defined(*content) if kind == "code" else _imported(*content)
         return type(str(content[0]), (Foreign,), {})(str(content[1]))
 
     def _stub(self, number: int, name: str) -> Callable:
@@ -159,8 +165,14 @@ class Codec:
         return FunctionType(marshal.loads(base64.b64decode(code)), used, name, self.decode(defaults))
 
 
+def _imported(module: str, name: str) -> Any:
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
 def error(kind: str, text: str) -> Exception:
-    """An exception like one of the other side: its name, its message, and its base if Python has it."""
+    """An exception like one of the other side: its name, its message, and its base if Python has it; or its Wrong."""
+    if kind == "Wrong":
+        return Wrong(text)
     base: Any = getattr(builtins, kind, Exception)
     base = base if isinstance(base, type) and issubclass(base, Exception) else Exception
     try:

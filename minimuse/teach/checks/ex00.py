@@ -10,7 +10,7 @@ import numpy as np
 from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, numbers, pair
 from minimuse.teach.checks import formulas as known
 from minimuse.teach.checks.formulas import Formula, flat, floats
-from minimuse.teach.checks.tracing import constant_length, gradient, program, random, weights
+from minimuse.teach.checks.tracing import constant_length, gradient, random, recorded, weights
 
 
 def _then(right: Callable, change: Callable) -> Callable:
@@ -66,7 +66,7 @@ def value_and_slope(answer: Callable) -> None:
     cases = [(known.ROWS, jnp.array(ids), table) for ids in ([1], [2, 0, 2])]
     compare(answer, cases, _by_b, read=lambda value: _value_first(value)[1])
     for f, a, b in ((known.SUM, *random(2, (4,), (4,))), (known.ROWS, jnp.array([3, 3]), table)):
-        compare(compiled(lambda a, b: answer(f, a, b)[1]), [(a, b)], lambda a, b: f.by[1](a, b))  # noqa: B023
+        compare(compiled(answer, static=(0,)), [(f, a, b)], _by_b, read=lambda value: _value_first(value)[1])
 
 
 def _steps(z: jax.Array, size: float, how: Callable = np.round) -> np.ndarray:
@@ -118,7 +118,7 @@ def rounded_to_grid(answer: Callable) -> None:
             ),
         },
     )
-    compare(compiled(lambda z: answer(z, 0.4)), [(row,)], lambda z: _steps(z, 0.4) * 0.4)
+    compare(compiled(answer, static=(1,)), [(row, 0.4)], lambda z, size: _steps(z, size) * size)
 
 
 def _down(loss: Formula, params: dict, rate: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +189,7 @@ def descend(answer: Callable) -> None:
         },
         read=lambda value: value[1],
     )
-    programs = [program(lambda params: answer(known.BOWL, params, 0.1, steps), bowl) for steps in (3, 30)]  # noqa: B023
+    programs = [recorded(answer, known.BOWL, bowl, 0.1, steps, static=(0, 2, 3))[0] for steps in (3, 30)]
     constant_length(programs, "30 steps", "Use `jax.lax.scan`, which compiles the step once.")
 
 
@@ -250,11 +250,8 @@ def gradients_one_by_one(answer: Callable) -> None:
         read=flat,
         tolerance=1e-3,
     )
-    programs = []
-    for batch in (2, 20):
-        xs, ys = random(batch, (batch, 3), (batch,))
-        params = dict(w=jnp.ones(3), b=jnp.ones(()))
-        programs.append(program(lambda params, xs, ys: answer(known.LINE, params, xs, ys), params, xs, ys))
+    params, sizes = dict(w=jnp.ones(3), b=jnp.ones(())), (2, 20)
+    programs = [recorded(answer, known.LINE, params, *random(n, (n, 3), (n,)), static=(0,))[0] for n in sizes]
     constant_length(programs, "20 examples", "Use `jax.vmap`.")
 
 
@@ -312,8 +309,8 @@ def dropout_masks(answer: Callable) -> None:
             if abs(1 - rate - share) > (0.015 if 0 < rate < 1 else 0):  # five standard deviations
                 raise Wrong(f"At a rate of {rate:g}, {share:.0%} are kept; it should be {1 - rate:.0%}.")
     _kept(answer, key, [5, 1, 9, 2], 1, 0.5)
-    one = compiled(lambda key, ids: answer(key, ids, 400, 0.25))
-    if not (numbers(one(jax.random.key(3), jnp.arange(80)), masks.shape, "bool") == masks).all():
+    one = compiled(answer, static=(2, 3))
+    if not (numbers(one(jax.random.key(3), jnp.arange(80), 400, 0.25), masks.shape, "bool") == masks).all():
         raise Wrong("Under `jax.jit` it gives other masks. Use only the key and the ids.")
 
 

@@ -1,6 +1,5 @@
 """Exercises 02: images as tokens."""
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from math import exp, log, prod
@@ -11,7 +10,7 @@ import numpy as np
 
 from minimuse.teach.asking import Wrong, chosen, compare, compiled, exercise, numbers, pair
 from minimuse.teach.checks.formulas import floats
-from minimuse.teach.checks.tracing import constant_length, gradient, program, random, weights
+from minimuse.teach.checks.tracing import constant_length, gradient, random, recorded, weights
 
 POINTS = jnp.array([[0.9, 0.1], [0.2, 0.8], [-1.0, 0.0], [2.0, 0.5], [0.6, 0.7]])
 CODES = jnp.array([[1.0, 0.0], [0.0, 1.0], [3.0, 3.0], [0.2, -0.1]])  # of different norms; nearest: 0, 1, 3, 0, 1
@@ -42,16 +41,15 @@ def _scored(score: Callable) -> Callable:
 def _small_and_short(answer: Callable) -> None:
     """Wrong if the program holds an array [..., G, K, C], or goes through the codes one by one."""
     shape, long = (96, 2, 8), 37
-    texts = [program(answer, jnp.ones(shape), jnp.ones((2, k, 8))) for k in (5, long)]
-    sizes = [prod(map(int, found.split(","))) for found in re.findall(r"\w\[(\d+(?:,\d+)*)\]", texts[1])]
-    if max(sizes) >= prod(shape) * long:
+    (short, _), (program, largest) = (recorded(answer, jnp.ones(shape), jnp.ones((2, k, 8))) for k in (5, long))
+    if largest >= prod(shape) * long:
         raise Wrong(
             f"The tokens are right, but for z {list(shape)} and {long} codes the program holds an array of "
-            f"{max(sizes):,} numbers: [..., G, K, C]. Expand |z - e|², and use one matrix product."
+            f"{largest:,} numbers: [..., G, K, C]. Expand |z - e|², and use one matrix product."
         )
     advice = "Expand |z - e|², and use one matrix product."
-    constant_length(texts, f"{long} codes", advice)
-    if f"length={long}" in texts[1]:
+    constant_length([short, program], f"{long} codes", advice)
+    if f"length={long}" in program:
         raise Wrong(f"The tokens are right, but the program goes through the codes one by one. {advice}")
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.teach.asking import Wrong, call, compare, compiles, exercise, numbers, pair
-from minimuse.teach.checks.windows import ACROSS, ATTENTION_MISTAKES, NEAR, groups, near, programs
+from minimuse.teach.checks.tracing import recorded
+from minimuse.teach.checks.windows import ACROSS, ATTENTION_MISTAKES, NEAR, groups, near
 
 
 def _covering(fine: tuple[int, int], coarse: tuple[int, int]) -> np.ndarray:
@@ -368,11 +369,7 @@ def near_attention(answer: Callable) -> None:
     compare(answer, cases, lambda q, k, v, grid, window: near(q, k, v, grid, window), ATTENTION_MISTAKES)
     compiles(answer, *cases[1])
     large = jnp.ones((1, 144, 2))
-    try:
-        program = jax.make_jaxpr(answer, static_argnums=(3, 4))(large, large, large, (12, 12), (3, 3))
-    except Exception as error:
-        raise Wrong(f"For a grid of 12 x 12 it raised {type(error).__name__}: {error}") from None
-    made = max(x.aval.size for part in programs(program.jaxpr) for line in part.eqns for x in line.outvars)
+    made = recorded(answer, large, large, large, (12, 12), (3, 3), static=(3, 4))[1]
     if made > 144 * 144 // 2:
         raise Wrong(
             f"The results are right, but for 144 positions the program makes an array of {made:,} numbers. Within "

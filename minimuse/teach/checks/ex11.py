@@ -12,6 +12,7 @@ from jax.core import Tracer
 
 from minimuse.teach.asking import Wrong, call, compare, compiles, describe, exercise, numbers, pair
 from minimuse.teach.checks.masks import BASE_MISTAKES, FINE_MISTAKES, TOUCH_MISTAKES, met, start
+from minimuse.teach.checks.tracing import constant_length, recorded
 
 
 @exercise(points=3)
@@ -340,13 +341,8 @@ def best_state(answer: Callable) -> None:
         raise Wrong(wrong.args[0], {names.get(name, name): text for name, text in wrong.table.items()}) from None
     _check_iteration_keys(answer)
     compiles(answer, *cases[1])
-    program = lambda n: jax.make_jaxpr(lambda tokens: answer(key, tokens, once, near, n))(tokens)
-    lengths = [str(program(n)).count("\n") for n in (3, 30)]
-    if lengths[1] > lengths[0] + 5:
-        raise Wrong(
-            f"The results are right, but the program of 30 iterations has {lengths[1]} lines, and that of 3 has "
-            f"{lengths[0]}: a Python loop is unrolled. Use `jax.lax.scan`, which compiles the iteration once."
-        )
+    programs = [recorded(answer, key, tokens, once, near, n, static=(2, 3, 4))[0] for n in (3, 30)]
+    constant_length(programs, "30 iterations", "Use `jax.lax.scan`, which compiles the iteration once.")
 
 
 def _check_iteration_keys(answer: Callable) -> None:

@@ -159,7 +159,7 @@ def _normal(own: Any, other: Any, seed: int, samples: int) -> np.ndarray:
 @exercise(points=3)
 def difference_interval(answer: Callable) -> None:
     """own, other float [C, D], key, samples -> float [2], the bootstrap's 95% interval of the mean difference."""
-    program = compiled(lambda own, other, key, samples: answer(own, other, key, samples), static=(3,))
+    program = compiled(answer, static=(3,))
     seeded = lambda own, other, seed, samples: program(own, other, jax.random.key(seed), samples)
     case = lambda captions, seed=0, samples=20_000: (*map(jnp.asarray, MODELS[captions]), seed, samples)
     right = _ends()
@@ -233,7 +233,7 @@ def frechet_by_task(answer: Callable) -> None:
     """x float [G, M, F], y float [G, L, F] -> Fréchet distances float [G]."""
     sizes = ((1, 4, 5, 1), (2, 3, 2, 4), (2, 9, 12, 2), (4, 20, 14, 3))
     compare(
-        compiled(lambda x, y: answer(x, y)),
+        compiled(answer),
         [_features(seed, *size) for seed, size in enumerate(sizes)],
         _frechet,
         {

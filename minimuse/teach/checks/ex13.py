@@ -10,6 +10,7 @@ import numpy as np
 from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, pair
 from minimuse.teach.checks.float16 import broken, faint, high, one_steep, scaled, steep, stepped
 from minimuse.teach.checks.one_device import after_step, mesh_case, on_mesh
+from minimuse.teach.checks.tracing import recorded
 
 # --- 1: bytes and seconds -------------------------------------------------------------------------------------------
 
@@ -180,33 +181,17 @@ def _of_means(mask: np.ndarray, pieces: int) -> np.ndarray:
     return (rows / rows.sum((1, 2), keepdims=True) / pieces).reshape(mask.shape)
 
 
-def in_a_vector(answer: Callable) -> Callable:
-    """The answer with its loss and gradients in one array: (params, batch, pieces) -> [loss, of b, of w ...]."""
-
-    def run(params: dict, batch: dict, pieces: int) -> jax.Array:
-        loss, grads = pair(answer(place_losses, params, batch, pieces), "return loss, gradients")
-        if isinstance(loss, dict):
-            raise Wrong("The order is wrong: first the loss, then the gradients.")
-        if not isinstance(grads, dict) or set(grads) != set(params):
-            raise Wrong("The gradients must be a dictionary like params, with b and w.")
-        for name, value in (("loss", loss), *grads.items()):
-            shape = np.shape(params.get(name, 0.0))
-            if np.shape(value) != shape:
-                raise Wrong(f"{name} has shape {list(np.shape(value))}; return shape {list(shape)}.")
-        return jnp.concatenate([jnp.ravel(jnp.asarray(v, float)) for v in (loss, grads["b"], grads["w"])])
-
-    return run
-
-
-def _largest(program: Any) -> int:
-    """The size of the largest array that a program computes, in its inner programs, too."""
-    sizes = [0]
-    for equation in program.eqns:
-        sizes += [int(np.prod(out.aval.shape)) for out in equation.outvars if hasattr(out.aval, "shape")]
-        for value in jax.tree.leaves([*equation.params.values()], is_leaf=lambda v: hasattr(v, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            sizes += [_largest(inner)] if hasattr(inner, "eqns") else []
-    return max(sizes)
+def _in_a_vector(value: Any) -> np.ndarray:
+    """A returned loss and its gradients: [loss, of b, of w ...]."""
+    loss, grads = pair(value, "return loss, gradients")
+    if isinstance(loss, dict):
+        raise Wrong("The order is wrong: first the loss, then the gradients.")
+    if not isinstance(grads, dict) or set(grads) != {"b", "w"}:
+        raise Wrong("The gradients must be a dictionary like params, with b and w.")
+    for name, value, shape in (("loss", loss, ()), ("b", grads["b"], ()), ("w", grads["w"], (2, HIDDEN))):
+        if np.shape(value) != shape:
+            raise Wrong(f"{name} has shape {list(np.shape(value))}; return shape {list(shape)}.")
+    return np.concatenate([np.ravel(np.asarray(v, float)) for v in (loss, grads["b"], grads["w"])])
 
 
 @exercise(points=3)
@@ -233,19 +218,19 @@ def pieced_gradient(answer: Callable) -> None:
             _pieced(params, batch, pieces) * np.r_[np.asarray(batch["mask"]).sum(), np.ones(1 + 2 * HIDDEN)]
         ),
     }
-    run = compiled(in_a_vector(answer), static=(2,))
+    run = lambda *case: compiled(answer, static=(0, 3))(place_losses, *case)
     cases = [(0, [2], 3, 1), (1, [1, 3], 4, 2), (2, [5, 1, 2, 4, 1, 1], 5, 3)]
-    compare(run, [(*_batch(seed, counts, n), pieces) for seed, counts, n, pieces in cases], _pieced, mistakes)
+    batches = [(*_batch(seed, counts, n), pieces) for seed, counts, n, pieces in cases]
+    compare(run, batches, _pieced, mistakes, read=_in_a_vector)
     case = *_batch(5, [0, 0, 2, 1, 0, 0, 3, 0], 3), 4  # nothing is hidden in two of the pieces
-    if not np.isfinite(np.asarray(call(run, *case))).all():
+    if not np.isfinite(_in_a_vector(call(run, *case))).all():
         raise Wrong(
             "Nothing is hidden in one of the pieces, and the result is nan. Divide only once, by the number of hidden "
             "places of the whole batch."
         )
-    compare(run, [case], _pieced, mistakes)
+    compare(run, [case], _pieced, mistakes, read=_in_a_vector)
     params, batch = _batch(6, [1, 2, 3, 1, 2, 3, 1, 2], 3)  # a row in each of eight pieces
-    recorded = jax.make_jaxpr(lambda params, batch: in_a_vector(answer)(params, batch, 8))(params, batch)
-    if _largest(recorded.jaxpr) > 3 * 2 * HIDDEN:
+    if recorded(answer, place_losses, params, batch, 8, static=(0, 3))[1] > 3 * 2 * HIDDEN:
         raise Wrong(
             "The values are right, but the rows of several pieces are computed together, so no memory is saved. "
             "Take the pieces one after another: in a Python loop, or with `jax.lax.scan`, not with `vmap`."

@@ -1,12 +1,13 @@
 """Losses that strain float16, and a step with a scaled loss by hand: for exercises 13."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, numbers, pair
+from minimuse.teach.asking import Wrong, beside, numbers, pair
 
 HALF = jnp.float16
 
@@ -67,29 +68,29 @@ def scaled(loss: Callable, params: dict, scale: float, rate: float, way: str = "
     return np.r_[kept, moved if fine.all() else start]
 
 
+def _step(answer: Callable, loss: Callable, params: dict, scale: float, rate: float) -> Any:
+    def watched(params: dict) -> jax.Array:
+        if {x.dtype for x in jax.tree.leaves(params)} != {jnp.dtype(HALF)}:
+            raise Wrong("The loss was called with parameters that are not float16: cast params before it.")
+        return loss(params)
+
+    program = lambda params, scale: answer(watched, params, scale, rate)
+    try:
+        jax.eval_shape(program, params, jnp.float32(scale))
+    except jax.errors.ConcretizationTypeError:
+        raise Wrong(
+            "It decides by a Python `if`, or by `bool(...)` or `float(...)`, so it cannot be compiled. Compute "
+            "both results, and choose with `jnp.where`."
+        ) from None
+    return program(params, jnp.float32(scale))
+
+
 def stepped(answer: Callable) -> Callable:
     """The answer with its results in one array: (loss, params, scale, rate) -> [scale, b, w ...]. It is traced, but
     then run operation by operation: in a compiled program, XLA may compute float16 with the range of float32."""
 
-    def watched(loss: Callable) -> Callable:
-        def of(params: dict) -> jax.Array:
-            if {x.dtype for x in jax.tree.leaves(params)} != {jnp.dtype(HALF)}:
-                raise Wrong("The loss was called with parameters that are not float16: cast params before it.")
-            return loss(params)
-
-        return of
-
     def run(loss: Callable, params: dict, scale: float, rate: float) -> np.ndarray:
-        program = lambda params, scale: answer(watched(loss), params, scale, rate)
-        try:
-            jax.eval_shape(program, params, jnp.float32(scale))
-        except jax.errors.ConcretizationTypeError:
-            raise Wrong(
-                "It decides by a Python `if`, or by `bool(...)` or `float(...)`, so it cannot be compiled. Compute "
-                "both results, and choose with `jnp.where`."
-            ) from None
-        returned = program(params, jnp.float32(scale))
-        new, kept = pair(returned, "return params, scale")
+        new, kept = pair(beside(_step, answer, loss, params, scale, rate), "return params, scale")
         if not isinstance(new, dict) or set(new) != set(params):
             raise Wrong("Return first params, a dictionary like the given one, and then the scale.")
         for name, value in new.items():

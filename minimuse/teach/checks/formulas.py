@@ -11,10 +11,10 @@ class Formula:
     """A function for answers to call, and by hand, in numpy, its gradients with respect to each argument."""
 
     def __init__(self, name: str, f: Callable, *by: Callable):
-        self.__name__, self.f, self.by = name, f, by
+        self.__name__, self.__wrapped__, self.by = name, f, by
 
     def __call__(self, *args: Any) -> Any:
-        return self.f(*args)
+        return self.__wrapped__(*args)
 
 
 def floats(value: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, compiled
+from minimuse.teach.asking import Wrong, beside, compiled, numbers
 
 
 def power_loss(power: int) -> Callable:
@@ -14,31 +14,36 @@ def power_loss(power: int) -> Callable:
     return lambda w, xs, ys: jnp.mean((xs @ w - ys) ** power)
 
 
+def _mesh_step(answer: Callable, w: jax.Array, xs: jax.Array, ys: jax.Array, rate: float, power: int) -> jax.Array:
+    fsdp = xs.shape[1]
+    shape = (len(w) // fsdp,)
+
+    def device(shard: jax.Array, xs: jax.Array, ys: jax.Array) -> jax.Array:
+        new = answer(power_loss(power), shard, xs, ys, rate)
+        if np.shape(new) != shape:
+            raise Wrong(
+                f"A device returned an array of shape {list(np.shape(new))}; its share has shape {list(shape)}. "
+                "Return only the device's own share of the new weights."
+            )
+        return jnp.asarray(new)
+
+    row = jax.vmap(device, axis_name="fsdp")
+    grid = compiled(jax.vmap(row, in_axes=(None, 0, 0), axis_name="data"))
+    try:
+        return grid(w.reshape(fsdp, -1), xs, ys)
+    except NotImplementedError as error:
+        if str(error) == "one_device_step":  # the stub
+            raise
+        raise Wrong(f"JAX cannot run it on a mesh: {error}. `all_gather` takes one axis at a time.") from None
+
+
 def on_mesh(answer: Callable) -> Callable:
     """The answer, a program of one device, run on a mesh: (w, xs, ys, rate, power) -> the weights that each row of
     devices holds afterwards, [data, n]."""
 
     def run(w: np.ndarray, xs: np.ndarray, ys: np.ndarray, rate: float, power: int) -> np.ndarray:
-        data, fsdp = xs.shape[:2]
-        shape = (len(w) // fsdp,)
-
-        def device(shard: jax.Array, xs: jax.Array, ys: jax.Array) -> jax.Array:
-            new = answer(power_loss(power), shard, xs, ys, rate)
-            if np.shape(new) != shape:
-                raise Wrong(
-                    f"A device returned an array of shape {list(np.shape(new))}; its share has shape {list(shape)}. "
-                    "Return only the device's own share of the new weights."
-                )
-            return jnp.asarray(new)
-
-        row = jax.vmap(device, axis_name="fsdp")
-        grid = compiled(jax.vmap(row, in_axes=(None, 0, 0), axis_name="data"))
-        try:
-            return np.asarray(grid(w.reshape(fsdp, -1), xs, ys)).reshape(data, -1)
-        except NotImplementedError as error:
-            if str(error) == "one_device_step":  # the stub
-                raise
-            raise Wrong(f"JAX cannot run it on a mesh: {error}. `all_gather` takes one axis at a time.") from None
+        shares = numbers(beside(_mesh_step, answer, w, xs, ys, rate, power), (*xs.shape[:2], len(w) // xs.shape[1]))
+        return shares.reshape(len(xs), -1)
 
     return run
 

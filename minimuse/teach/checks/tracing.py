@@ -1,13 +1,13 @@
 """What the checks of JAX exercises share: an answer as a compiled program, and its gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong
+from minimuse.teach.asking import Wrong, beside
 
 UNTRACEABLE = "Use `jnp` and `jax` only: no numpy, no `float(...)`, and no `if` on a traced value."
 
@@ -18,12 +18,34 @@ def random(seed: int, *shapes: tuple[int, ...]) -> list[jax.Array]:
     return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
 
 
-def program(answer: Callable, *args: Any) -> str:
-    """The program that JAX records when it traces the answer; Wrong if it cannot."""
+def _parts(program: Any) -> Iterator[Any]:
+    """A program of JAX, and all that are called in it."""
+    yield program
+    for line in program.eqns:
+        for value in line.params.values():
+            for part in value if isinstance(value, (tuple, list)) else [value]:
+                if hasattr(part := getattr(part, "jaxpr", part), "eqns"):
+                    yield from _parts(part)
+
+
+def _recorded(answer: Callable, static: tuple[int, ...], *args: Any) -> tuple[str, int]:
     try:
-        return str(jax.make_jaxpr(answer)(*args))
+        program = jax.make_jaxpr(answer, static_argnums=static)(*args)
+    except NotImplementedError:
+        raise
     except Exception as error:
         raise Wrong(f"JAX cannot trace it ({type(error).__name__}). {UNTRACEABLE}") from None
+    made = [out.aval for part in _parts(program.jaxpr) for line in part.eqns for out in line.outvars]
+    return str(program), max((int(np.prod(getattr(one, "shape", ()))) for one in made), default=0)
+
+
+def recorded(answer: Callable, *args: Any, static: tuple[int, ...] = ()) -> tuple[str, int]:
+    """What JAX records when it traces an answer: the program as text, and the size of its largest array.
+
+    static   the places of arguments that stay Python values
+    """
+    program, largest = beside(_recorded, answer, static, *args)
+    return str(program), int(largest)
 
 
 def constant_length(programs: list[str], of: str, advice: str) -> None:
@@ -41,19 +63,19 @@ def weights(shape: tuple[int, ...]) -> np.ndarray:
     return 1.5 + np.cos(1.0 + np.arange(np.prod(shape, dtype=int))).reshape(shape)
 
 
+def _gradient(answer: Callable, wrt: int, *args: Any) -> jax.Array:
+    def total(x: jax.Array) -> jax.Array:
+        value = answer(*args[:wrt], x, *args[wrt + 1 :])
+        return jnp.sum(jnp.asarray(weights(np.shape(value)), jnp.float32) * value)
+
+    try:
+        return jax.grad(total)(jnp.asarray(args[wrt], jnp.float32))
+    except Exception as error:
+        raise Wrong(
+            f"The values are right, but JAX cannot take a gradient ({type(error).__name__}). {UNTRACEABLE}"
+        ) from None
+
+
 def gradient(answer: Callable, wrt: int = 0) -> Callable:
     """A function of the answer's arguments: the gradient of Σ weights · answer with respect to one of them."""
-
-    def run(*args: Any) -> jax.Array:
-        def total(x: jax.Array) -> jax.Array:
-            value = answer(*args[:wrt], x, *args[wrt + 1 :])
-            return jnp.sum(jnp.asarray(weights(np.shape(value)), jnp.float32) * value)
-
-        try:
-            return jax.grad(total)(jnp.asarray(args[wrt], jnp.float32))
-        except Exception as error:
-            raise Wrong(
-                f"The values are right, but JAX cannot take a gradient ({type(error).__name__}). {UNTRACEABLE}"
-            ) from None
-
-    return run
+    return lambda *args: beside(_gradient, answer, wrt, *args)

@@ -1,7 +1,7 @@
 """What the checks of exercises 09 know of windows: the masks of multi-axis attention, attention within windows, and the
 mistakes that are made in both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -161,13 +161,3 @@ def _over_queries(q: Any, k: Any, v: Any, grid: Any, window: Any) -> np.ndarray:
     q, k, v = (np.asarray(x, float) for x in (q, k, v))
     raised = np.where(groups(grid, window)[0], np.exp(q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5), 0)
     return raised / raised.sum(1, keepdims=True) @ v
-
-
-def programs(jaxpr: Any) -> Iterator[Any]:
-    """A program of JAX, and all that are called in it."""
-    yield jaxpr
-    for line in jaxpr.eqns:
-        for value in line.params.values():
-            for part in value if isinstance(value, (tuple, list)) else [value]:
-                if hasattr(part := getattr(part, "jaxpr", part), "eqns"):
-                    yield from programs(part)
