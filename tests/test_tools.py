@@ -275,6 +275,16 @@ def test_each_rule_finds_its_problem(tmp_path, part):
     assert all(problem.startswith(FIRST.name) for problem in found)
 
 
+def test_a_chapter_links_to_its_exercises(tmp_path):
+    (path,) = FIRST.parent.glob("06_*.ipynb")
+    found = check_notebooks.exercises(check_notebooks.chapter(path))
+    assert [*found] == []
+    text = path.read_text(encoding="utf-8")
+    path = tmp_path / path.name
+    path.write_text(text.replace("/ex06.ipynb", "/none.ipynb"), encoding="utf-8")
+    assert "ex06.ipynb" in next(check_notebooks.exercises(check_notebooks.chapter(path)))
+
+
 def test_a_bootstrap_cell_of_its_own_is_a_problem(tmp_path):
     found = problems(tmp_path, replace("import importlib.util", "import importlib.util as iu"))
     assert any("bootstrap" in problem and "chapter 00" in problem for problem in found)

@@ -144,6 +144,14 @@ def links(this: Chapter) -> Iterator[str]:
             yield f"links to {link}, which does not exist"
 
 
+def exercises(this: Chapter) -> Iterator[str]:
+    """Each chapter links to its exercises; those of the primer, 01a, are number 00, and chapter 00 has none."""
+    number = {"00": "none", "01a": "00"}.get(number := this.path.name.partition("_")[0], number)
+    for path in FOLDER.glob(f"../exercises/release/ex{number}_*/*.ipynb"):
+        if (link := path.relative_to(FOLDER).as_posix()) not in this.prose:
+            yield f"must link to its exercises: {link}"
+
+
 def nothing_of_this_machine(this: Chapter) -> Iterator[str]:
     folders = "|".join(["home", "root", "tmp", "Users"])
     for name, output in this.outputs():
@@ -265,7 +273,16 @@ def glossary(this: Chapter) -> Iterator[str]:
 
 
 RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
-    *(valid_and_small, headings, short_code_cells, executed_in_order, compared_outputs, alternative_text, links),
+    *(
+        valid_and_small,
+        headings,
+        short_code_cells,
+        executed_in_order,
+        compared_outputs,
+        alternative_text,
+        links,
+        exercises,
+    ),
     *(
         nothing_of_this_machine,
         badge_and_bootstrap,
