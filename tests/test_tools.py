@@ -309,8 +309,17 @@ def test_numbers_in_the_text_must_be_in_an_output(tmp_path):
         notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
         path.write_text(nbformat.writes(notebook), encoding="utf-8")
         chapter = check_notebooks.chapter(path)
-        found.append([line.split(":")[0].split()[-1] for line in check_notebooks.unexplained_numbers(chapter)])
+        found.append([number for number, _ in check_notebooks.unexplained_numbers(chapter)])
     assert found == [["612.4", "98.7%", "3.14159"], ["3.14159"]]
+    assert "3.14159" in next(check_notebooks.numbers(chapter))
+
+
+def test_the_source_of_a_number_is_computed_or_read():
+    said = {"12.5": "(3**2 + 4**2) / 2", "79%": "0.786", "3.536": "sqrt(12.5)", "0.3": "words"}
+    assert all(check_notebooks.holds(number, source) for number, source in said.items())
+    assert check_notebooks.holds("59", "tools/check_notebooks.py")
+    assert not check_notebooks.holds("12.6", "(3**2 + 4**2) / 2")
+    assert not check_notebooks.holds("5.1234", "tools/check_notebooks.py")
 
 
 # --- tools/check_prose.py -----------------------------------------------------------------------------------------

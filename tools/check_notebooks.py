@@ -1,11 +1,12 @@
 """Check the form of the chapters: `python tools/check_notebooks.py`, or `... notebooks/05_masked_transformer.ipynb`.
 
 This only reads them; `make test` runs them. Each problem is one line that names the notebook, the cell and the rule.
-`--numbers` lists numbers in the text that no output and no code of the chapter shows; each is to be looked at.
+A number in the text must be in an output or in the code of the chapter, up to rounding, or in numbers.toml.
 """
 
 import argparse
 import json
+import math
 import re
 import sys
 import tomllib
@@ -239,11 +240,10 @@ def numbers_in(text: str) -> set[float]:
     return {float(found.replace(",", "")) for found in KNOWN.findall(text)}
 
 
-def unexplained_numbers(this: Chapter) -> Iterator[str]:
+def unexplained_numbers(this: Chapter) -> Iterator[tuple[str, str]]:
     """Numbers in the text that no output and no code of the chapter shows, up to rounding.
 
-    Questions under 'Check yourself' are made up, so they are not read. A number may still be right: from a stored
-    result that the chapter does not print, for instance.
+    Questions under 'Check yourself' are made up, so they are not read.
     """
     known: set[float] = set()
     for cell in this.cells("code"):
@@ -262,7 +262,33 @@ def unexplained_numbers(this: Chapter) -> Iterator[str]:
                 half = 0.5001 * 10.0 ** -len(found[1].partition(".")[2])
                 scales = (1, 100) if found[2] else (1,)
                 if not any(abs(scale * number - claimed) <= half for number in known for scale in scales):
-                    yield f"{cell.id} has {found[0]}: {' '.join(sentence.split())[:100]}"
+                    yield found[0], f"{cell.id} has {found[0]}: {' '.join(sentence.split())[:100]}"
+
+
+def holds(number: str, source: str) -> bool:
+    """Whether a number of the text agrees with its source in numbers.toml."""
+    value = float(number.rstrip(" %").replace(",", ""))
+    half = 0.5001 * 10.0 ** -len(number.rstrip(" %").partition(".")[2])
+    if re.fullmatch(r"\w+(/[\w.]+)+", source):
+        known = numbers_in((ROOT / source).read_text(encoding="utf-8"))
+    else:
+        try:
+            known = {float(eval(source, {"__builtins__": {}}, vars(math)))}
+        except (SyntaxError, NameError):
+            return True  # words
+    return any(abs(scale * one - value) <= half for one in known for scale in ((1, 100) if "%" in number else (1,)))
+
+
+def numbers(this: Chapter) -> Iterator[str]:
+    """A number in the text is in an output or in the code, or numbers.toml says where it comes from."""
+    listed = tomllib.loads((ROOT / "tools" / "numbers.toml").read_text(encoding="utf-8")).get(this.path.name, {})
+    there = [*unexplained_numbers(this)]
+    yield from (f"{where}; no output shows it" for number, where in there if number not in listed)
+    for number, source in listed.items():
+        if number not in {number for number, _ in there}:
+            yield f"numbers.toml has {number}, which the text does not need"
+        elif not holds(number, source):
+            yield f"numbers.toml has {number}, which is not {source}"
 
 
 def glossary(this: Chapter) -> Iterator[str]:
@@ -290,6 +316,7 @@ RULES: tuple[Callable[[Chapter], Iterator[str]], ...] = (
         folded_answers,
         compared_with_the_library,
         neighbours,
+        numbers,
         glossary,
     ),
 )
@@ -314,16 +341,9 @@ def problems(this: Chapter) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, help="notebooks; without any, all chapters")
-    parser.add_argument("--numbers", action="store_true", help="only list numbers in the text that no output shows")
-    options = parser.parse_args()
-    paths = options.paths or sorted(FOLDER.glob("*.ipynb"))
+    paths = parser.parse_args().paths or sorted(FOLDER.glob("*.ipynb"))
     if not paths:
         sys.exit("There are no notebooks in notebooks/.")
-    if options.numbers:
-        for path in paths:
-            listed = list(unexplained_numbers(chapter(path)))
-            print(f"{path.name}: {len(listed)}", *listed, sep="\n  ")
-        return
     found = [problem for path in paths for problem in problems(chapter(path))]
     if found:
         sys.exit("\n".join(found))
