@@ -97,6 +97,7 @@ class Process:
         self._folder = tempfile.TemporaryDirectory(prefix="answers-", ignore_cleanup_errors=True)
         folder = self._folder.name
         own = dict(HOME=folder, TMPDIR=folder, TEMP=folder, MPLBACKEND="agg", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
+        own |= dict(JAX_DISABLE_MOST_OPTIMIZATIONS="1")  # most time is compiling
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *map(os.path.abspath, given)])
         command = [sys.executable, "-P", "-B", "-m", "minimuse.teach.answering"]

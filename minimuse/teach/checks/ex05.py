@@ -248,8 +248,8 @@ def read_caption(answer: Callable) -> None:
     loud = [_texts(4, 3, 5, 7, 4, loud=3000.0), gone, (q, k.at[:, 0].mul(900), v, mask)]
     compare(program, loud, _read, HEAD_MISTAKES, read=LARGE_SCORES)
     compare(program, [_low(3), _low(5)], _read, {NOT_LOW: lambda q, k, v, mask: _read(0 * q, k, v, ~mask)})
-    for case, which in product((gone, by_hand, empty), range(3)):
-        if not np.isfinite(np.asarray(gradient(answer, which)(*case), float)).all():
+    for which in range(3):
+        if not np.isfinite(np.asarray(gradient(answer, which)(*gone), float)).all():
             raise Wrong(
                 "The values are right, but the gradient is nan for a row without text, and one nan spoils all weights "
                 "in training. `jnp.where` does not help after a division 0 / 0: its gradient passes through both "
