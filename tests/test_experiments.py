@@ -62,7 +62,7 @@ def test_a_fixed_and_a_variable_mask_rate(tiny_runs):
 
 
 @pytest.mark.slow
-def test_frozen_random_and_learned_text(tiny_runs):
+def test_frozen_random_learned_and_fine_tuned_text(tiny_runs):
     for arm in text_encoders.ARMS:
         rows = text_encoders.run(arm, 0)["splits"]
         assert set(rows) == {"val", "unseen_words"} and all(0 <= row["overall"] <= 1 for row in rows.values())

@@ -92,7 +92,7 @@ class Answers:
             reply = dict(value=self._codec.encode(f(*given[0], **given[1])))
         except BaseException as error:
             kind = type(error).__name__
-            reply = dict(error=[kind, str(error) + ("" if kind == "Wrong" else _line(error))])
+            reply = dict(error=[kind, str(error) + ("" if kind in ("Wrong", "NotImplementedError") else _line(error))])
         after = json.dumps(self._codec.encode(given))
         return reply if before == after else reply | dict(args=json.loads(after))
 

@@ -67,6 +67,17 @@ def test_messages_name_the_line_and_tell_shapes():
     assert "[7, 1]" in said and "[1]" in said
 
 
+def test_a_stub_is_told_from_an_operation_that_is_not_implemented():
+    def stub(u):
+        raise NotImplementedError("cosine_rate")
+
+    def not_in_jax(u):
+        raise NotImplementedError("all_gather takes one axis at a time")
+
+    said = [checking.judge(checking.find("ex06.cosine_rate").ask, answer) for answer in (stub, not_in_jax)]
+    assert "not written yet" in said[0] and "not written" not in said[1] and "all_gather" in said[1]
+
+
 def told(answer, cases, right, mistakes=None, **options):
     """What `compare` says of an answer, or None."""
     try:

@@ -256,12 +256,13 @@ def test_a_notebook_is_marked_with_messages(write):
         "def exact_mask(rates, n, rng)\n    broken",
         "def hidden_after(steps, n):\n    return none.some(3)",
         "def which_law(rates):\n    raise KeyError('law')",
+        "def fewest_steps(*args):\n    raise NotImplementedError('fewest_steps')",
     )
     marks = {mark.exercise.partition(".")[2]: mark for mark in grading.grade_notebook(path, 60)}
     assert [mark.marks for mark in marks.values()] == [2, 0, 0, 0, 0] and sum(mark.of for mark in marks.values()) == 13
     assert "function" in marks["exact_mask"].message
     assert "'none'" in marks["hidden_after"].message and "none.some(3)" in marks["hidden_after"].message
-    assert "KeyError" in marks["which_law"].message
+    assert "KeyError" in marks["which_law"].message and "not written yet" in marks["fewest_steps"].message
 
 
 @pytest.mark.slow
