@@ -296,6 +296,7 @@ def sample_strip(folder: Path | str, columns: int = 8) -> Figure:
     """
     captions, found = _samples(folder, columns)
     figure, axes = square_axes(len(found), len(found), 1.3, rows=len(captions), top=0.05)
+    figure.set_figwidth(figure.get_figwidth() + 1.6)  # the captions, at the left
     axes = axes.reshape(len(captions), -1)
     for column, (step, images) in enumerate(found.items()):
         axes[0, column].set_title(f"step {step}", fontsize=9)
