@@ -1,6 +1,7 @@
 """`pytest exercises --nb my.ipynb` tries the answers in your notebook, a test an exercise, as `minimuse grade` does."""
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ opened = []
 
 @functools.cache
 def submission(path):
-    opened.append(grading.Submission(cells.read(path), Path(path).name))
+    hidden = [os.environ[checking.HIDDEN]] if checking.HIDDEN in os.environ else []
+    covered = [os.path.abspath(one) for one in (path, *hidden)]
+    opened.append(grading.Submission(cells.read(path), Path(path).name, covered=covered))
     return opened[-1]
 
 

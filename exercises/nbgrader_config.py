@@ -59,7 +59,7 @@ class FreshMarks(NbGraderPreprocessor):
         for name, exercise in checking.exercises(resources["nbgrader"]["notebook"]).items():
             about = dict(grade_id=f"{name}_marks", grade=True, locked=True, solution=False, task=False)
             about |= dict(points=exercise.points, schema_version=3, cell_type="code")
-            last = [i for i, cell in enumerate(nb.cells) if re.search(rf"^\s*def {name}\(", cell.source, re.M)]
+            last = [i for i, cell in enumerate(nb.cells) if re.search(rf"^[ \t]*def {name}\(", cell.source, re.M)]
             nb.cells.insert(last[-1] + 1 if last else len(nb.cells), new_code_cell(metadata=dict(nbgrader=about)))
         return nb, resources
 
@@ -78,11 +78,14 @@ class Marks(NbGraderPreprocessor):
             elif cell.cell_type == "code":
                 sources.append(cell.source)
         name = f"{about['student']}, {about['notebook']}"
-        marks, slips = grading.grade_cells(sources, name, self.seconds, further, notebook=about["notebook"])
+        course = Path(resources["metadata"]["path"]).resolve().parents[2]
+        covered = [str(course / name) for name in ("submitted", "autograded", "feedback", "gradebook.db")]
+        covered += [os.path.abspath(os.environ[checking.HIDDEN])] if checking.HIDDEN in os.environ else []
+        marks, slips = grading.grade_cells(sources, name, self.seconds, further, covered, about["notebook"])
         for slip in slips:
             self.log.error("A further check failed with an error of its own, at %s", slip)
         for mark in marks:
-            said = mark.message or "✓ right."
+            said = "✓ right." if mark.marks else mark.message
             found[f"{mark.exercise.partition('.')[2]}_marks"].outputs = [
                 new_output("stream", name="stdout", text=f"{said}\n"),
                 new_output("execute_result", data={"text/plain": str(mark.marks)}),

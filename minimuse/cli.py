@@ -6,6 +6,7 @@ train/command.py and evaluate/commands.py. An error that the user can fix is rep
 
 import dataclasses
 import functools
+import io
 import os
 import sys
 import typing
@@ -219,14 +220,16 @@ def grade(
     """Mark notebooks of exercises, without nbgrader. For teachers.
 
     Args:
-        notebooks: Submitted notebooks. What their answers need is run, on Linux without network and without access to
-            your files; see exercises/README.md.
+        notebooks: Submitted notebooks. What their answers need is run, on Linux without network, and with files that
+            it can only read; see exercises/README.md.
         csv: File to write, one row per exercise.
         hidden: Folder of additional checks that students do not have; see exercises/README.md.
         seconds: Time limit per answer; a slower answer gets no marks.
     """
     from minimuse.teach import checking, grading
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # for the names of files that the terminal cannot show
     if not notebooks:
         raise ValueError("Name the notebooks to mark, such as submissions/*.ipynb.")
     if hidden is None and checking.HIDDEN in os.environ:

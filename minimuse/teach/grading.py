@@ -28,6 +28,7 @@ from minimuse.teach.asking import Elsewhere
 from minimuse.teach.sandbox import Ended, Process, isolated
 
 DEFINING = 60.0  # seconds for a statement that an answer needs
+SAID = 600  # characters of an error of an answer's
 FURTHER = "The further checks, which students do not have, found a mistake."
 
 
@@ -68,9 +69,20 @@ class Submission:
             self._begin()
             self.notebook = notebook or notebook_of(self._ask(dict(do="names"))["names"], name)
             self._define()
+        except (Ended, KeyError, TypeError):
+            self.close()
+            raise ValueError(f"{name}: its cells could not be read.") from None
         except BaseException:
             self.close()
             raise
+
+    def _timed(self, request: dict) -> dict:
+        """The reply to a request that takes of the time for all that the answers need."""
+        begun = time.monotonic()
+        try:
+            return self._ask(request, max(0.1, min(DEFINING, self._left)))
+        finally:
+            self._left -= time.monotonic() - begun
 
     def _ask(self, request: dict, seconds: float = DEFINING, reply: Callable[[dict], dict] | None = None) -> dict:
         assert self._process is not None
@@ -84,8 +96,10 @@ class Submission:
             if not self._process.started():
                 raise OSError("The process in which answers run could not be started.")
             for name, source in list(self._cells.items()):
+                if self._left <= 0:
+                    return
                 try:
-                    reply = self._ask(dict(do="cell", name=name, source=source))
+                    reply = self._timed(dict(do="cell", name=name, source=source))
                 except Ended:
                     del self._cells[name]
                     break
@@ -102,14 +116,12 @@ class Submission:
             for _ in range(2):  # cells may be in any order: what failed is tried again after the others
                 failed = []
                 for number, cell, names in todo:
-                    begun = time.monotonic()
                     try:
-                        reply = self._ask(dict(do="run", number=number), max(1.0, min(DEFINING, self._left)))
-                        why = reply.get("failed")
+                        no_time = dict(failed=f"{self._seconds:g} seconds were over.")
+                        why = (self._timed(dict(do="run", number=number)) if self._left > 0 else no_time).get("failed")
                     except Ended as ended:
                         why = f"{ended}."
                         self._skipped.add(number)
-                    self._left -= time.monotonic() - begun
                     for name in names:
                         self._broken.pop(name, None)
                         if why:
@@ -128,7 +140,7 @@ class Submission:
     def wrong(self, name: str, further: Callable | None = None) -> str | None:
         """What is wrong with the answer to an exercise such as ex06.cosine_rate, or None.
 
-        further   another check, which is asked as well; what it finds is not in the message
+        further   another check, which is asked instead; what it finds is not in the message
         """
         for again in (True, False):  # the process may end because of what an earlier answer left behind
             try:
@@ -149,10 +161,11 @@ class Submission:
         function = name.partition(".")[2]
         about = self._ask(dict(do="about", name=function))
         if not about["there"]:
-            return self._broken.get(function, "There is no function of that name.")
+            late = f" All cells together took longer than {self._seconds:g} seconds." if self._left <= 0 else ""
+            return self._broken.get(function, f"There is no function of that name.{late}")
+        if further is not None:
+            return None if self._judged(self._watched(further), name, about) is None else FURTHER
         said = self._judged(checking.find(name).ask, name, about)
-        if said is None and further is not None:
-            said = None if self._judged(self._watched(further), name, about) is None else FURTHER
         if said is None:
             return None
         return " ".join([said, *(why for broken, why in self._broken.items() if f"'{broken}'" in said)])
@@ -176,7 +189,7 @@ class Submission:
         end = time.monotonic() + self._seconds
         function = name.partition(".")[2]
         if not about["callable"]:
-            value = wire.Codec().decode(self._ask(dict(do="value", name=function))["value"])
+            value = wire.Codec(strict=True).decode(self._ask(dict(do="value", name=function))["value"])
             return checking.judge(ask, value)
 
         call = functools.partial(self._called, function, end)
@@ -204,7 +217,7 @@ class Submission:
         def value(message: dict) -> Any:
             if "error" in message:
                 kind, text = map(str, message["error"])
-                raise wire.error(kind, text)
+                raise wire.error(kind, text[:SAID])
             return codec.decode(message["value"])
 
         codec = wire.Codec(strict=True, call=back)
@@ -267,11 +280,17 @@ def grade_cells(
     """
     submission = Submission(sources, name, seconds, covered, notebook)
     try:
+        there = checking.exercises(submission.notebook).values()
+        said = {exercise.name: submission.wrong(exercise.name) for exercise in there}
+        for exercise in there:  # afterwards, so that no answer can tell in a message what the further checks ask
+            if said[exercise.name] is None and exercise.name in further:
+                said[exercise.name] = submission.wrong(exercise.name, further[exercise.name])
         marks = []
-        for exercise in checking.exercises(submission.notebook).values():
-            said = submission.wrong(exercise.name, further.get(exercise.name))
-            points = float(exercise.points) if said is None else 0.0
-            marks.append(Mark(name, exercise.name, points, exercise.points, cells.printable(said or "")[:2000]))
+        for exercise in there:
+            wrong = said[exercise.name]
+            points = float(exercise.points) if wrong is None else 0.0
+            message = "" if wrong is None else cells.printable(wrong)[:2000].strip() or "It raised Wrong."
+            marks.append(Mark(name, exercise.name, points, exercise.points, message))
         return marks, submission.slips
     finally:
         submission.close()
@@ -296,7 +315,7 @@ def grade_all(
     if table is not None:
         _check_table(table)
     further = checking.hidden_checks(hidden.resolve()) if hidden else {}
-    covered = [str(Path(path).absolute()) for path in [*paths, *(hidden.glob("*") if hidden else [])]]
+    covered = [str(Path(path).absolute()) for path in [*paths, *([hidden] if hidden else [])]]
     if further:
         _try_on_solutions(further, seconds, covered)
     if not isolated():
@@ -355,7 +374,8 @@ def _check_table(table: Path) -> None:
 
 def _write(table: Path, rows: list[Mark]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Mark._fields, *rows])
+    safe = lambda row: row._replace(message="'" * (row.message[:1] in set("=+-@\t\r")) + row.message)  # no formula
+    csv.writer(text, lineterminator="\n").writerows([Mark._fields, *map(safe, rows)])
     with atomic_path(table) as partial:
         partial.write_text(text.getvalue(), encoding="utf-8")
 

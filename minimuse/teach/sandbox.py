@@ -22,7 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-UNSHARE = ["unshare", "-rnmpif", "--kill-child", "--mount-proc"]  # namespaces of its own: network, files, processes
+# Namespaces of its own, for network, files and processes, which end with the thread that starts it.
+UNSHARE = ["setpriv", "--pdeathsig", "KILL", "unshare", "-rnmpif", "--kill-child", "--mount-proc"]
+DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/random", b"/dev/urandom")
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")  # of the environment; no secrets
 LARGEST = 16_000_000  # bytes of a message
 MEMORY, FILES = 4 << 30, 64 << 20  # bytes of memory, and of any file that is written
@@ -44,12 +46,21 @@ def receive(stream: IO) -> bytes | None:
 
 def lock(folder: str, covered: list[str]) -> None:
     """In namespaces of our own (`unshare`): every file becomes read-only, except in `folder`, a new and empty one; the
-    files `covered` cannot be read; and this cannot be undone. OSError if the system refuses."""
+    files and folders `covered` are empty; of the devices only DEVICES are there; and this cannot be undone. OSError if
+    the system refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
-    no_change = struct.pack("QQQQ", 1, 0, 0, 0)  # mount_setattr, recursively: read-only
+    bind = lambda source, target: functools.partial(libc.mount, source, target, None, 4096, None)
+    empty = lambda target: functools.partial(libc.mount, b"tmpfs", target, b"tmpfs", 0, b"size=4k")
+    attributes = lambda path, flags, *given: functools.partial(
+        libc.syscall, 442, -100, path, flags, struct.pack("QQQQ", *given, 0, 0), 32
+    )  # mount_setattr
+    files = [os.fsencode(path) for path in covered if not os.path.isdir(path)]
     steps: list[Callable[[], int]] = [
-        *(functools.partial(libc.mount, b"/dev/null", os.fsencode(path), None, 4096, None) for path in covered),  # bind
-        lambda: libc.syscall(442, -100, b"/", 0x8000, no_change, 32),
+        *(empty(os.fsencode(path)) for path in covered if os.path.isdir(path)),
+        *(bind(b"/dev/null", path) for path in files),
+        *(bind(path, path) for path in DEVICES),
+        attributes(b"/", 0x8000, 5, 0),  # recursively: read-only, no devices
+        *(attributes(path, 0, 0, 4) for path in (*files, *DEVICES)),
         lambda: libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 6, b"size=256m"),
         lambda: libc.prctl(38, 1, 0, 0, 0),  # no new privileges
         lambda: libc.capset(struct.pack("Ii", 0x20080522, 0), struct.pack("6I", 0, 0, 0, 0, 0, 0)),
@@ -65,9 +76,10 @@ def limit() -> None:
         import resource
     except ImportError:  # Windows
         return
-    for what, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, FILES), (resource.RLIMIT_CORE, 0)):
+    most = dict(DATA=MEMORY, AS=4 * MEMORY, FSIZE=FILES, CORE=0)  # JAX maps much more than it uses
+    for what, value in most.items():
         try:
-            resource.setrlimit(what, (most, most))
+            resource.setrlimit(getattr(resource, f"RLIMIT_{what}"), (value, value))
         except (ValueError, OSError):  # a lower limit is set already
             continue
 
@@ -114,7 +126,8 @@ class Process:
         self._frames: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._inward, self._outward = self._process.stdin, self._process.stdout
-        first = dict(folder=folder, covered=[*filter(os.path.isfile, covered)], locked=locked, probe=probe)
+        self._inside: int | None = None  # a descriptor of the process that `unshare` starts
+        first = dict(folder=folder, covered=[*filter(os.path.exists, covered)], locked=locked, probe=probe)
         with contextlib.suppress(OSError):
             self._inward.write(json.dumps(first).encode() + b"\n")
             self._inward.flush()
@@ -130,7 +143,12 @@ class Process:
     def started(self, seconds: float = 60.0) -> bool:
         """Whether it has begun, and could isolate itself."""
         with contextlib.suppress(queue.Empty):
-            return self._frames.get(timeout=seconds) == b"\n"
+            begun = self._frames.get(timeout=seconds) == b"\n"
+            with contextlib.suppress(OSError, AttributeError, IndexError):  # only Linux has it, and needs it
+                pid = self._process.pid
+                child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+                self._inside = os.pidfd_open(int(child))
+            return begun
         return False
 
     def ask(self, request: dict, seconds: float, reply: Callable[[dict], dict] | None = None) -> dict:
@@ -160,6 +178,9 @@ class Process:
     def kill(self) -> None:
         """End it and all that it started, as far as the system allows."""
         self.killed = True
+        if self._inside is not None:  # it may have left the group, and asked not to end with its parent
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._inside, signal.SIGKILL)
         with contextlib.suppress(OSError, AttributeError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
@@ -168,6 +189,9 @@ class Process:
         """End it, and delete its folder."""
         self.kill()
         self._process.wait()
+        if self._inside is not None:
+            os.close(self._inside)
+            self._inside = None
         with contextlib.suppress(OSError):
             self._inward.close()
         self._folder.cleanup()

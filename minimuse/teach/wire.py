@@ -6,6 +6,7 @@ has only a name and a text. So whatever arrives, no code of the student's runs i
 
 import base64
 import builtins
+import functools
 import importlib
 import marshal
 import operator
@@ -21,6 +22,7 @@ from minimuse.teach.asking import Wrong
 from minimuse.teach.cells import used_by
 
 LARGEST = 4_000_000  # bytes of an array
+LONGEST, MOST = 1000, 2000  # characters of a text, and entries of a set or dictionary, that an answer may return
 PLAIN = (bool, int, float, str)
 DTYPES = {np.dtype(t).name: np.dtype(t) for t in (*np.typecodes["AllInteger"], *"?efdFD", "bfloat16")}
 
@@ -43,13 +45,15 @@ class Codec:
     """Values to JSON and back.
 
     functions   those sent from here, by number, which the other side may call
-    strict   for the side of the checks: Untransferable for a type that does not travel, and no code is taken
+    strict   for the side of the checks: Untransferable for a type that does not travel; no code is taken, and nothing
+             that would cost much to hold
     call     how a function of the other side is called: call(number, args, kwargs)
     """
 
     def __init__(self, strict: bool = False, call: Callable | None = None):
         self.functions: list[Callable] = []
         self.strict, self.call = strict, call
+        self._texts = 0
 
     def encode(self, value: Any) -> Any:
         """A value as JSON."""
@@ -115,9 +119,15 @@ class Codec:
         """JSON as a value; a ValueError, TypeError or another Exception if it is malformed."""
         if isinstance(value, list):
             return list(map(self.decode, value))
+        if isinstance(value, str) and self.strict:
+            self._texts += 1  # numpy gives each text of an array the size of the longest
+            if len(value) > LONGEST or self._texts > 5 * MOST:
+                raise ValueError(f"{self._texts:,} texts, the last one of {len(value):,} characters")
         if not isinstance(value, dict):
             return value
         ((kind, content),) = value.items()
+        if self.strict and kind in ("set", "frozenset", "dict") and len(content) > MOST:  # all may have one hash
+            raise ValueError(f"a {kind} of {len(content):,}")
         if kind in ("tuple", "set", "frozenset"):
             return getattr(builtins, kind)(map(self.decode, content))
         if kind == "dict":
@@ -140,7 +150,7 @@ class Codec:
             return self.functions[content]
         if kind in ("code", "name") and not self.strict and self.call is not None:
             return self._defined(*content) if kind == "code" else _imported(*content)
-        return type(str(content[0]), (Foreign,), {})(str(content[1]))
+        return _foreign(str(content[0])[:100])(str(content[1]))
 
     def _stub(self, number: int, name: str) -> Callable:
         call: Any = self.call
@@ -163,6 +173,11 @@ class Codec:
         used |= {name: self.decode(value) for name, value in others.items()}
         used["__builtins__"] = builtins
         return FunctionType(marshal.loads(base64.b64decode(code)), used, name, self.decode(defaults))
+
+
+@functools.lru_cache(1000)
+def _foreign(name: str) -> type[Foreign]:
+    return type(name, (Foreign,), {})
 
 
 def _imported(module: str, name: str) -> Any:

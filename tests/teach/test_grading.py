@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import handed_in
@@ -171,6 +172,16 @@ def test_malformed_values_are_errors(message):
         wire.Codec().decode(message)
 
 
+@pytest.mark.parametrize(
+    "costly",
+    ["x" * 10_000, [["x"] * 6000] * 2, {"set": [*range(5000)]}, {"dict": [[one, 0] for one in range(5000)]}],
+    ids=["a long text", "many texts", "a set", "a dictionary"],
+)
+def test_what_costs_much_to_hold_is_refused_by_the_checks(costly):
+    with pytest.raises(ValueError, match="a set|a dict|texts"):
+        wire.Codec(strict=True).decode(costly)
+
+
 def test_functions_without_a_closure_travel_from_the_checks_only():
     here, there = wire.Codec(strict=True), wire.Codec(call=lambda number, args, kwargs: ("called", number, args))
     k = 3
@@ -306,6 +317,8 @@ def test_answers_have_no_network_and_cannot_write(write, tmp_path):
     server = socket.create_server(("127.0.0.1", 0))
     private = tmp_path / "private.txt"
     private.write_text("secret")
+    (folder := tmp_path / "private").mkdir()
+    (folder / "ex06.py").write_text("secret")
     path = write(
         f"""
 import os, socket, subprocess
@@ -319,16 +332,97 @@ def cosine_rate(u):
     raise RuntimeError([
         fails(lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), timeout=5)),
         fails(lambda: open({str(tmp_path / "new.txt")!r}, "w")),
+        fails(lambda: open("/dev/ptmx", "rb+")),
+        open("/dev/null", "wb").write(b"1"), len(open("/dev/urandom", "rb").read(3)),
         fails(lambda: subprocess.run(["umount", {str(private)!r}], check=True, stderr=-3)),
-        open({str(private)!r}).read(), os.listdir(), sorted(os.environ), len(os.listdir("/proc/self/fd")) < 12,
+        open({str(private)!r}).read(), os.listdir({str(folder)!r}),
+        os.listdir(), sorted(os.environ), len(os.listdir("/proc/self/fd")) < 12,
         [one for one in os.listdir("/proc") if one.isdigit()],
     ])
 """
     )
-    said = grading.grade_cells(cells.read(path), "mine", covered=[str(private)])[0][0].message
-    assert "'OSError', 'OSError', 'CalledProcessError', '', []" in said.replace("ConnectionRefusedError", "OSError")
+    said = grading.grade_cells(cells.read(path), "mine", covered=[str(private), str(folder)])[0][0].message
+    found = "'OSError', 'OSError', 'PermissionError', 1, 3, 'CalledProcessError', '', [], []"
+    assert found in said.replace("ConnectionRefusedError", "OSError")
     assert "TOKEN" not in said and checking.HIDDEN not in said and "True, ['1']" in said
     assert not (tmp_path / "new.txt").exists()
+
+
+STAYS = """
+import ctypes, fcntl, os, threading, time
+held = []
+def cosine_rate(u):
+    held.append(open({path!r}))
+    fcntl.flock(held[0], fcntl.LOCK_SH)
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # not to end with its parent
+    if os.fork() == 0:
+        os.setsid()
+    threading.Thread(target=lambda: time.sleep(60)).start()
+    raise ValueError(str(len(held)))
+"""
+
+
+@pytest.mark.slow
+def test_nothing_outlives_the_marking(write, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    if not sandbox.isolated():
+        pytest.skip("this system has no namespaces for it")
+    (tmp_path / "held").touch()
+    assert "1" in grading.grade_notebook(write(STAYS.format(path=str(tmp_path / "held"))))[0].message
+    with open(tmp_path / "held") as file:
+        for _ in range(50):  # the system needs a moment
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)
+    raise AssertionError("what an answer left behind still holds its lock")
+
+
+@pytest.mark.slow
+def test_the_cells_of_a_notebook_share_their_time(write):
+    lines = "\n".join(f"a{i} = time.sleep(0.5)" for i in range(60))
+    path = write(f"import time\n{lines}\ndef cosine_rate(u):\n    return {', '.join(f'a{i}' for i in range(60))}")
+    begun = time.monotonic()
+    said = grading.grade_cells(cells.read(path), "mine", seconds=3, notebook="ex06")[0][0]
+    assert not said.marks and "3 seconds" in said.message and time.monotonic() - begun < 40
+
+
+def test_names_that_cannot_be_read_are_a_value_error():
+    with pytest.raises(ValueError, match="mine"):
+        grading.Submission([f"cosine_rate = {'a' * 9_000_000} = 1"], "mine", notebook=None)
+
+
+@pytest.mark.slow
+def test_messages_are_no_formulas_and_never_empty_for_a_wrong_answer(write, tmp_path):
+    path = write(
+        "class Wrong(Exception):\n    pass",
+        "def cosine_rate(u):\n    raise Wrong('=1+1')",
+        "def which_law(rates):\n    raise Wrong('')",
+    )
+    rows = grading.grade_all([path], tmp_path / "grades.csv")
+    assert rows[0].message == "=1+1" and rows[3].message and not rows[3].marks
+    with open(tmp_path / "grades.csv", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["message"] == "'=1+1"
+
+
+TELLS = """
+import numpy as np
+seen = []
+class Wrong(Exception):
+    pass
+def cosine_rate(u):
+    seen.append(u)
+    return np.cos(np.pi / 2 * u)
+def which_law(rates):
+    raise Wrong(str(seen[-1]) + str(cosine_rate))
+"""
+
+
+@pytest.mark.slow
+def test_no_message_tells_what_a_further_check_asks(write, tmp_path):
+    (tmp_path / "ex06.py").write_text("def cosine_rate(answer):\n    answer(0.123456)\n")
+    marks = grading.grade_notebook(write(TELLS), further=checking.hidden_checks(tmp_path))
+    assert marks[0].marks == 2 and marks[3].message and "0.123456" not in marks[3].message
 
 
 @pytest.mark.slow

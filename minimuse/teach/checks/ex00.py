@@ -189,7 +189,7 @@ def descend(answer: Callable) -> None:
         },
         read=lambda value: value[1],
     )
-    programs = [recorded(answer, known.BOWL, bowl, 0.1, steps, static=(0, 2, 3))[0] for steps in (3, 30)]
+    programs = [recorded(answer, known.BOWL, bowl, 0.1, steps, static=(0, 2, 3)) for steps in (3, 30)]
     constant_length(programs, "30 steps", "Use `jax.lax.scan`, which compiles the step once.")
 
 
@@ -251,7 +251,7 @@ def gradients_one_by_one(answer: Callable) -> None:
         tolerance=1e-3,
     )
     params, sizes = dict(w=jnp.ones(3), b=jnp.ones(())), (2, 20)
-    programs = [recorded(answer, known.LINE, params, *random(n, (n, 3), (n,)), static=(0,))[0] for n in sizes]
+    programs = [recorded(answer, known.LINE, params, *random(n, (n, 3), (n,)), static=(0,)) for n in sizes]
     constant_length(programs, "20 examples", "Use `jax.vmap`.")
 
 

@@ -41,15 +41,15 @@ def _scored(score: Callable) -> Callable:
 def _small_and_short(answer: Callable) -> None:
     """Wrong if the program holds an array [..., G, K, C], or goes through the codes one by one."""
     shape, long = (96, 2, 8), 37
-    (short, _), (program, largest) = (recorded(answer, jnp.ones(shape), jnp.ones((2, k, 8))) for k in (5, long))
-    if largest >= prod(shape) * long:
+    few, many = (recorded(answer, jnp.ones(shape), jnp.ones((2, k, 8))) for k in (5, long))
+    if many.largest >= prod(shape) * long:
         raise Wrong(
             f"The tokens are right, but for z {list(shape)} and {long} codes the program holds an array of "
-            f"{largest:,} numbers: [..., G, K, C]. Expand |z - e|², and use one matrix product."
+            f"{many.largest:,} numbers: [..., G, K, C]. Expand |z - e|², and use one matrix product."
         )
     advice = "Expand |z - e|², and use one matrix product."
-    constant_length([short, program], f"{long} codes", advice)
-    if f"length={long}" in program:
+    constant_length([few, many], f"{long} codes", advice)
+    if long in many.loops:
         raise Wrong(f"The tokens are right, but the program goes through the codes one by one. {advice}")
 
 

@@ -341,7 +341,7 @@ def best_state(answer: Callable) -> None:
         raise Wrong(wrong.args[0], {names.get(name, name): text for name, text in wrong.table.items()}) from None
     _check_iteration_keys(answer)
     compiles(answer, *cases[1])
-    programs = [recorded(answer, key, tokens, once, near, n, static=(2, 3, 4))[0] for n in (3, 30)]
+    programs = [recorded(answer, key, tokens, once, near, n, static=(2, 3, 4)) for n in (3, 30)]
     constant_length(programs, "30 iterations", "Use `jax.lax.scan`, which compiles the iteration once.")
 
 

@@ -1,7 +1,7 @@
 """What the checks of JAX exercises share: an answer as a compiled program, and its gradients."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,29 +28,38 @@ def _parts(program: Any) -> Iterator[Any]:
                     yield from _parts(part)
 
 
-def _recorded(answer: Callable, static: tuple[int, ...], *args: Any) -> tuple[str, int]:
+class Recorded(NamedTuple):
+    """What JAX records when it traces an answer."""
+
+    lines: int  # of the program
+    largest: int  # how many numbers its largest array holds
+    loops: list[int]  # how often each of its loops runs
+
+
+def _recorded(answer: Callable, static: tuple[int, ...], *args: Any) -> list:
     try:
         program = jax.make_jaxpr(answer, static_argnums=static)(*args)
     except NotImplementedError:
         raise
     except Exception as error:
         raise Wrong(f"JAX cannot trace it ({type(error).__name__}). {UNTRACEABLE}") from None
-    made = [out.aval for part in _parts(program.jaxpr) for line in part.eqns for out in line.outvars]
-    return str(program), max((int(np.prod(getattr(one, "shape", ()))) for one in made), default=0)
+    lines = [line for part in _parts(program.jaxpr) for line in part.eqns]
+    sizes = [int(np.prod(getattr(out.aval, "shape", ()))) for line in lines for out in line.outvars]
+    loops = [line.params["length"] for line in lines if "length" in line.params]
+    return [str(program).count("\n"), max(sizes, default=0), loops]
 
 
-def recorded(answer: Callable, *args: Any, static: tuple[int, ...] = ()) -> tuple[str, int]:
-    """What JAX records when it traces an answer: the program as text, and the size of its largest array.
+def recorded(answer: Callable, *args: Any, static: tuple[int, ...] = ()) -> Recorded:
+    """What JAX records when it traces an answer.
 
     static   the places of arguments that stay Python values
     """
-    program, largest = beside(_recorded, answer, static, *args)
-    return str(program), int(largest)
+    return Recorded(*beside(_recorded, answer, static, *args))
 
 
-def constant_length(programs: list[str], of: str, advice: str) -> None:
+def constant_length(programs: Iterable[Recorded], of: str, advice: str) -> None:
     """Wrong if the second of two programs, for more steps or examples, is longer than the first."""
-    one, two = (text.count("\n") for text in programs)
+    one, two = (program.lines for program in programs)
     if two > one + 5:
         raise Wrong(
             f"The results are right, but the program grows: for {of} it has {two} lines, and {one} for fewer. JAX "
