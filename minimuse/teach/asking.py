@@ -12,7 +12,7 @@ import inspect
 import linecache
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +140,8 @@ def compiles(answer: Callable, *args: Any) -> None:
     """
     fixed = [i for i, arg in enumerate(args) if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(arg))]
     value = call(compiled(answer, tuple(fixed)), *args)
-    if not all(map(close, jax.tree.leaves(value), jax.tree.leaves(call(answer, *args)))):
+    (found, form), (leaves, plain) = jax.tree.flatten(value), jax.tree.flatten(call(answer, *args))
+    if form != plain or not all(map(close, found, leaves)):
         raise Wrong("Under `jax.jit` it returns other results. They may depend only on the arguments.")
 
 
@@ -204,9 +205,9 @@ def numbers(value: Any, shape: tuple[int, ...] = (), kind: str = "float") -> np.
         array = np.asarray(value)
     except Exception:  # an object's own __array__ may raise anything
         array = np.asarray(None)
-    if array.dtype.kind not in "biuf" and getattr(array.dtype, "name", "") != "bfloat16":
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise Wrong(f"It returned {describe(value)}, a {type(value).__name__}; return {kind}s of shape {list(shape)}.")
-    if array.dtype.kind not in KINDS[kind] and array.dtype.kind in "biuf":
+    if array.dtype.kind not in KINDS[kind] and not (kind == "float" and array.dtype.name == "bfloat16"):
         raise Wrong(f"It returned {array.dtype} values; return {kind}s.")
     if array.shape != tuple(shape):
         turned = " Are rows and columns swapped?" if array.shape[::-1] == tuple(shape) else ""
@@ -291,6 +292,13 @@ def _known(
         if distinct > most and 3 * distinct >= differing:
             likely, most = f"This looks like a known mistake, but it is not that everywhere: {paragraph}", distinct
     return None, likely
+
+
+def in_any_order(ask: Callable, cases: Sequence) -> list:
+    """ask(case) for each case, in an order that no answer can know, so that it cannot count its calls; the results in
+    the order of the cases."""
+    found = {i: ask(cases[i]) for i in np.random.default_rng().permutation(len(cases)).tolist()}
+    return [found[i] for i in range(len(cases))]
 
 
 def _array(value: Any) -> np.ndarray | None:

@@ -355,8 +355,8 @@ def cosine_rate(u):
     held.append(open({path!r}))
     fcntl.flock(held[0], fcntl.LOCK_SH)
     ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # not to end with its parent
-    if os.fork() == 0:
-        os.setsid()
+    if len(held) == 1:
+        os.setsid()  # nor with its group
     threading.Thread(target=lambda: time.sleep(60)).start()
     raise ValueError(str(len(held)))
 """

@@ -280,6 +280,12 @@ def _depends(answer: Callable, masks: np.ndarray, key: jax.Array) -> None:
         raise Wrong("The same key gives another mask in the second call. Use only the key: no numpy, no global state.")
     if (masks == _kept(answer, jax.random.key(4), range(len(masks)), width, 0.25)).all():
         raise Wrong("Another key gives the same masks. Do not make a key inside: use the one that is given.")
+    if (masks[1:] == _kept(answer, jax.random.key(4), range(len(masks) - 1), width, 0.25)).all():
+        raise Wrong(
+            "Example 1 has the mask that example 0 has with the next key. Do not add the id to the key: fold it in."
+        )
+    if len(np.unique(_kept(answer, key, [5, 133, 65_541, 100_005], width, 0.25), axis=0)) < 4:
+        raise Wrong("Among the ids 5, 133, 65,541 and 100,005 two have the same mask. Fold in the whole id.")
     for ids in ([3], [41, 7, 12, 7]):
         if not (_kept(answer, key, ids, width, 0.25) == masks[ids]).all():
             raise Wrong(

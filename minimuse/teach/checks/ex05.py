@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.teach.asking import Wrong, call, chosen, compare, compiled, exercise, numbers, pair
-from minimuse.teach.checks.tracing import gradient, weights
+from minimuse.teach.checks.tracing import gradient, right_slope, weights
 
 
 def _log_p(logits: Any, axis: int = -1) -> np.ndarray:
@@ -249,12 +249,13 @@ def read_caption(answer: Callable) -> None:
     compare(program, loud, _read, HEAD_MISTAKES, read=LARGE_SCORES)
     compare(program, [_low(3), _low(5)], _read, {NOT_LOW: lambda q, k, v, mask: _read(0 * q, k, v, ~mask)})
     for which in range(3):
-        if not np.isfinite(np.asarray(gradient(answer, which)(*gone), float)).all():
+        if not np.isfinite(slope := np.asarray(gradient(answer, which)(*gone), float)).all():
             raise Wrong(
                 "The values are right, but the gradient is nan for a row without text, and one nan spoils all weights "
                 "in training. `jnp.where` does not help after a division 0 / 0: its gradient passes through both "
                 "sides. Use a low but finite score, so that nothing is divided by 0."
             )
+        right_slope(slope, _read, which, *gone)
 
 
 @exercise(points=3)

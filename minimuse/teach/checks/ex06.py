@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, compiled, describe, exercise, numbers
+from minimuse.teach.asking import Wrong, call, compare, compiled, describe, exercise, in_any_order, numbers
 
 U = np.array([0.0, 0.1, 0.25, 0.5, 2 / 3, 0.9, 1.0])
 
@@ -81,6 +81,9 @@ def exact_mask(answer: Callable) -> None:
         read=lambda mask: numbers(mask, np.shape(mask), "bool").sum(-1),
     )
     _all_subsets(program)
+    many = numbers(call(program, keys[0], jnp.full(1000, 0.5), 64), (1000, 64), "bool")
+    if len(np.unique(many, axis=0)) < 1000:
+        raise Wrong("Of 1,000 rows with n = 64 some are the same. Draw random numbers of shape [B, n].")
     one, two = (call(program, key, rates, 64) for key in keys[:2])
     if np.array_equal(one, two):
         raise Wrong("Another key gives the same mask. Take the random numbers from `key`, not from a fixed seed.")
@@ -107,7 +110,7 @@ def _left(steps: int, n: int) -> list[int]:
     """How many of n are hidden after each step: the floor of n cos, but fewer than before. Step by step."""
     left, now = [], n
     for s in range(steps):
-        now = min(int(n * np.cos(np.pi / 2 * (s + 1) / steps) + 1e-6), now - 1)
+        now = min(int(n * np.cos(np.pi / 2 * (s + 1) / steps) + 1e-3), now - 1)
         left.append(now)
     return left
 
@@ -134,7 +137,7 @@ def hidden_after(answer: Callable) -> None:
             "This begins with all hidden: these are the counts before each step. After step s, counted from 0, the "
             "progress is (s + 1) / steps.": lambda steps, n: [[int(one), *_left(steps, int(one))[:-1]] for one in n],
             "Some steps reveal nothing: two neighbours have the same floor. Every step must reveal at least one "
-            "token.": lambda steps, n: np.floor(values(steps, n) + 1e-6),
+            "token.": lambda steps, n: np.floor(values(steps, n) + 1e-3),
             "All rows have the schedule of the first one. Each has a number of tokens of its own.": (
                 lambda steps, n: [_left(steps, int(n[0]))] * len(n)
             ),
@@ -146,23 +149,26 @@ def hidden_after(answer: Callable) -> None:
     )
 
 
+def _law(answer: Callable, rates: np.ndarray) -> str:
+    got = call(answer, rates)
+    got = str.__str__(got) if isinstance(got, str) else got  # not what a subclass says that it equals
+    if not isinstance(got, str) or got not in ("cosine", "arccos"):
+        raise Wrong(f'It returned {describe(got)}; return "cosine" or "arccos".')
+    return got
+
+
 @exercise(points=3)
 def which_law(answer: Callable) -> None:
     """rates float [M], sampled by an unknown program -> "cosine" or "arccos"."""
-    returned, right, by_mean, tables = [], [], [], []
+    right, sampled = ["cosine", "arccos"] * 4, []
     for seed, size in ((0, 2000), (1, 2000), (2, 20_000), (3, 5000)):
         u = np.random.default_rng(seed).random(size)
-        sampled = {"cosine": np.cos(np.pi / 2 * u), "arccos": 2 / np.pi * np.arccos(u)}
-        for law, rates in sampled.items():
-            got = call(answer, rates)
-            got = str.__str__(got) if isinstance(got, str) else got  # not what a subclass says that it equals
-            if not isinstance(got, str) or got not in ("cosine", "arccos"):
-                raise Wrong(f'It returned {describe(got)}; return "cosine" or "arccos".')
-            returned.append(got)
-            right.append(law)
-            by_mean.append("cosine" if rates.mean() > 2 / np.pi else "arccos")
-            about = {"median": f"{np.median(rates):.3f}", "above 0.9": f"{(rates > 0.9).mean():.1%}"}
-            tables.append({"rates": describe(rates)} | about | {"yours": got, "right": law})
+        sampled += [np.cos(np.pi / 2 * u), 2 / np.pi * np.arccos(u)]
+    returned, tables = in_any_order(lambda rates: _law(answer, rates), sampled), []
+    by_mean = ["cosine" if rates.mean() > 2 / np.pi else "arccos" for rates in sampled]
+    for rates, got, law in zip(sampled, returned, right):
+        about = {"median": f"{np.median(rates):.3f}", "above 0.9": f"{(rates > 0.9).mean():.1%}"}
+        tables.append({"rates": describe(rates)} | about | {"yours": got, "right": law})
     failed = [table for table in tables if table["yours"] != table["right"]]
     if len(failed) == len(right):
         raise Wrong("All answers are swapped. Which schedule gives more rates above 0.9: 29% of them, or 16%?")

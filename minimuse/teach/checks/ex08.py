@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, chosen, compare, compiles, describe, exercise, pair
+from minimuse.teach.asking import Wrong, call, chosen, compare, compiles, describe, exercise, in_any_order, pair
 
 
 def _halves(logits: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -255,21 +255,25 @@ CONFUSED = {  # which are confused: why
 
 def _named(answer: Callable) -> list[tuple[str, str]]:
     """The fault of each program, and what the answer calls it."""
-    returned = []
+    programs, faults = [], []
     for seed, (b, n, s, k) in enumerate([(2, 6, 3, 5), (1, 4, 1, 3), (3, 2, 5, 8)]):
         rng, model = np.random.default_rng(seed), a_model(seed, k, 4)
         tokens, text = rng.integers(0, k + 1, (b, n)), rng.normal(size=(b, s, 4))
         text_mask = np.arange(s) < rng.integers(1, s + 1, (b, 1))
-        for fault in FAULTS:
-            got = call(answer, a_program(fault, seed % 2), model, tokens, text, text_mask)
-            if not isinstance(got, str) or str.__str__(got) not in FAULTS:
-                names = ", ".join(f'"{name}"' for name in FAULTS)
-                raise Wrong(
-                    f"It returned {describe(got)} for a program that is {fault!r}; return one of {names}. If nothing "
-                    "matched, compare with a tolerance, as np.allclose does, because sums are rounded."
-                )
-            returned.append((fault, str.__str__(got)))
-    return returned
+        faults += FAULTS
+        programs += [(a_program(fault, seed % 2), model, tokens, text, text_mask) for fault in FAULTS]
+
+    def name(program: tuple) -> str:
+        got = call(answer, *program)
+        if not isinstance(got, str) or str.__str__(got) not in FAULTS:
+            names = ", ".join(f'"{name}"' for name in FAULTS)
+            raise Wrong(
+                f"It returned {describe(got)}; return one of {names}. If nothing matched, compare with a tolerance, as "
+                "np.allclose does, because sums are rounded."
+            )
+        return str.__str__(got)
+
+    return [*zip(faults, in_any_order(name, programs))]
 
 
 @exercise(points=3)

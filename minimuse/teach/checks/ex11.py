@@ -32,6 +32,8 @@ def tokens_under_mask(answer: Callable) -> None:
         masks = [pixels == i for i in range(tall * wide)] + [pixels < 0, pixels >= 0]
         masks += [rng.random((tall, wide)) < share for share in (0.2, 0.6)]
         cases += [(mask, (h, w)) for mask in masks]
+    rng = np.random.default_rng(0)  # 50 / 14 and 44 / 30 are not exact in floating point
+    cases += [(rng.random((50, 44)) < 0.004, (14, 30)) for _ in range(12)]
     compare(answer, sorted(cases, key=lambda case: case[0].size), met, TOUCH_MISTAKES, kind="bool")
 
 

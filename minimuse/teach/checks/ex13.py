@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, pair
+from minimuse.teach.asking import Wrong, call, compare, compiled, exercise, in_any_order, pair
 from minimuse.teach.checks.float16 import broken, faint, high, one_steep, scaled, steep, stepped
 from minimuse.teach.checks.one_device import after_step, mesh_case, on_mesh
 from minimuse.teach.checks.tracing import recorded
@@ -327,15 +327,17 @@ def _log(kind: str, seed: int) -> tuple[dict[str, np.ndarray], int]:
 @exercise(points=3)
 def diagnose_run(answer: Callable) -> None:
     """log, a dictionary of float arrays [rows], codes int -> what went wrong, one of six names."""
-    returned = []
-    for number in range(36):
-        kind = [*WHY][number % 6]
-        log, codes = _log(kind, number // 6)
-        got = call(answer, log, codes)
+    kinds = [*WHY] * 6
+    logs = [_log(kind, number // 6) for number, kind in enumerate(kinds)]
+
+    def name(log: tuple) -> str:
+        got = call(answer, *log)
         if type(got) not in (str, np.str_) or got not in WHY:
             names = ", ".join(f'"{name}"' for name in WHY)
             raise Wrong(f"It returned {got!r}; return one of {names}.")
-        returned.append((kind, str(got), log, codes))
+        return str(got)
+
+    returned = [(kind, got, *log) for kind, got, log in zip(kinds, in_any_order(name, logs), logs)]
     if len({got for _, got, _, _ in returned}) == 1:
         raise Wrong(
             f"It returns {returned[0][1]!r} for all logs. Test for one fault after another. In every log some rows are "

@@ -17,13 +17,18 @@ MEETS = {  # (pixels, tokens): which tokens each pixel touches, by hand
 }
 
 
+def _tokens(pixel: int, pixels: int, tokens: int) -> list[int]:
+    """Which tokens a pixel touches: by hand, or compared as whole numbers."""
+    if (pixels, tokens) in MEETS:
+        return [*map(int, MEETS[pixels, tokens][pixel])]
+    return [t for t in range(tokens) if t * pixels < (pixel + 1) * tokens and (t + 1) * pixels > pixel * tokens]
+
+
 def met(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """By MEETS."""
+    """The tokens with a pixel of the mask, pixel by pixel."""
     touched = np.zeros(grid, bool)
-    for y, x in np.argwhere(mask):
-        for row in MEETS[mask.shape[0], grid[0]][y]:
-            for column in MEETS[mask.shape[1], grid[1]][x]:
-                touched[int(row), int(column)] = True
+    for pixel in np.argwhere(mask).tolist():
+        touched[np.ix_(*map(_tokens, pixel, mask.shape, grid))] = True
     return touched
 
 

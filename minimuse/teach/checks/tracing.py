@@ -1,5 +1,6 @@
 """What the checks of JAX exercises share: an answer as a compiled program, and its gradients."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -83,6 +84,18 @@ def _gradient(answer: Callable, wrt: int, *args: Any) -> jax.Array:
         raise Wrong(
             f"The values are right, but JAX cannot take a gradient ({type(error).__name__}). {UNTRACEABLE}"
         ) from None
+
+
+def right_slope(slope: np.ndarray, right: Callable, wrt: int, *args: Any) -> None:
+    """Wrong unless this is the gradient of Σ weights · right(...) with respect to one of the arguments, as a central
+    difference in one direction gives it."""
+    direction, ends = np.cos(np.arange(slope.size)).reshape(slope.shape), []
+    for h in (1e-4, -1e-4):
+        value = right(*args[:wrt], np.asarray(args[wrt], float) + h * direction, *args[wrt + 1 :])
+        ends.append((weights(np.shape(value)) * value).sum())
+    if not np.isclose((slope * direction).sum(), (ends[0] - ends[1]) / 2e-4, rtol=1e-3, atol=1e-3):
+        name = [*inspect.signature(right).parameters][wrt]
+        raise Wrong(f"The values are right, but their gradient with respect to {name} is not.")
 
 
 def gradient(answer: Callable, wrt: int = 0) -> Callable:
