@@ -282,7 +282,7 @@ def grade_cells(
     try:
         there = checking.exercises(submission.notebook).values()
         said = {exercise.name: submission.wrong(exercise.name) for exercise in there}
-        for exercise in there:  # afterwards, so that no answer can tell in a message what the further checks ask
+        for exercise in there:  # afterwards, so that no message can show what the further checks ask
             if said[exercise.name] is None and exercise.name in further:
                 said[exercise.name] = submission.wrong(exercise.name, further[exercise.name])
         marks = []

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minimuse.teach import checking, grade, grading
+from tests.wrong_answers import outsider
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {path.stem: path for path in sorted(ROOT.glob("exercises/source/*/*.ipynb"))}
@@ -64,6 +65,13 @@ def test_wrong_answers_fail_with_the_hint_that_names_them(exercise):
     for mistake, (answer, words) in wrong.items():
         said = checking.judge(exercise.ask, answer)
         assert said and words.lower() in said.lower(), f"{mistake}: {said}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", outsider.REFUSED)
+def test_answers_that_an_outsider_found_accepted_are_refused(name):
+    for answer in outsider.REFUSED[name].values():
+        assert checking.judge(checking.find(name).ask, answer)
 
 
 def further(kind: str) -> list:
