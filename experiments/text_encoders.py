@@ -1,9 +1,14 @@
 """A frozen, a random, a learned and a fine-tuned text encoder (chapter 04): `python -m experiments.text_encoders`.
 
-The same small transformer, with captions encoded by (a) the frozen, pretrained t5-scenes, (b) the same T5 with random
-weights, frozen, (c) the same T5 from random weights, trained together with the transformer, only on the captions, and
-(d) the pretrained one, trained like (c) at a tenth of the learning rate. The vectors of (a), (b) and (d) are whitened,
-in (d) as the pretrained ones; those of (c) are not, since there is nothing to begin with.
+The same small transformer, with captions encoded by
+
+(a) the frozen, pretrained t5-scenes,
+(b) the same T5 with random weights, frozen,
+(c) the same T5 from random weights, trained together with the transformer, only on the captions,
+(d) the pretrained one, trained like (c) at a tenth of the learning rate.
+
+The vectors of (a), (b) and (d) are whitened, in (d) as the pretrained ones; those of (c) are not, since there is nothing
+to begin with.
 """
 
 import dataclasses
