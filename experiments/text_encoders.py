@@ -7,7 +7,7 @@ The same small transformer, with captions encoded by
 (c) the same T5 from random weights, trained together with the transformer, only on the captions,
 (d) the pretrained one, trained like (c) at a tenth of the learning rate.
 
-The vectors of (a), (b) and (d) are whitened, in (d) as the pretrained ones; those of (c) are not, since there is nothing
+The vectors of (a), (b) and (d) are whitened, in (d) as the pretrained ones; those of (c) are not, since there are none
 to begin with.
 """
 
