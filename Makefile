@@ -27,7 +27,7 @@ SETUP = [ -n "$(ANY)" ] || { echo "minimuse needs Python 3.11 or newer, and ther
 	"(python.org, your package manager, or conda with environment.yml), then run the same command again." >&2; exit 1; }; \
 	"$(ANY)" tools/setup.py
 RUN := $(VENV)/bin/python
-# Nearly all test time is compiling, so these tests compile with few optimizations; slow tests and notebooks as users do.
+# Nearly all test time is compiling, so most tests compile with few optimizations; notebooks and long trainings do not.
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
@@ -109,13 +109,15 @@ slow:
 	@$(SETUP) $(if $(PARITY),parity)
 	@$(CACHE)
 	@echo "The slow tests ..."
-	@$(RUN) -m pytest tests -q -n 2 -m slow || { echo "Some slow tests failed; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest tests/teach -q -n 2 -m slow || { echo "Some slow tests failed; their names are above." >&2; exit 1; }
+	@$(RUN) -m pytest tests --ignore tests/teach -q -n 2 -m slow \
+	|| { echo "Some slow tests failed; their names are above." >&2; exit 1; }
 
 answers:
 	@$(SETUP)
 	@$(CACHE)
 	@echo "Answers to the exercises, twenty minutes or so ..."
-	@$(RUN) -m pytest tests/teach/test_exercises.py -q -n 2 -m answers || { echo "Some checks are wrong; their names are above." >&2; exit 1; }
+	@$(QUICKLY) -m pytest tests/teach/test_exercises.py -q -n 2 -m answers || { echo "Some checks are wrong; their names are above." >&2; exit 1; }
 
 # Types are checked against the newest packages only.
 test-colab:
