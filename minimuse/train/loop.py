@@ -278,4 +278,7 @@ def _fit(job: Job, train: TrainConfig, run: RunConfig, out: Path) -> dict[str, T
                     saved = time.monotonic()
                 if stop:
                     raise Stopped(f"Stopped at step {done} of {train.steps}, saved; the same command resumes.")
+            # Also while the last step was saved, or drew its samples: otherwise the next stage would begin.
+            if any_process(bool(signals))[0]:
+                raise Stopped(f"Stopped at step {train.steps} of {train.steps}, saved; the same command resumes.")
     return state

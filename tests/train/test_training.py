@@ -109,6 +109,14 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path, whole, how):
         assert row["loss"] == pytest.approx(expected.mean(), rel=1e-4)
 
 
+def test_a_signal_while_the_last_samples_are_drawn_stops_before_the_next_stage(tmp_path, whole):
+    stopped = lambda ema, folder, step: os.kill(os.getpid(), signal.SIGTERM)
+    run = dataclasses.replace(QUIET, samples_every=CONFIG.steps)
+    with pytest.raises(Stopped, match=r"\b12\b"):
+        fit(JOB._replace(samples=stopped), CONFIG, run, tmp_path)
+    assert same(whole[1], fit(JOB, CONFIG, QUIET, tmp_path))
+
+
 def test_a_kill_without_warning_resumes_from_the_last_save(tmp_path, whole):
     def die(i):
         if i == 7:
