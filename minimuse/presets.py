@@ -155,8 +155,8 @@ PRESETS = {
             train={
                 "tokenizer": dataclasses.replace(TOKENIZER, steps=1000, quantize_start=200),
                 "superres_tokenizer": dataclasses.replace(TOKENIZER, steps=1000, batch=8, quantize_start=200),
-                "base": dataclasses.replace(FEW, steps=1200, batch=64),
-                "superres": dataclasses.replace(FEW, steps=900, batch=8, low_noise=0.2),
+                "base": dataclasses.replace(FEW, steps=700, batch=64),
+                "superres": dataclasses.replace(FEW, steps=1800, batch=8, low_noise=0.2),
                 # Without a discriminator: flat drawings have no texture that it could ask for.
                 "superres_decoder": AdversarialConfig(
                     steps=300,
