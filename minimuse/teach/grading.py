@@ -27,7 +27,7 @@ from minimuse.teach import cells, checking, wire
 from minimuse.teach.asking import Elsewhere
 from minimuse.teach.sandbox import Ended, Process, isolated
 
-DEFINING = 60.0  # seconds for a statement that an answer needs
+DEFINING = 60.0  # seconds to find out what the answers need
 SAID = 600  # characters of an error of an answer's
 FURTHER = "The further checks, which students do not have, found a mistake."
 
@@ -45,7 +45,7 @@ class Mark(NamedTuple):
 class Submission:
     """The answers in the code cells of a notebook.
 
-    seconds    time for an answer, and for all that the answers need
+    seconds    time for an answer, and for all that the answers need, a fifth of it for a statement
     covered    files that the answers must not read
     notebook   such as ex06; if not given, the one to which most of its functions belong
     """
@@ -80,7 +80,7 @@ class Submission:
         """The reply to a request that takes of the time for all that the answers need."""
         begun = time.monotonic()
         try:
-            return self._ask(request, max(0.1, min(DEFINING, self._left)))
+            return self._ask(request, max(0.1, min(self._seconds / 5, self._left)))  # so one never takes all
         finally:
             self._left -= time.monotonic() - begun
 

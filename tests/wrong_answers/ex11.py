@@ -448,7 +448,7 @@ WRONG = {
             kept_best(own=lambda key, n: jax.random.split(jax.random.key(np.random.default_rng().integers(10**6)), n)),
             "The same key gives different",
         ),
-        "a Python loop": (in_python, "unrolled"),
+        "a Python loop": (in_python, "unrolls"),
         "a score": (kept_best(out=lambda best, at, now: (best, at.max())), "return [B, N] and [B]"),
         "only the tokens": (kept_best(out=lambda best, at, now: best), "two values"),
     },

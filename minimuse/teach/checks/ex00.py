@@ -267,31 +267,30 @@ def _independent(masks: np.ndarray) -> None:
         raise Wrong("The counts of the rows or columns vary less than those of independent elements do.")
     for lines, least, most, name in ((masks, 0.45, 0.8, "rows"), (masks.T, 0.3, 0.95, "columns")):
         one, zero = lines.astype(float), 1.0 - lines
-        agree = (one @ one.T + zero @ zero.T) / lines.shape[1]  # a share of 0.75² + 0.25² = 0.625 if independent
-        agree = agree[~np.eye(len(lines), dtype=bool)]
+        agree = ((one @ one.T + zero @ zero.T) / lines.shape[1])[~np.eye(len(lines), dtype=bool)]  # near 0.625
         if agree.max() > most or agree.min() < least:
             raise Wrong(f"Some {name} repeat others, or are their opposite. Draw a random number for every element.")
 
 
 def _depends(answer: Callable, masks: np.ndarray, key: jax.Array) -> None:
     """Wrong unless row i depends on the key and on ids[i] only."""
-    width = masks.shape[1]
-    if not (masks == _kept(answer, key, range(len(masks)), width, 0.25)).all():
+    if not (masks == _kept(answer, key, range(len(masks)), 400, 0.25)).all():
         raise Wrong("The same key gives another mask in the second call. Use only the key: no numpy, no global state.")
-    if (masks == _kept(answer, jax.random.key(4), range(len(masks)), width, 0.25)).all():
+    if (masks == _kept(answer, jax.random.key(4), range(len(masks)), 400, 0.25)).all():
         raise Wrong("Another key gives the same masks. Do not make a key inside: use the one that is given.")
-    if (masks[1:] == _kept(answer, jax.random.key(4), range(len(masks) - 1), width, 0.25)).all():
-        raise Wrong(
-            "Example 1 has the mask that example 0 has with the next key. Do not add the id to the key: fold it in."
-        )
-    if len(np.unique(_kept(answer, key, [5, 133, 65_541, 100_005], width, 0.25), axis=0)) < 4:
-        raise Wrong("Among the ids 5, 133, 65,541 and 100,005 two have the same mask. Fold in the whole id.")
     for ids in ([3], [41, 7, 12, 7]):
-        if not (_kept(answer, key, ids, width, 0.25) == masks[ids]).all():
+        if not (_kept(answer, key, ids, 400, 0.25) == masks[ids]).all():
             raise Wrong(
                 f"With the ids {ids} some rows differ from those that the same ids got among {len(masks)} examples. A "
                 "row must depend only on the key and its own id: `jax.random.fold_in(key, id)`."
             )
+
+
+def _folded(answer: Callable, masks: np.ndarray, key: jax.Array) -> None:
+    """Wrong where other ids or keys give the same mask."""
+    next_key = _kept(answer, jax.random.key(4), range(79), 400, 0.25)
+    if len(np.unique(_kept(answer, key, [5, 133, 65_541], 400, 0.25), axis=0)) < 3 or (masks[1:] == next_key).all():
+        raise Wrong("Ids 5 and 133, or id 1 and id 0 with the next key, have the same mask. Use `fold_in`.")
 
 
 @exercise(points=3)
@@ -309,6 +308,7 @@ def dropout_masks(answer: Callable) -> None:
         raise Wrong(f"{masks.mean():.0%} are kept at a rate of 0.25; it should be about 75%.")
     _depends(answer, masks, key)
     _independent(masks)
+    _folded(answer, masks, key)
     for rate in (0.0, 1.0, 0.9, 0.5):
         for key in (jax.random.key(0), jax.random.key(7)):
             share = _kept(answer, key, range(100, 180), 400, rate).mean()
