@@ -114,6 +114,7 @@ class TrainConfig:
     caption_dropout: float = 0.1  # share of examples that are trained without their caption (section 2.7)
     low_noise: float = 0.0  # the largest share of low-resolution tokens replaced at random, as the base stage errs
     schedule: float | str = "cosine"  # law of the mask rate (section 2.6), a name in masking.LAWS; or a fixed rate
+    halton: float = 0.0  # share of the masks that hide what sampling in Halton's order by the law exp leaves hidden
     start: str = ""  # a checkpoint whose weights the stage begins with; "": fresh ones, or a grown decoder
     seed: int = 0
 

@@ -109,6 +109,14 @@ def random_mask(key: jax.Array, batch: int, tokens: int, law: str | float = "cos
     return rank < count
 
 
+def ordered_mask(key: jax.Array, batch: int, ranks: ArrayLike, law: str | float = "exp") -> jax.Array:
+    """A mask as sampling in a fixed order leaves it, bool [B, N], True where hidden: each row samples its own r and
+    hides the max(1, round(N r)) positions of the greatest `ranks`, int [N]."""
+    ranks = jnp.asarray(ranks)
+    rates = draw_rates(key, (batch, 1), law, ranks.size)
+    return ranks >= ranks.size - jnp.maximum(1, jnp.round(ranks.size * rates))
+
+
 def decode_schedule(steps: int, tokens: int, law: str = "cosine") -> np.ndarray:
     """How many of `tokens` are still hidden after each step, int [steps]: floor(N law((s + 1) / steps)), except that
     every step reveals at least one token, and the last one leaves none."""

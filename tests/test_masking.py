@@ -104,6 +104,15 @@ def test_all_positions_are_hidden_alike():
     assert np.ptp(mask.mean(0)) < 0.02
 
 
+def test_an_ordered_mask_hides_what_comes_last():
+    ranks = np.array([2, 0, 3, 1])
+    mask = np.asarray(masking.ordered_mask(jax.random.key(2), 400, ranks, "linear"))
+    count = mask.sum(-1)
+    assert set(count) == {1, 2, 3, 4} and (mask == (ranks >= 4 - count[:, None])).all()
+    assert mask[count == 2].any(0).tolist() == [True, False, True, False]
+    assert masking.ordered_mask(jax.random.key(2), 9, ranks, 1.0).all()
+
+
 def test_schedule_by_hand():
     # floor(64 cos(pi/2 s/8)), s = 1 .. 8
     assert masking.decode_schedule(8, 64).tolist() == [62, 59, 53, 45, 35, 24, 12, 0]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from minimuse import layers, masking
 from minimuse.config import DiffusionConfig, SuperresConfig, TrainConfig, TransformerConfig, VQGANConfig
+from minimuse.decoding import halton_ranks
 from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
 from minimuse.evaluate.likelihood import token_losses
 from minimuse.evaluate.metrics import decibels, perplexity
@@ -138,7 +139,11 @@ def _draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, b
         assert isinstance(config, SuperresConfig)
         noise_key = jax.random.fold_in(key, 2)
         low = dict(low=replace_some(noise_key, batch["low"], train.low_noise, config.low_codebook_size))
-    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
+    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    if train.halton:
+        row_key, rate_key = jax.random.split(jax.random.fold_in(key, 3))
+        ordered = masking.ordered_mask(rate_key, len(tokens), halton_ranks(*config.grid))
+        mask = jnp.where(jax.random.uniform(row_key, (len(tokens), 1)) < train.halton, ordered, mask)
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
     return batch | low | dict(tokens=tokens, mask=mask, text_mask=text_mask)
 

@@ -11,6 +11,7 @@ from conftest import BASE, FRESH, SUPERRES, random_weights, transformer_inputs
 
 from minimuse import layers, masking, transformer, vqgan
 from minimuse.config import TrainConfig, VQGANConfig
+from minimuse.decoding import halton_ranks
 from minimuse.evaluate.metrics import perplexity, psnr
 from minimuse.presets import get_preset
 from minimuse.train import codebook, losses
@@ -157,6 +158,20 @@ def test_the_model_sees_kept_tokens_and_mask_tokens_for_hidden_ones():
     assert 0 < hidden.sum() < hidden.size
     assert (seen[0] == np.where(hidden, 12, batch["tokens"])).all()
     assert metrics["mask_rate"] == pytest.approx(float(hidden.mean())) and np.isfinite(loss)
+
+
+def test_some_masks_are_those_of_sampling_in_haltons_order():
+    batch, ranks = dict(tokens=np.zeros((400, 16), int), text_mask=np.ones((400, 3), bool)), halton_ranks(4, 4)
+    config = dataclasses.replace(BASE, grid=(4, 4))
+
+    def ordered(share):
+        train = dataclasses.replace(TRAIN, halton=share)
+        hidden = np.asarray(losses.transformer_loss.draw(config, train, jax.random.key(0), batch)["mask"])
+        return (hidden == (ranks >= 16 - hidden.sum(-1, keepdims=True))).all(-1).mean()
+
+    by_chance = ordered(0.0)  # all hidden, or only the last position
+    assert 0 < by_chance < 0.2 and ordered(1.0) == 1
+    assert ordered(0.4) == pytest.approx(0.4 + 0.6 * by_chance, abs=0.08)
 
 
 def test_some_low_resolution_tokens_are_replaced():
