@@ -184,7 +184,7 @@ class SampleOptions(TypedDict, total=False):
     law: str | tuple[str | None, str | None]
     """Law of the decode schedule: cosine, linear, square and so on."""
     order: str | tuple[str | None, str | None]
-    """Order in which positions are revealed: confidence, halton or random; the last two need no temperature."""
+    """Order in which positions are revealed: confidence, halton, random or raster; only the first uses temperature."""
     guided_from: float | tuple[float | None, float | None]
     """Guide only from this share of the steps on: 0.5 leaves the unguided half out of the first half of the steps."""
     guided_to: float | tuple[float | None, float | None]

@@ -19,7 +19,7 @@ from minimuse.config import BASE_ONLY, SampleOptions, Sampling
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
-ORDERS = ("confidence", "halton", "random")  # in which positions are revealed
+ORDERS = ("confidence", "halton", "random", "raster")  # in which positions are revealed
 MOST = 1e6  # guidance and temperatures; logits must stay finite in float32
 CACHED_TOKENS = 2**11  # image tokens in one batch on a CPU; with more, a layer's results no longer fit its cache
 
@@ -218,8 +218,11 @@ def halton_ranks(h: int, w: int) -> np.ndarray:
 
 
 def order_ranks(order: str, grid: tuple[int, int], keys: jax.Array) -> jax.Array | None:
-    """`ranks` for parallel_decode: int [N] for halton, [B, N] for random (one order per key), None for confidence."""
+    """`ranks` for parallel_decode: int [N] for halton and raster (row by row), [B, N] for random (one order per key),
+    None for confidence."""
     h, w = grid
+    if order == "raster":
+        return jnp.arange(h * w)
     if order == "halton":
         return jnp.asarray(halton_ranks(h, w))
     if order == "random":  # steps fold in 0 to N - 1, so N is free

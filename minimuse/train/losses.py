@@ -4,6 +4,7 @@ With its settings given, each is a function (model, key, batch) -> (loss, metric
 is random is drawn for the whole batch, and the loss of some of its rows is their share of the whole's.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import jax
@@ -15,6 +16,7 @@ from minimuse.decoding import halton_ranks
 from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
 from minimuse.evaluate.likelihood import token_losses
 from minimuse.evaluate.metrics import decibels, perplexity
+from minimuse.fsq import FSQTokenizer, to_tokens
 from minimuse.masking import replace_some
 from minimuse.train.step import Loss, share_of_mean
 from minimuse.transformer import BaseTransformer
@@ -95,6 +97,26 @@ uint8 [B, H, W, 3].
 batch["quantize"], bool [B] and all equal, says whether quantization has begun; without it, it has. The metrics that are
 arrays are those of `code_losses`, for `codebook.update_codes`.
 """
+
+
+def _rebuilding_fsq(model: FSQTokenizer, rows: dict, batch: dict) -> tuple[jax.Array, dict, dict]:
+    images = to_float(rows["images"])
+    values = model.encode(images)
+    decoded = model.decode(values)
+    loss, l1 = pixel_loss(decoded, images)
+    tokens = to_tokens(jax.lax.stop_gradient(values), model.levels)
+    counts = jnp.zeros(math.prod(model.levels)).at[tokens.reshape(-1)].add(1)
+    means = dict(loss=loss, l1=l1, squares=jnp.mean((decoded - images) ** 2))
+    sums = {name: value * (len(images) / len(batch["images"])) for name, value in means.items()}
+    return sums.pop("loss"), sums | dict(counts=counts), {}
+
+
+def _fsq_metrics(sums: dict, by_row: dict) -> dict[str, jax.Array]:
+    return dict(l1=sums["l1"], psnr=decibels(sums["squares"])) | code_use(sums["counts"])
+
+
+fsq_loss = Loss(lambda key, batch: batch, _rebuilding_fsq, _fsq_metrics)
+"""(model, key, batch) -> (loss, metrics): FSQ has no loss but that of pixels, on batch["images"] uint8 [B, H, W, 3]."""
 
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)  # mask rates between which training reports its loss separately
