@@ -14,11 +14,12 @@ from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
 BASE |= dict(law="cosine", order="confidence")
+FIXED = ("halton", "random")
 ARMS = (
     {f"temperature {value:g}": dict(temperature=value) for value in (0.0, 1.0, 2.0, 4.5, 8.0, 16.0)}
     | {f"token temperature {value:g}": dict(token_temperature=value) for value in (0.01, 0.1, 0.25, 0.5, 0.75, 1.0)}
     | {f"confidence, {steps}": dict(steps=steps) for steps in (1, 2, 4, 8, 12, 16, 24, 32, 64)}
-    | {f"{order}, {steps}": dict(order=order, steps=steps) for steps in (12, 4, 8, 24, 32) for order in ("halton", "random")}
+    | {f"{order}, {steps}": dict(order=order, steps=steps) for steps in (12, 4, 8, 24, 32) for order in FIXED}
     | {f"law {name}": dict(law=name) for name in ("linear", "square", "cubic", "square root", "log")}
     | {f"top {value}": dict(top_k=value, token_temperature=1.0) for value in (3, 10)}
 )
