@@ -7,6 +7,7 @@ models.
     python -m experiments.first_transformer    chapter 05: the band of its training run, into data/curves
     python -m experiments.sampling             chapter 07: temperatures, steps, orders, laws of the shipped transformer
     python -m experiments.defaults             chapter 07: orders and laws compared caption by caption
+    python -m experiments.critic               chapter 14: revising with and without the token critic, at equal cost
     python -m experiments.race                 chapter 07: parallel decoding and its trained twins, quality against time
     python -m experiments.superres             chapters 09 and 10: steps, temperatures, decoders; against bicubic
     python -m experiments.cascade              chapter 09: a cascade against one transformer for the large grid

@@ -10,6 +10,7 @@ from conftest import random_tree
 from experiments import (
     cascade,
     claims,
+    critic,
     defaults,
     discriminator,
     first_transformer,
@@ -27,7 +28,7 @@ from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig
 from minimuse.evaluate import curves
 from minimuse.evaluate.baselines import BASELINES, Twin, twin_config
-from minimuse.muse import Muse
+from minimuse.muse import Muse, build
 from minimuse.presets import PRESETS
 
 
@@ -206,6 +207,23 @@ def test_enlarging_keeps_flat_colours_and_doubles_the_sides():
     images = np.full((2, 6, 4, 3), (10, 200, 30), np.uint8)
     large = superres.enlarge(images)
     assert large.shape == (2, 12, 8, 3) and (large == (10, 200, 30)).all()
+
+
+def test_the_critic_at_equal_cost(micro, monkeypatch):
+    model = random_tree(build("critic", PRESETS["micro"].critic))
+    configs, models = micro.configs | dict(critic=PRESETS["micro"].critic), micro.models | dict(critic=model)
+    muse = Muse(micro.text, configs, models, micro.sampling, "t5-scenes")
+    monkeypatch.setattr(critic.Muse, "from_pretrained", lambda name, **_: muse)
+    monkeypatch.setattr(critic, "CAPTIONS", 2)
+    for arm in ("12: revise 2", "12: revise 2, critic"):
+        row = critic.run(arm, 0)
+        assert row["halves"] == 24 and row["seconds"] > 0 and row["options"]["revise"] == 2
+        assert all(len(row[split][kind]) == 2 for split in critic.SPLITS for kind in ("asked", "exact"))
+    for arm, options in critic.ARMS.items():
+        left = 2 * int(arm.split(":")[0]) - critic.halves(critic.BASE | options)
+        assert left == 0 or (left == 1 and arm.endswith("confidence, critic")), arm  # never more than its budget
+    assert len({str(options) for options in critic.ARMS.values()}) == len(critic.ARMS)
+    assert critic.BASE.keys() == defaults.BASE.keys()
 
 
 def test_no_arm_of_the_sweeps_is_twice_the_same():
