@@ -7,6 +7,7 @@ and a law run with three seeds, the other arms with one. Names of arms after the
 
 import json
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
-BASE |= dict(law="cosine", order="confidence", guided_from=0.0, guided_to=1.0, revise=0)
+BASE |= dict(law="cosine", order="confidence", guided_from=0.0, guided_to=1.0, revise=0, critic=False)
 HALTON = dict(order="halton", law="exp")
 ARMS = {
     "confidence, cosine": {},
@@ -40,11 +41,11 @@ SPLITS = ("val", "everyday")
 FIRST, CAPTIONS, BATCH = 30_000, 600, 60  # captions of each split
 
 
-def outcomes(muse: Muse, split: str, seed: int, options: dict) -> dict[str, str]:
-    """For every caption whether the picture is as `asked`, and `exact`: strings of 0 and 1."""
+def outcomes(muse: Muse, split: str, seed: int, options: dict, first: int, captions: int) -> dict[str, str]:
+    """For every caption, from number `first` on, whether the picture is as `asked`, and `exact`: strings of 0 and 1."""
     asked, exact = "", ""
-    for start in range(0, CAPTIONS, BATCH):
-        prompts = [everyday.example(split, FIRST + start + i) for i in range(min(BATCH, CAPTIONS - start))]
+    for start in range(0, captions, BATCH):
+        prompts = [everyday.example(split, first + start + i) for i in range(min(BATCH, captions - start))]
         images = muse.generate([caption for _, caption in prompts], seed=seed * 10_000 + start, **options)
         for (scene, caption), reading, image in zip(prompts, shipped_scorer().read(images), images):
             facts = [holds for kind in facts_true(scene, caption, reading).values() for holds in kind]
@@ -55,15 +56,17 @@ def outcomes(muse: Muse, split: str, seed: int, options: dict) -> dict[str, str]
 
 def run(arm: str, seed: int) -> dict:
     muse = Muse.from_pretrained("tiny", superres=False)
-    return dict(options=BASE | ARMS[arm]) | {split: outcomes(muse, split, seed, BASE | ARMS[arm]) for split in SPLITS}
+    options = BASE | ARMS[arm]
+    found = {split: outcomes(muse, split, seed, options, FIRST, CAPTIONS) for split in SPLITS}
+    return dict(options=options) | found
 
 
-def compare(rows: list[dict]) -> list[str]:
+def compare(rows: list[dict], arms: Iterable[str] = ARMS, splits: Iterable[str] = SPLITS) -> list[str]:
     """One line per split and arm: the shares in percent, and in brackets the interval of the difference to the first
     arm, in points, over the seeds that both have."""
-    found, first, lines = {(row["arm"], row["seed"]): row for row in rows}, next(iter(ARMS)), []
-    for split in SPLITS:
-        for arm in ARMS:
+    found, first, lines = {(row["arm"], row["seed"]): row for row in rows}, next(iter(arms)), []
+    for split in splits:
+        for arm in arms:
             seeds = [seed for name, seed in found if name == arm and (first, seed) in found]
             if not seeds:
                 continue

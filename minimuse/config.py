@@ -83,6 +83,15 @@ class SuperresConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
+class CriticConfig:
+    """The token critic (critic.py), a small head on the base's features."""
+
+    width: int = 192  # D of the base
+    heads: int = 4
+    mlp_width: int = 768
+
+
+@dataclass(frozen=True)
 class DiffusionConfig(TransformerConfig):
     """The latent diffusion twin (evaluate/baselines.py)."""
 
@@ -117,6 +126,15 @@ class TrainConfig:
     halton: float = 0.0  # share of the masks that hide what sampling in Halton's order by the law exp leaves hidden
     start: str = ""  # a checkpoint whose weights the stage begins with; "": fresh ones, or a grown decoder
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class CriticTraining(TrainConfig):
+    """How the token critic is trained (train/critic.py)."""
+
+    label: str = (
+        "sampled"  # it finds tokens that were sampled, as in its paper; "wrong": those that are not the true ones
+    )
 
 
 @dataclass(frozen=True)
@@ -158,6 +176,7 @@ class Sampling:
     guided_from: float = static(0.0)  # guidance begins after this share of the steps
     guided_to: float = static(1.0)  # and ends after this one; the unguided half is left out of the other steps
     revise: int = static(0)  # how many of the steps, the last ones, sample the least sure positions again
+    critic: bool = static(False)  # whether the token critic chooses what is hidden again, see critic.py
     guided: bool = static(True)  # whether the unguided half is computed; set from guidance, not by hand
 
 
@@ -191,10 +210,13 @@ class SampleOptions(TypedDict, total=False):
     """Guide only up to this share of the steps."""
     revise: int | tuple[int | None, int | None]
     """How many of the steps, the last ones, hide the least sure positions and sample them again."""
+    critic: bool | tuple[bool | None, bool | None]
+    """Let the token critic, if the checkpoint has one, choose what is hidden again: with --revise, and in the order
+    confidence at every step. Each choice takes half as long as a guided step. For the base stage only."""
 
 
 BASE_ONLY = (  # options whose single value is the base stage's
-    *("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise"),
+    *("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise", "critic"),
 )
 
 
@@ -243,12 +265,18 @@ class Preset:
     pictures: PicturesConfig = PicturesConfig()  # how they are read
     run: RunConfig = RunConfig()
 
+    @property
+    def critic(self) -> CriticConfig:
+        """The token critic of this base."""
+        return CriticConfig(self.base.width, self.base.heads, self.base.mlp_width)
+
     def phases(self, stages: Iterable[str]) -> list[str]:
         """These stages and their second phases, against a discriminator: those that have training settings."""
         return [phase for name in stages for phase in (name, f"{name}_adversarial") if phase in self.train]
 
 
-TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that are trained on cached tokens and text
+# Stages that are trained on cached tokens and text.
+TRANSFORMERS = ("base", "superres", "critic", "autoregressive", "diffusion")
 
 
 def data_dir() -> Path:

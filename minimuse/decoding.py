@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.config import BASE_ONLY, SampleOptions, Sampling
+from minimuse.critic import TokenCritic
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
@@ -76,6 +77,12 @@ def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
             "guided_from and guided_to are shares of the steps, from 0 to 1, the first below the second; they were "
             f"{begin:g} and {end:g}."
         )
+    order, revise = one_of("order", sampling.order, ORDERS), whole_number("revise", sampling.revise, 0, steps - 1)
+    if sampling.critic and (steps == 1 or (order != "confidence" and not revise)):
+        raise ValueError(
+            "critic=True chooses the tokens that revise hides again, and in the order confidence those of every step; "
+            f"with order {order!r}, steps {steps} and revise {revise} it does nothing. Set revise, or critic=False."
+        )
     return Sampling(
         steps=steps,
         guidance=guidance,
@@ -84,10 +91,11 @@ def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
         token_temperature=scale("token_temperature", sampling.token_temperature),
         top_k=whole_number("top_k", sampling.top_k, 0, codes),
         law=one_of("law", sampling.law, tuple(LAWS)),
-        order=one_of("order", sampling.order, ORDERS),
+        order=order,
         guided_from=begin,
         guided_to=end,
-        revise=whole_number("revise", sampling.revise, 0, steps - 1),
+        revise=revise,
+        critic=bool(sampling.critic),
         guided=guidance > 0,
     )
 
@@ -246,6 +254,7 @@ def parallel_decode(
     *,
     mask_id: int,
     ranks: jax.Array | None = None,
+    judge: Callable | None = None,
     trace: bool = False,
 ) -> tuple[jax.Array, Trace | None]:
     """Fill the positions of tokens int [B, N] that hold mask_id, in sampling.steps steps; the others stay as they are.
@@ -261,6 +270,7 @@ def parallel_decode(
                  law, steps - revise: the decode schedule, see masking.decode_schedule
                  revise: the last steps, see below
     ranks        int [N] or [B, N]: reveal positions in this order, the least first, whatever their confidence
+    judge        tokens [B, N], none of them hidden -> sureness [B, N], logarithms of probabilities; see below
 
     A step samples a token for every hidden position, then hides those of least (noisy) confidence again, as many as the
     schedule says. Rows may have different numbers of known tokens: the schedule is scaled to each row, and each step
@@ -270,14 +280,19 @@ def parallel_decode(
     With `revise`, the schedule ends that many steps earlier. Then positions that were filled are hidden again, those
     whose tokens had the lowest probability when they were sampled, and the next step samples them given all others; so
     in every revising step, as many as masking.revise_schedule says, scaled to the row and rounded up.
+
+    With `judge`, revising hides the tokens with the least of its sureness. Without `ranks` so does every other step,
+    with the same noise, and tokens of earlier steps may be hidden again (Token-Critic). It is called once for each of
+    these choices: sampling.revise times with ranks, else after every step except the last.
     """
     n, steps, scheduled = tokens.shape[1], sampling.steps, sampling.steps - sampling.revise
     hide = jnp.asarray([*decode_schedule(scheduled, n, sampling.law)[:-1], *revise_schedule(sampling.revise, n), 0])
     given, interval = tokens != mask_id, guided_steps(sampling)
     to_fill = jnp.sum(~given, -1, keepdims=True)
 
-    def step(carry: tuple, s: jax.Array, *, guided: bool, filled: bool) -> tuple[tuple, Trace | None]:
-        """guided: in the guidance interval; filled: nothing is hidden after it, except what is to be revised."""
+    def step(carry: tuple, s: jax.Array, *, guided: bool, filled: bool, judged: bool) -> tuple[tuple, Trace | None]:
+        """guided: in the guidance interval; filled: nothing is hidden after it, except what is to be revised; judged:
+        by `judge`."""
         tokens, sureness = carry
         ratio = jnp.minimum((s + 1) / scheduled, 1.0)
         known = tokens != mask_id
@@ -286,14 +301,16 @@ def parallel_decode(
         logits = logits_fn(tokens, t)
         sampled, probability = draw_tokens(step_keys[:, 0], logits, sampling.token_temperature, sampling.top_k)
         sampled, sureness = jnp.where(known, tokens, sampled), jnp.where(known, sureness, probability)
+        judgement = judge(sampled) if judge and judged else None
         if filled:
-            score = sureness
+            score = sureness if judgement is None else judgement
         elif ranks is None:
             noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
-            score = jnp.log(jnp.maximum(probability, 1e-30)) + sampling.temperature * (1 - ratio) * noise
+            score = jnp.log(jnp.maximum(probability, 1e-30)) if judgement is None else judgement
+            score = score + sampling.temperature * (1 - ratio) * noise
         else:
             score = -ranks
-        score = jnp.where(given if filled else known, jnp.inf, score)
+        score = jnp.where(given if filled or judged else known, jnp.inf, score)
         if filled:
             count = -(-hide[s] * to_fill // n)
         else:
@@ -305,11 +322,12 @@ def parallel_decode(
 
     # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
     carry, records = (tokens, jnp.ones(tokens.shape)), []
-    kinds = lambda s: (s in interval, sampling.revise > 0 and s >= scheduled - 1)
-    for (guided, filled), stretch in itertools.groupby(range(steps), kinds):
-        carry, record = jax.lax.scan(
-            functools.partial(step, guided=guided, filled=filled), carry, jnp.asarray([*stretch])
-        )
+    is_filled = lambda s: sampling.revise > 0 and s >= scheduled - 1
+    is_judged = lambda s: judge is not None and s < steps - 1 and (ranks is None or is_filled(s))
+    kinds = lambda s: (s in interval, is_filled(s), is_judged(s))
+    for (guided, filled, judged), stretch in itertools.groupby(range(steps), kinds):
+        of_kind = functools.partial(step, guided=guided, filled=filled, judged=judged)
+        carry, record = jax.lax.scan(of_kind, carry, jnp.asarray([*stretch]))
         records.append(record)
     return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
 
@@ -333,6 +351,7 @@ def sample_tokens(
     low: jax.Array | None = None,
     start: jax.Array | None = None,
     *,
+    critic: TokenCritic | None = None,
     trace: bool = False,
 ) -> tuple[jax.Array, Trace | None]:
     """Sample the tokens of one stage: the whole of parallel decoding with guidance as one program.
@@ -340,17 +359,24 @@ def sample_tokens(
     sampling   a record from `check_sampling`; only its static fields compile again
     low        int [B, n], the low-resolution tokens for the super-resolution stage; None for the base
     start      int [B, N], to be filled where it holds the transformer's mask_id; None: everywhere
+    critic     the base's, if sampling.critic; it judges by the captions, without guidance
     -> tokens int [B, N], Trace or None
     """
     text, negative, keys = prompts
     condition = model.condition(both_halves(text, negative) if sampling.guided else text, low)
     predict = guided_predict(lambda tokens: model(tokens, *condition), sampling.guided)
-    alone = model.first_half(condition) if sampling.guided and len(guided_steps(sampling)) < sampling.steps else None
+    halved = sampling.guided and (sampling.critic or len(guided_steps(sampling)) < sampling.steps)
+    alone = model.first_half(condition) if halved else None
     logits_fn = lambda tokens, t: model(tokens, *alone) if t is None and alone is not None else predict(tokens, t)
     if start is None:
         start = jnp.full((len(keys), math.prod(model.grid)), model.mask_id, jnp.int32)
-    ranks = order_ranks(sampling.order, model.grid, keys)
-    return parallel_decode(logits_fn, start, keys, sampling, mask_id=model.mask_id, ranks=ranks, trace=trace)
+    ranks, judge = order_ranks(sampling.order, model.grid, keys), None
+    if sampling.critic:
+        if critic is None:
+            raise ValueError("The sampling record has critic=True, but there is no critic to judge with.")
+        judge = lambda tokens: critic.sureness(model, tokens, condition if alone is None else alone)
+    decode = functools.partial(parallel_decode, mask_id=model.mask_id, ranks=ranks, judge=judge, trace=trace)
+    return decode(logits_fn, start, keys, sampling)
 
 
 @functools.partial(jax.jit, static_argnames="count")

@@ -46,7 +46,8 @@ def sample(
 ) -> np.ndarray:
     """Tokens int [B, h, w] like `start`, sampled where it holds the stage's mask_id; low: the base's [B, h, w]."""
     inputs, size = muse.stage_inputs(stage, prompts, low, start), start[0].size
-    parts = [sample_tokens(muse.models[stage], sampling, *group)[0] for group in in_groups(size, sampling, inputs)]
+    critic, groups = muse.critic_for(sampling), in_groups(size, sampling, inputs)
+    parts = [sample_tokens(muse.models[stage], sampling, *group, critic=critic)[0] for group in groups]
     return np.concatenate(parts).reshape(start.shape)
 
 
@@ -275,13 +276,13 @@ def interpolate(
     """
     if not isinstance(first, str) or not isinstance(second, str):
         raise ValueError(f"Interpolation goes from one caption to another; these were {first!r} and {second!r}.")
-    if mixed := {"guidance", "ramp", "guided_from", "guided_to"} & options.keys():
+    if mixed := {"guidance", "ramp", "guided_from", "guided_to", "critic"} & options.keys():
         raise TypeError(f"Interpolation mixes two captions by guidance, so it takes no {min(mixed)}.")
     n = whole_number("n", n, 2, 10_000)
     plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(first, n, seed, second)
     prompts = prompts._replace(keys=jnp.repeat(prompts.keys[:1], n))
     mix: dict[str, Any] = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
-    mix |= dict(guided_from=0.0, guided_to=1.0)
+    mix |= dict(guided_from=0.0, guided_to=1.0, critic=False)  # a critic judges by one caption
     found: list[np.ndarray | None] = [None]
     for stage, sampling in plan.stages.items():
         start = np.full((n, *muse.configs[stage].grid), muse.configs[stage].codebook_size)

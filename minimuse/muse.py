@@ -1,7 +1,7 @@
 """The pipeline: a caption to pixels (paper section 2), and the stages of a checkpoint.
 
-A checkpoint folder holds config.json and one float16 safetensors file per stage: tokenizer and base at least, and for
-the cascade superres_tokenizer, superres and superres_decoder, too. Nothing is ever unpickled.
+A checkpoint folder holds config.json and one float16 safetensors file per stage: tokenizer and base at least, for the
+cascade superres_tokenizer, superres and superres_decoder, and perhaps a token critic. Nothing is ever unpickled.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from minimuse import editing, layers, mask_free, sharing
 from minimuse.config import (
     BASE_ONLY,
     DTYPES,
+    CriticConfig,
     SampleOptions,
     Sampling,
     SuperresConfig,
@@ -32,6 +33,7 @@ from minimuse.config import (
     sampling_from_dict,
     sampling_to_dict,
 )
+from minimuse.critic import TokenCritic
 from minimuse.decoding import (
     Prompts,
     Trace,
@@ -55,9 +57,10 @@ STAGES = {
     "base": (TransformerConfig, BaseTransformer),
     "superres": (SuperresConfig, SuperresTransformer),
     "superres_decoder": (VQGANConfig, Decoder),
+    "critic": (CriticConfig, TokenCritic),
 }
 CASCADE = ("superres", "superres_decoder")  # what turns a picture of 64 px into one of 128
-OPTIONAL = ("superres_tokenizer", *CASCADE)  # a checkpoint works without these
+OPTIONAL = ("superres_tokenizer", *CASCADE, "critic")  # a checkpoint works without these
 TOKENIZERS = {"base": "tokenizer", "superres": "superres_tokenizer"}  # whose tokens each transformer predicts
 AGREE = (  # sizes that must be equal
     ("base", "codebook_size", "tokenizer", "codebook_size"),
@@ -66,6 +69,7 @@ AGREE = (  # sizes that must be equal
     ("superres", "low_grid", "base", "grid"),
     ("superres", "text_width", "base", "text_width"),
     ("superres_decoder", "code_dim", "superres_tokenizer", "code_dim"),
+    ("critic", "width", "base", "width"),
 )
 
 NONE = SampleOptions()
@@ -131,7 +135,7 @@ class Muse:
 
     text        TextEncoder
     configs     {"tokenizer": VQGANConfig, "base": TransformerConfig}; for the cascade superres_tokenizer, superres and
-                superres_decoder, too (STAGES)
+                superres_decoder, too, and critic, if there is one (STAGES)
     models      their modules, by stage
     sampling    what `generate` uses where nothing else is given, by stage
     about       what else config.json says, such as what it was trained on; `save` keeps it
@@ -286,9 +290,9 @@ class Muse:
         superres     whether the base's tokens are raised to the higher resolution; None: if the checkpoint can
         finetuned    whether the fine-tuned decoder makes the pixels; None: if the checkpoint has one
         trace        return a Generation, with the tokens and every step of each stage
-        options      steps, guidance, ramp, temperature, token_temperature, top_k, law, order, guided_from, guided_to
-                     and revise, see SampleOptions; each is one value, or a pair for the base and the super-resolution
-                     stage
+        options      steps, guidance, ramp, temperature, token_temperature, top_k, law, order, guided_from, guided_to,
+                     revise and critic, see SampleOptions; each is one value, or a pair for the base and the
+                     super-resolution stage
         """
         plan = self.plan(superres, finetuned, options)
         prompts, tokens, traces = self.prompts(captions, n, seed, negative), [], []
@@ -296,7 +300,8 @@ class Muse:
             inputs, grid = self.stage_inputs(stage, prompts, tokens[-1] if tokens else None), self.configs[stage].grid
             parts = []
             for group in in_groups(math.prod(grid), sampling, inputs, trace=bool(trace)):
-                parts.append(sample_tokens(self.models[stage], sampling, *group, trace=bool(trace)))
+                critic = self.critic_for(sampling)
+                parts.append(sample_tokens(self.models[stage], sampling, *group, critic=critic, trace=bool(trace)))
             tokens.append(np.concatenate([part for part, _ in parts]).reshape(-1, *grid))
             traces.append(parts[0][1])
         images = np.asarray(self.detokenize(tokens[-1], stage, finetuned=plan.finetuned))
@@ -315,8 +320,15 @@ class Muse:
         for i, stage in enumerate(("base", "superres") if superres else ("base",)):
             config = self.configs[stage]
             chosen = with_options(self.sampling[stage], options, i)
+            if chosen.critic and stage != "base":
+                raise ValueError(f"The critic is of the base stage; it was critic={chosen.critic!r} for {stage}.")
+            self._there(chosen.critic, "critic", "token critic", "critic, or train one")
             stages[stage] = check_sampling(chosen, math.prod(config.grid), config.codebook_size)
         return Plan(stages, finetuned)
+
+    def critic_for(self, sampling: Sampling) -> TokenCritic | None:
+        """The token critic, if this record of a plan uses it."""
+        return self.models["critic"] if sampling.critic else None
 
     def stage_inputs(
         self, stage: str, prompts: Prompts, low: np.ndarray | None = None, start: np.ndarray | None = None

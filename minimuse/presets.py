@@ -5,6 +5,7 @@ from typing import Any
 
 from minimuse.config import (
     AdversarialConfig,
+    CriticTraining,
     Preset,
     RunConfig,
     Sampling,
@@ -119,6 +120,8 @@ PRESETS = {
                 "superres_decoder": AdversarialConfig(
                     steps=1500, batch=8, learning_rate=1e-3, muon=0.005, b2=0.99, weight_decay=1e-4, crop=64
                 ),
+                # Half of the masks as sampling leaves them; no caption is dropped, as it judges without guidance.
+                "critic": CriticTraining(steps=1500, batch=64, scenes=196_608, halton=0.5, caption_dropout=0.0),
             },
         ),
         Preset(  # seconds per stage; for tests and for a first look at the training commands
@@ -143,6 +146,7 @@ PRESETS = {
                 ),
                 "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
                 "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
+                "critic": CriticTraining(steps=8, batch=8, warmup=2, scenes=64, halton=0.5, caption_dropout=0.0),
             },
         ),
         Preset(  # for a few thousand drawings of your own, on two cores; tiny's models

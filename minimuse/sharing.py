@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minimuse import hub
-from minimuse.config import SampleOptions, VQGANConfig
+from minimuse.config import CriticConfig, SampleOptions, VQGANConfig
 from minimuse.weights import fingerprint_of, named_arrays
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def _stages(muse: "Muse") -> Iterator[tuple[str, str, str]]:
             what = f"VQGAN: {picture} as {tokens} x {tokens} tokens of {config.codebook_size} codes"
             if stage == "superres_decoder":
                 what = f"fine-tuned decoder: {tokens} x {tokens} tokens to {picture}"
+        elif isinstance(config, CriticConfig):
+            what = f"token critic on the base's features, width {config.width}: which tokens to sample again"
         else:
             grid = " x ".join(map(str, config.grid))
             what = f"transformer of {config.depth} layers and width {config.width}: {grid} tokens"

@@ -99,6 +99,7 @@ def trained(monkeypatch, tmp_path):
         ("--ramp True False --order None halton", dict(ramp=(True, False), order=(None, "halton"))),
         ("--temperature 1 --token-temperature 0.5", dict(temperature=1.0, token_temperature=0.5)),
         ("--guided-from 0.5 --guided-to None 0.5 --revise 3", dict(guided_from=0.5, guided_to=(None, 0.5), revise=3)),
+        ("--critic True --revise 2", dict(critic=True, revise=2)),
     ],
 )
 def test_sampling_options_are_those_of_generate(asked, line, options):

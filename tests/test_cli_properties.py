@@ -14,7 +14,7 @@ from minimuse.train import stages
 
 WORDS = [
     *("generate", "edit", "train", "evaluate", "grade", "paint", "--help", "--n", "--seed", "--steps", "--guidance"),
-    *("--guided-from", "--guided-to", "--revise"),
+    *("--guided-from", "--guided-to", "--revise", "--critic"),
     *("--temperature", "--top-k", "--law", "--order", "--ramp", "--no-ramp", "--scale", "--mask", "--left", "--right"),
     *(
         "--iterations",

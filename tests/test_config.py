@@ -69,7 +69,7 @@ def test_numbers_are_leaves_and_the_rest_is_static():
     leaves, structure = jax.tree.flatten(Sampling(guidance=1.5, ramp=False, temperature=2.5, token_temperature=3.5))
     assert leaves == [1.5, False, 2.5, 3.5]
     shape = [dict(steps=2), dict(top_k=2), dict(law="linear"), dict(order="halton"), dict(guided=False)]
-    for change in (*shape, dict(guided_from=0.5), dict(guided_to=0.5), dict(revise=1)):
+    for change in (*shape, dict(guided_from=0.5), dict(guided_to=0.5), dict(revise=1), dict(critic=True)):
         assert jax.tree.structure(Sampling(**change)) != structure
 
 

@@ -13,7 +13,6 @@ from experiments import (
     defaults,
     discriminator,
     first_transformer,
-    fsq,
     guidance,
     mask_free,
     mask_rates,
@@ -160,16 +159,6 @@ def test_a_cascade_and_one_large_model(tiny_runs, monkeypatch):
 def test_all_arms_of_the_cascade_have_the_same_training_time():
     for arm, steps in cascade.STEPS.items():
         assert steps * cascade.MILLISECONDS[arm] == pytest.approx(cascade.SPENT, rel=0.01)
-
-
-@pytest.mark.slow
-def test_tokenizers_with_and_without_a_codebook(tiny_runs, monkeypatch):
-    least = dataclasses.replace(fsq.TRAIN, steps=4, batch=4, warmup=1, quantize_start=2)
-    for name, value in dict(TRAIN=least, PICTURES=4, RUNS=tiny_runs / "runs").items():
-        monkeypatch.setattr(fsq, name, value)
-    rows = {arm: fsq.run(arm, 0) for arm in fsq.ARMS}
-    assert [row["codes"] for row in rows.values()] == [1024, 1024, 1000]
-    assert all(0 < row["seen"]["usage"] <= 1 and row["unseen"]["psnr"] > 5 for row in rows.values())
 
 
 def test_editing_without_a_mask(micro, monkeypatch):

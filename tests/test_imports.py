@@ -9,7 +9,7 @@ import minimuse
 ORDER = (
     "config presets",
     "files processes hub layers weights",
-    "t5 vqgan fsq masking transformer",
+    "t5 vqgan fsq masking transformer critic",
     "decoding",
     "data",
     "canvas editing mask_free sharing",

@@ -117,7 +117,7 @@ def test_an_interval_and_revising_reach_the_decoder(micro):
 
 OPTIONS = dict(
     steps=5, guidance=2.5, ramp=False, temperature=1.5, token_temperature=0.75, top_k=2, law="linear", order="halton",
-    guided_from=0.25, guided_to=0.75, revise=2,
+    guided_from=0.25, guided_to=0.75, revise=2, critic=False,
 )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ numbers = st.floats(0, 50) | st.floats() | st.integers(0, 9)
             guided_from=st.floats(0, 1) | numbers | odd,
             guided_to=st.floats(0, 1) | numbers | odd,
             revise=whole_numbers | odd,
+            critic=st.booleans(),
         ),
     )
 )

@@ -28,6 +28,7 @@ OTHER = dict(
     guided_from=0.5,
     guided_to=0.75,
     revise=2,
+    critic=True,
 )
 
 
@@ -127,6 +128,13 @@ class Toy(nnx.Module):
         return self.table[...] + strength[:, None, None] * jnp.arange(K)
 
 
+class ToyCritic(nnx.Module):
+    """Doubts great tokens, the more the stronger the caption."""
+
+    def sureness(self, model, tokens, condition):
+        return -tokens * (10.0 + condition[0][:, None])
+
+
 def prompts(strength, negative=0.0, batch=2):
     """Captions of these strengths, in two words and one of padding."""
     embeddings = lambda s: jnp.full((batch, 3, 1), s / 2).at[:, 2].set(9.0)
@@ -142,7 +150,8 @@ def toy():
 
 def run(toy, prompts, low=None, start=None, **options):
     sampling = check_sampling(dataclasses.replace(Sampling(steps=4, token_temperature=1.0), **options), N, K)
-    return sample_tokens(toy, sampling, prompts, low, start, trace=True)
+    critic = ToyCritic() if sampling.critic else None
+    return sample_tokens(toy, sampling, prompts, low, start, critic=critic, trace=True)
 
 
 def test_guidance_mixes_the_two_halves(toy):

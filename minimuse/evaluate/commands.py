@@ -83,7 +83,8 @@ def _weights(preset: str, *stages: str, text: bool = True, scorer: bool = True) 
 def _drawing(options: dict[str, Any]) -> list[str]:
     """The stages that draw pictures with these options of `Muse.generate`."""
     cascade = ["superres_tokenizer", "superres"] if options.get("superres") else []
-    return ["tokenizer", "base", *cascade] + ["superres_decoder"] * bool(options.get("finetuned"))
+    critic = options.get("critic") in (True, (True, None), (True, False))
+    return ["tokenizer", "base"] + ["critic"] * critic + cascade + ["superres_decoder"] * bool(options.get("finetuned"))
 
 
 def _superres(muse: "Muse", stage: str, finetuned: bool) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def evaluate_generation(
     else:
         result = fidelity.evaluate_generation(muse, split=split, n=n, seed=seed, judges=panel, **options)
     settings = dict(settings=dict(preset=preset) | result["settings"] | about)
-    _print(result | settings | _weights(preset, *_drawing(options), scorer=not asked), json_only)
+    _print(result | settings | _weights(preset, *_drawing(result["settings"]), scorer=not asked), json_only)
 
 
 def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
@@ -229,7 +230,7 @@ def evaluate_editing(
         outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **options),
         settings=dict(preset=preset, stage=stage, n=n, seed=seed) | options,
     )
-    _print(result | _weights(preset, *_drawing(options)), json_only)
+    _print(result | _weights(preset, *_drawing(muse.defaults | options)), json_only)
 
 
 def evaluate_tokenizer(

@@ -19,7 +19,7 @@ from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
-Stage = Literal[MuseStage, "scorer", "autoregressive", "diffusion", "all"]
+Stage = Literal[MuseStage, "critic", "scorer", "autoregressive", "diffusion", "all"]
 NETWORK = dict(perceptual="perceptual_network", lpips="lpips")  # options, and the settings that they set
 SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
 
@@ -260,8 +260,9 @@ def train(
     Args:
         stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
             superres_tokenizer: VQGAN; base and superres: the masked transformers; superres_decoder: a larger decoder
-            for the same tokens; autoregressive and diffusion: baselines to compare Muse with; all: every stage of Muse
-            that the preset trains, without scorer and baselines.
+            for the same tokens; critic: finds the base's badly sampled tokens, for --critic True; autoregressive and
+            diffusion: baselines to compare Muse with; all: every stage of Muse that the preset trains, without critic,
+            scorer and baselines.
         preset: Name of the preset with sizes and training settings.
         out: Run folder; log.jsonl in each stage's folder holds the curves.
         smoke: First try it: the same command with a few steps of small batches, in minutes, into the folder smoke of

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from minimuse.config import Preset, VQGANConfig, from_dict
+from minimuse.config import Preset, from_dict
 from minimuse.data.cache import TokenCache
 from minimuse.data.sources import open_source
-from minimuse.muse import TOKENIZERS, build
+from minimuse.muse import STAGES, TOKENIZERS, build
 from minimuse.processes import to_host
 from minimuse.t5 import TextEncoder
 from minimuse.vqgan import VQGAN, read_tokens
@@ -27,12 +27,12 @@ def fingerprint(*trees: Any) -> str:
     return found.hexdigest()[:12]
 
 
-def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> VQGAN:
-    """A tokenizer: the run's own if it is trained, else the shipped one."""
+def load_stage(preset: Preset, out: Path, stage: str) -> Any:
+    """A stage's weights: the run's own if it is trained, else the shipped ones."""
     own = (out / f"{stage}.safetensors").is_file()
     try:
         folder = out if own else find_checkpoint(preset.name)
-        config = from_dict(VQGANConfig, read_config(folder)[stage])
+        config = from_dict(STAGES[stage][0], read_config(folder)[stage])
     except (FileNotFoundError, KeyError):
         raise FileNotFoundError(
             f"{out} has no {stage}, and none is shipped for preset {preset.name!r}. Train it first: "
@@ -40,9 +40,12 @@ def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> VQGAN
         ) from None
     if config != getattr(preset, stage):
         raise ValueError(f"{folder} holds another {stage} ({config}) than preset {preset.name!r}. Train it first.")
-    model = load_weights(folder / f"{stage}.safetensors", build(stage, config))
-    assert isinstance(model, VQGAN)
-    return model
+    return load_weights(folder / f"{stage}.safetensors", build(stage, config))
+
+
+def load_tokenizer(preset: Preset, out: Path, stage: str = "tokenizer") -> VQGAN:
+    """A tokenizer, see `load_stage`."""
+    return load_stage(preset, out, stage)
 
 
 def load_text(preset: Preset, out: Path) -> TextEncoder:
@@ -72,7 +75,7 @@ def token_cache(
     train, text = preset.train[stage], load_text(preset, out)
     source = open_source(preset.data, preset.pictures, sizes_needed(preset))
     count = min(source.count(train), train.examples or source.count(train))
-    names = [TOKENIZERS[name] for name in dict.fromkeys((stage, "base"))]  # the stage's own first
+    names = list(dict.fromkeys(TOKENIZERS.get(name, "tokenizer") for name in (stage, "base")))  # the stage's own first
     tokenizers = [load_tokenizer(preset, out, name) for name in names]
     # The name depends on all that the cache is made from, so that other tokens or embeddings are never used by mistake.
     # The decoders are not among it.

@@ -6,6 +6,7 @@ is random is drawn for the whole batch, and the loss of some of its rows is thei
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +155,9 @@ def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array, whole: jax.Array
     return found
 
 
-def _draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, batch: dict) -> dict:
+def draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, batch: dict) -> dict:
+    """The batch with what is random in it: mask bool [B, N], captions dropped, some of the low-resolution tokens
+    replaced."""
     mask_key, drop_key = jax.random.split(key)
     tokens, low = batch["tokens"].astype(jnp.int32), {}
     if "low" in batch and train.low_noise:
@@ -185,7 +188,7 @@ def _masked_tokens(
     return mean(losses), metrics | by_mask_rate(dict(loss=losses, accuracy=right), mask, batch["mask"]), {}
 
 
-transformer_loss = Loss(_draw_masks, _masked_tokens)
+transformer_loss = Loss(draw_masks, _masked_tokens)
 """(config, train, model, key, batch) -> (loss, metrics): masked-token loss on batch: tokens int [B, N], text
 [B, S, text_width], text_mask bool [B, S]; for the super-resolution transformer also low, int [B, n]."""
 
@@ -237,12 +240,12 @@ diffusion_loss = Loss(_draw_noise, _velocity)
 """Mean squared error of v, at a progress that is uniform from 0 to 1; called as transformer_loss."""
 
 
-def held_out(loss: Callable) -> Callable[[BaseTransformer, Iterable[dict]], dict[str, jax.Array]]:
+def held_out(loss: Callable) -> Callable[[Any, Iterable[dict]], dict[str, jax.Array]]:
     """(model, batches) -> held_out_loss, and held_out_accuracy if the loss (model, key, batch) has one: means over
     batches of one size, at every call with the same masks."""
     program = jax.jit(loss)
 
-    def judge(model: BaseTransformer, batches: Iterable[dict]) -> dict[str, jax.Array]:
+    def judge(model: Any, batches: Iterable[dict]) -> dict[str, jax.Array]:
         found = [program(model, jax.random.key(i), batch) for i, batch in enumerate(batches)]
         rows = [dict(loss=value) | {k: v for k, v in metrics.items() if k == "accuracy"} for value, metrics in found]
         return {f"held_out_{name}": jnp.mean(jnp.stack([row[name] for row in rows])) for name in rows[0]}

@@ -1,5 +1,6 @@
 """Pictures of a few fixed captions, drawn while a transformer is trained."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -36,7 +37,8 @@ def sampler(
     """
     rows = held[:COUNT] if len(held) else np.arange(min(COUNT, len(cache)))
     config, tokenizer = getattr(preset, stage), load_tokenizer(preset, out, TOKENIZERS[stage])
-    sampling = check_sampling(preset.sampling[stage], math.prod(config.grid), config.codebook_size)
+    plain = dataclasses.replace(preset.sampling[stage], critic=False)  # which is trained after the base
+    sampling = check_sampling(plain, math.prod(config.grid), config.codebook_size)
     source, batch = open_source(preset.data, preset.pictures, sizes_needed(preset)), cache.batch(rows)
     found = [source.example(int(i), (), preset.train[stage])[1] for i in rows]
     captions = [words if isinstance(words, str) else words[0] for words in found]

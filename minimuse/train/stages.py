@@ -33,6 +33,7 @@ from minimuse.muse import STAGES, TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
 from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
 from minimuse.train import adversarial, codebook, losses, t5_pretraining
+from minimuse.train.critic import critic_job, label_of
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
 from minimuse.train.inputs import fingerprint, load_tokenizer, sizes_needed, token_cache
@@ -62,6 +63,8 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
         if isinstance(train, AdversarialConfig):
             adversarial.check_whole(train)
             network_of(train, own=bool(preset.data))
+        if phase == "critic":
+            label_of(train)
         if train.start:
             _check_start(preset, phase, train.start)
     transformers = [preset.train[name] for name in names if name in TRANSFORMERS]
@@ -73,7 +76,7 @@ def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
             batch_indices(0, train.batch, len(held_out_rows(train, source.at_most(train))[0]), train.seed)
     if preset.run.report:
         package_of(preset.run.report)
-    check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer")))
+    check_memory(preset, tuple(phase for phase in phases if phase not in ("text", "scorer", "critic")))
 
 
 def _check_start(preset: Preset, phase: str, start: str) -> None:
@@ -363,11 +366,11 @@ def transformer_job(preset: Preset, out: Path, stage: str, cache: TokenCache, ma
 
 
 def train_transformer(preset: Preset, out: Path, stage: str = "base", caches: Path | None = None) -> None:
-    """A transformer; several runs may keep their caches of tokens in one folder, `caches`."""
+    """A transformer, or the critic of one; several runs may keep their caches of tokens in one folder, `caches`."""
     with first_alone():  # makes it, and the others load it
         kept = Path(preset.pictures.cache).expanduser() if preset.data and preset.pictures.cache else out
-        cache, made_from = token_cache(preset, out, caches or kept, stage if stage in TOKENIZERS else "base")
-    config, job = transformer_job(preset, out, stage, cache, made_from)
+        cache, made_from = token_cache(preset, out, caches or kept, "base" if stage in baselines.BASELINES else stage)
+    config, job = (critic_job if stage == "critic" else transformer_job)(preset, out, stage, cache, made_from)
     state = fit(job, preset.train[stage], preset.run, out / stage)
     save_weights(out / f"{stage}.safetensors", state["ema"])
     describe(out, preset, stage, config)
@@ -383,6 +386,7 @@ TRAIN: dict[str, Callable[[Preset, Path], Any]] = {
     "base": train_transformer,
     "superres": functools.partial(train_transformer, stage="superres"),
     "superres_decoder": train_decoder,
+    "critic": functools.partial(train_transformer, stage="critic"),
     "autoregressive": functools.partial(train_transformer, stage="autoregressive"),
     "diffusion": functools.partial(train_transformer, stage="diffusion"),
 }

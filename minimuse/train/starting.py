@@ -12,9 +12,10 @@ from minimuse.files import atomic_path
 from minimuse.muse import STAGES, TOKENIZERS, build
 from minimuse.weights import find_checkpoint, load_weights, named_arrays, read_config
 
-NEEDED = dict(  # tokenizers whose tokens a stage's weights mean something for
+NEEDED = dict(  # stages whose tokens, or features, a stage's weights mean something for
     superres=tuple(TOKENIZERS.values()),
     superres_decoder=("superres_tokenizer",),
+    critic=("tokenizer", "base"),
     **dict.fromkeys(("base", *BASELINES), ("tokenizer",)),
 )
 
