@@ -90,6 +90,15 @@ class DiffusionConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
+class StyleConfig:
+    """The adapter of a style (style.py): low-rank changes of the blocks' matrices (LoRA, arXiv 2106.09685)."""
+
+    rank: int = 8  # r of A [in, r] and B [r, out], whose product changes a matrix W [in, out]
+    alpha: float = 8.0  # the change is alpha / rank A B
+    matrices: tuple[str, ...] = ("qkv", "out", "cross_q", "cross_kv", "cross_out")  # layers of transformer.Block
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How one stage is trained. The paper's own numbers are in its tables 4 to 6."""
 
@@ -235,6 +244,7 @@ class Preset:
     superres_tokenizer: VQGANConfig = VQGANConfig(image_size=128, factor=4, channels=(128,))
     base: TransformerConfig = TransformerConfig()
     superres: SuperresConfig = SuperresConfig()
+    style: StyleConfig = StyleConfig()
     sampling: dict[str, Sampling] = field(  # by stage
         default_factory=lambda: dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
     )
@@ -244,8 +254,10 @@ class Preset:
     run: RunConfig = RunConfig()
 
     def phases(self, stages: Iterable[str]) -> list[str]:
-        """These stages and their second phases, against a discriminator: those that have training settings."""
-        return [phase for name in stages for phase in (name, f"{name}_adversarial") if phase in self.train]
+        """These stages and their second phases, against a discriminator, or for the super-resolution transformer (of a
+        style): those that have training settings."""
+        of = lambda name: (name, f"{name}_adversarial", f"{name}_superres")
+        return [phase for name in stages for phase in of(name) if phase in self.train]
 
 
 TRANSFORMERS = ("base", "superres", "autoregressive", "diffusion")  # stages that are trained on cached tokens and text

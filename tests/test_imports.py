@@ -12,7 +12,7 @@ ORDER = (
     "t5 vqgan masking transformer",
     "decoding",
     "data",
-    "canvas editing mask_free sharing",
+    "canvas editing mask_free sharing style",
     "muse",
     "evaluate",
     "train",
