@@ -30,7 +30,7 @@ def gib(plan: Plan) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="colab")
-    parser.add_argument("--stages", nargs="*", help="default: all but text and scorer")
+    parser.add_argument("--stages", nargs="*", help="default: all but text, scorer and styles")
     parser.add_argument("--perceptual", default="", help="weights of VGG16, of random numbers even, for second phases")
     parser.add_argument("--pieces", nargs="*", type=int, default=[], help="of the transformers' batches")
     options = parser.parse_args()
@@ -40,7 +40,9 @@ def main() -> None:
     if options.perceptual:
         second = {name: dataclasses.replace(x, perceptual_network=options.perceptual) for name, x in second.items()}
     preset = dataclasses.replace(preset, train=preset.train | second)
-    for stage in options.stages or [name for name in preset.train if name not in ("text", "scorer")]:
+    for stage in options.stages or [
+        name for name in preset.train if name not in ("text", "scorer", "style", "style_superres")
+    ]:
         own = preset.train[stage].accumulate
         for pieces in dict.fromkeys((own, *(options.pieces if stage in TRANSFORMERS else ()))):
             train = dataclasses.replace(preset.train[stage], accumulate=pieces)
