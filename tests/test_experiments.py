@@ -20,11 +20,13 @@ from experiments import (
     race,
     sampling,
     small,
+    style,
     superres,
     text_encoders,
 )
 from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig
+from minimuse.data import scenes
 from minimuse.evaluate import curves
 from minimuse.evaluate.baselines import BASELINES, Twin, twin_config
 from minimuse.muse import Muse
@@ -280,6 +282,32 @@ def test_two_processes_share_an_experiment(tmp_path, monkeypatch):
     assert [(row["arm"], row["seed"]) for row in rows] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     with pytest.raises(SystemExit, match=r"'c'.*\ba\b.*\bb\b"):
         small.experiment("try", ["a", "b"], run, dict(n=1), (0,), only=["c"], weights=USED)
+
+
+@pytest.fixture
+def little_style(tmp_path, monkeypatch):
+    """A style of one step per transformer, and two captions."""
+    train = {name: dataclasses.replace(own, steps=1, batch=2) for name, own in style.TRAIN.items()}
+    for name, value in dict(RUNS=tmp_path, TRAIN=train, CAPTIONS=2, BATCH=2).items():
+        monkeypatch.setattr(style, name, value)
+    style.prompts.cache_clear()
+    yield
+    style.prompts.cache_clear()
+
+
+def test_true_pictures_have_the_style_and_plain_ones_do_not(little_style):
+    for row in style.run("true pictures", 0).values():
+        assert row["sky"] > 0.5 and row["from_style"] == 0 < row["from_plain"] and row["asked"] == 1
+    plain = style.measured(np.stack([scenes.render(scene) for scene, _ in style.prompts()]))
+    assert plain["from_plain"] == 0 < plain["from_style"] and plain["sky"] < 0.3 and plain["asked"] == 1
+
+
+@pytest.mark.slow
+def test_a_style_is_measured_at_both_resolutions(little_style):
+    row = style.run("captions name it", 1)
+    assert {"64px", "128px"} <= row.keys() and 0 <= row["128px"]["asked"] <= 1
+    assert 100_000 < row["bytes"] < 1_000_000 and row["style_superres_seconds"] > 0
+    assert style.trained(style.WORDS, 1)[1]["style_seconds"] == row["style_seconds"]  # it is not trained again
 
 
 def test_the_first_transformer_becomes_a_band(tmp_path, monkeypatch):

@@ -82,9 +82,9 @@ WEIGHTS = dict.fromkeys(ALL, dict) | {  # the fingerprint of commands that do no
     "chapters": shipped_weights,
     "grid": lambda: weights_of(*CASCADE, scorer=False),
 }
-EXPERIMENTS = (  # in data/experiments or data/curves; the last five train models
+EXPERIMENTS = (  # in data/experiments or data/curves; the last six train models
     *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "mask_reading", "defaults", "claims"),
-    *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade"),
+    *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade", "style"),
 )
 Results = dict[str, dict[str, Any]]  # by name, what data/results/NAME.json holds
 GRID = "notebooks/figures/first_pictures.png"
