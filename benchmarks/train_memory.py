@@ -20,6 +20,7 @@ from minimuse.train.loop import machine
 from minimuse.train.memory import Plan, planned, step_of
 
 PICTURES = 256  # in a chunk of the token cache
+UNPLANNED = ("text", "scorer", "critic", "style", "style_superres")  # stages whose memory `planned` does not know
 
 
 def gib(plan: Plan) -> dict[str, float]:
@@ -30,7 +31,7 @@ def gib(plan: Plan) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="colab")
-    parser.add_argument("--stages", nargs="*", help="default: all but text and scorer")
+    parser.add_argument("--stages", nargs="*", help=f"default: all but {', '.join(UNPLANNED)}")
     parser.add_argument("--perceptual", default="", help="weights of VGG16, of random numbers even, for second phases")
     parser.add_argument("--pieces", nargs="*", type=int, default=[], help="of the transformers' batches")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> None:
     if options.perceptual:
         second = {name: dataclasses.replace(x, perceptual_network=options.perceptual) for name, x in second.items()}
     preset = dataclasses.replace(preset, train=preset.train | second)
-    for stage in options.stages or [name for name in preset.train if name not in ("text", "scorer")]:
+    for stage in options.stages or [name for name in preset.train if name not in UNPLANNED]:
         own = preset.train[stage].accumulate
         for pieces in dict.fromkeys((own, *(options.pieces if stage in TRANSFORMERS else ()))):
             train = dataclasses.replace(preset.train[stage], accumulate=pieces)

@@ -51,6 +51,10 @@ class Drawing:
     """Use the fine-tuned decoder, if the checkpoint has one."""
     scale: int = 1
     """Enlarge every pixel this many times."""
+    style: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
+    """Draw in a style of the checkpoint, which `train style` wrote to this folder."""
+    style_strength: float = 1.0
+    """Of --style: 0 is the checkpoint without it, 1 the style as trained."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What transformers compute in: bfloat16 is for TPUs and newer GPUs, float16 for older ones such as the T4."""
 
@@ -58,10 +62,13 @@ class Drawing:
         """The checkpoint, once it is certain that the picture can be written."""
         if self.scale < 1:
             raise ValueError(f"--scale must be 1 or more; it was {self.scale}.")
+        if self.style_strength != 1 and not self.style:
+            raise ValueError(f"--style-strength {self.style_strength:g} is that of a style; name one with --style.")
         check_writable(out)
         from minimuse.muse import Muse
 
-        return Muse.from_pretrained(self.checkpoint, superres=self.superres, dtype=self.dtype)
+        muse = Muse.from_pretrained(self.checkpoint, superres=self.superres, dtype=self.dtype)
+        return muse.with_style(self.style, self.style_strength) if self.style else muse
 
     def options(self) -> dict[str, Any]:
         """As `Muse.generate` takes them."""

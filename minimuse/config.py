@@ -84,7 +84,7 @@ class SuperresConfig(TransformerConfig):
 
 @dataclass(frozen=True)
 class CriticConfig:
-    """The token critic (critic.py), a small head on the base's features."""
+    """The token critic (beyond/critic.py), a small head on the base's features."""
 
     width: int = 192  # D of the base
     heads: int = 4
@@ -96,6 +96,15 @@ class DiffusionConfig(TransformerConfig):
     """The latent diffusion twin (evaluate/baselines.py)."""
 
     code_dim: int = 16  # length of the tokenizer's codes
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """The adapter of a style (beyond/style.py): low-rank changes of the blocks' matrices (LoRA, arXiv 2106.09685)."""
+
+    rank: int = 8  # r of A [in, r] and B [r, out], whose product changes a matrix W [in, out]
+    alpha: float = 8.0  # the change is alpha / rank A B
+    matrices: tuple[str, ...] = ("qkv", "out", "cross_q", "cross_kv", "cross_out")  # layers of transformer.Block
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,7 @@ class Sampling:
     guided_from: float = static(0.0)  # guidance begins after this share of the steps
     guided_to: float = static(1.0)  # and ends after this one; the unguided half is left out of the other steps
     revise: int = static(0)  # how many of the steps, the last ones, sample the least sure positions again
-    critic: bool = static(False)  # whether the token critic chooses what is hidden again, see critic.py
+    critic: bool = static(False)  # whether the token critic chooses what is hidden again, see beyond/critic.py
     guided: bool = static(True)  # whether the unguided half is computed; set from guidance, not by hand
 
 
@@ -257,6 +266,7 @@ class Preset:
     superres_tokenizer: VQGANConfig = VQGANConfig(image_size=128, factor=4, channels=(128,))
     base: TransformerConfig = TransformerConfig()
     superres: SuperresConfig = SuperresConfig()
+    style: StyleConfig = StyleConfig()
     sampling: dict[str, Sampling] = field(  # by stage
         default_factory=lambda: dict(base=Sampling(), superres=Sampling(steps=8, guidance=0.0))
     )
@@ -271,8 +281,10 @@ class Preset:
         return CriticConfig(self.base.width, self.base.heads, self.base.mlp_width)
 
     def phases(self, stages: Iterable[str]) -> list[str]:
-        """These stages and their second phases, against a discriminator: those that have training settings."""
-        return [phase for name in stages for phase in (name, f"{name}_adversarial") if phase in self.train]
+        """These stages and their second phases, against a discriminator, or for the super-resolution transformer (of a
+        style): those that have training settings."""
+        of = lambda name: (name, f"{name}_adversarial", f"{name}_superres")
+        return [phase for name in stages for phase in of(name) if phase in self.train]
 
 
 # Stages that are trained on cached tokens and text.

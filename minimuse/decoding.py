@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from minimuse.beyond.critic import TokenCritic
 from minimuse.config import BASE_ONLY, SampleOptions, Sampling
-from minimuse.critic import TokenCritic
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 

@@ -20,6 +20,8 @@ import numpy as np
 from flax import nnx
 
 from minimuse import editing, layers, mask_free, sharing
+from minimuse.beyond import style
+from minimuse.beyond.critic import TokenCritic
 from minimuse.config import (
     BASE_ONLY,
     DTYPES,
@@ -33,7 +35,6 @@ from minimuse.config import (
     sampling_from_dict,
     sampling_to_dict,
 )
-from minimuse.critic import TokenCritic
 from minimuse.decoding import (
     Prompts,
     Trace,
@@ -172,6 +173,7 @@ class Muse:
         superres: bool = True,
         revision: str | None = None,
         dtype: str = "float32",
+        style: "str | os.PathLike | style.Style | None" = None,
     ) -> "Muse":
         """Read a checkpoint: a preset's name (data/checkpoints/NAME), any folder of the same form, or a model of the
         Hugging Face Hub of that form, "user/name". Only its weights, tokenizer and config.json are downloaded.
@@ -180,6 +182,7 @@ class Muse:
         revision    of a model of the Hub: a branch, a tag or a commit
         dtype       what the transformers compute in, text encoder and tokenizers stay in float32: float32; bfloat16,
                     for TPUs and newer GPUs; float16, for older GPUs such as the T4
+        style       what to draw in, as `with_style` takes it; None: as the checkpoint was trained
 
         FileNotFoundError for a missing folder, file or model, ValueError for one that does not fit its config.json; of
         the Hub also PermissionError without access, and ConnectionError if it cannot be reached.
@@ -212,7 +215,8 @@ class Muse:
         sampling = sampling_from_dict(values.get("sampling", {}))
         parts = {"format", "text", "sampling", *STAGES}  # and the baselines, each of which has a file of its own
         about = {k: v for k, v in values.items() if k not in parts and not (folder / f"{k}.safetensors").is_file()}
-        return cls(text, configs, models, sampling, text_name, about=about, folder=folder)
+        muse = cls(text, configs, models, sampling, text_name, about=about, folder=folder)
+        return muse if style is None else muse.with_style(style)
 
     def save(self, folder: str | os.PathLike, **about: Any) -> None:
         """Write a checkpoint folder that `from_pretrained` reads; `about` goes into config.json (how it was made), over
@@ -342,7 +346,7 @@ class Muse:
     inpaint, outpaint = editing.inpaint, editing.outpaint
     vary, interpolate = editing.vary, editing.interpolate
     edit, find_mask = mask_free.edit, mask_free.find_mask
-    push_to_hub = sharing.push_to_hub
+    push_to_hub, with_style = sharing.push_to_hub, style.muse_with_style
 
     def _there(self, wanted: bool | None, stage: str, what: str, name: str) -> bool:
         """Whether to run an optional stage: as requested; by default, if the checkpoint has it."""

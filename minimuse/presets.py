@@ -92,6 +92,9 @@ BASE = TrainConfig(steps=10_000, batch=128, learning_rate=3e-3, muon=0.01, scene
 # For a few thousand pictures, each seen some forty times: MaskGIT's label smoothing, twice its weight decay, and some
 # pictures held out, whose loss shows when the others are learned by heart.
 FEW = dataclasses.replace(BASE, label_smoothing=0.1, weight_decay=0.1, warmup=100, scenes=16_384, held_out=128)
+# A style's adapters, from a dozen pictures: few steps, or they learn the pictures by heart. A and B do not decay
+# (`train.step.optimizer`).
+STYLE = TrainConfig(steps=100, batch=12, learning_rate=3e-3, warmup=10, ema=0.98, label_smoothing=0.0)
 PRESETS = {
     preset.name: preset
     for preset in [
@@ -117,6 +120,8 @@ PRESETS = {
                     label_smoothing=0.0,
                     low_noise=0.2,
                 ),
+                "style": STYLE,
+                "style_superres": dataclasses.replace(STYLE, steps=50, batch=4),
                 "superres_decoder": AdversarialConfig(
                     steps=1500, batch=8, learning_rate=1e-3, muon=0.005, b2=0.99, weight_decay=1e-4, crop=64
                 ),
@@ -145,6 +150,7 @@ PRESETS = {
                     ("base", "autoregressive", "diffusion"), TrainConfig(steps=8, batch=8, warmup=2, scenes=64)
                 ),
                 "superres": TrainConfig(steps=4, batch=2, warmup=2, scenes=16, low_noise=0.2),
+                **dict.fromkeys(("style", "style_superres"), TrainConfig(steps=4, batch=8, warmup=2)),
                 "superres_decoder": AdversarialConfig(steps=4, batch=2, warmup=2, discriminator_start=2, crop=64),
                 "critic": CriticTraining(steps=8, batch=8, warmup=2, scenes=64, halton=0.5, caption_dropout=0.0),
             },

@@ -88,6 +88,41 @@ def trained(monkeypatch, tmp_path):
     return calls
 
 
+def test_a_style_is_put_on_the_checkpoint(monkeypatch, tmp_path):
+    calls = []
+
+    class Plain:
+        configs = {}
+
+        def with_style(self, *args):
+            calls.append(args)
+            return self
+
+        def generate(self, captions, **options):
+            return np.zeros((1, 8, 8, 3), np.uint8)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(muse.Muse, "from_pretrained", lambda name, **options: Plain())
+    assert run("generate", "a cat") == 0 and calls == []
+    assert run("generate", "a cat", "--style", "runs/sea", "--style-strength", 0.7) == 0
+    assert run("generate", "a cat", "--style", "runs/sea") == 0
+    assert calls == [("runs/sea", 0.7), ("runs/sea", 1.0)]
+
+
+def test_a_strength_needs_a_style(capsys):
+    assert run("generate", "a cat", "--style-strength", 0.25) == 2
+    assert "0.25" in capsys.readouterr().err
+
+
+def test_a_style_starts_from_the_checkpoint_that_is_named(trained, capsys):
+    assert run("train", "style", "--data", ".", "--from", "tiny", "--steps", 7, "--style.rank", 3) == 0
+    ((name, preset),) = trained
+    assert name == "style" and preset.train["style"].steps == 7 and preset.style.rank == 3
+    assert Path(preset.train["style"].start) == (data_dir() / "checkpoints" / "tiny").resolve()
+    assert run("train", "style", "--data", ".", "--text", "t5-scenes") == 2
+    assert "--text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "line, options",
     [

@@ -9,7 +9,8 @@ import minimuse
 ORDER = (
     "config presets",
     "files processes hub layers weights",
-    "t5 vqgan fsq masking transformer critic",
+    "t5 vqgan masking transformer",
+    "beyond",
     "decoding",
     "data",
     "canvas editing mask_free sharing",

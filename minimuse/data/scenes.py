@@ -113,13 +113,19 @@ def _stamp(name: str, side: int) -> Image.Image:
     return image if side == image.width else image.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def render(scene: Scene, size: int = CANVAS, stamp: Callable[[str, int], Image.Image] = _stamp) -> np.ndarray:
+def render(
+    scene: Scene,
+    size: int = CANVAS,
+    stamp: Callable[[str, int], Image.Image] = _stamp,
+    ground: Image.Image | None = None,
+) -> np.ndarray:
     """The picture of a scene, uint8 [size, size, 3], of `size` pixels per side.
 
     stamp    what to draw for a sprite: its name and a side in pixels -> RGBA of that side
+    ground   what to draw the objects on, RGB of `size` x `size` pixels; None: the scene's background
     """
     scale = size / CANVAS
-    canvas = Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
+    canvas = ground.copy() if ground else Image.new("RGB", (size, size), BACKGROUNDS[scene.background])
     for item in scene.items:
         drawing = stamp(item.name, max(1, round(item.size * scale)))
         canvas.paste(drawing, (round(item.x * scale), round(item.y * scale)), drawing)

@@ -19,7 +19,7 @@ from minimuse.evaluate.commands import FLAT, NOTHING
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
-Stage = Literal[MuseStage, "critic", "scorer", "autoregressive", "diffusion", "all"]
+Stage = Literal[MuseStage, "critic", "style", "scorer", "autoregressive", "diffusion", "all"]
 NETWORK = dict(perceptual="perceptual_network", lpips="lpips")  # options, and the settings that they set
 SMOKE = dict(steps=4, batch=2, warmup=1, accumulate=1)
 
@@ -107,6 +107,8 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         raise ValueError(f"--data and --text are for other stages; {stage} learns from the course's own scenes.")
     if stage == "text" and "start" in given:
         raise ValueError("--from is for other stages; text is trained from fresh weights.")
+    if stage == "style" and "text" in given:
+        raise ValueError("--text is for other stages; a style keeps the text encoder of the checkpoint it starts from.")
     groups = ("steps", "batch", "artwork"), ("dtype",), ("accumulate",), ("mesh", "save_seconds", "report"), PICTURES
     of_stage, dtype, pieces, run, pictures = (
         {name: value for name, value in given.items() if name in group} for group in groups
@@ -139,8 +141,8 @@ def configured(preset: Preset, stage: Stage, given: TrainOptions) -> tuple[Prese
         train[name] = dataclasses.replace(train[name], **changes)
         if stage == "all" and (second := f"{name}_adversarial") in train:
             train[second] = dataclasses.replace(train[second], **of_stage)
-        for phase in (name, f"{name}_adversarial"):
-            for field in ("steps", "batch", "accumulate") if phase in train else ():
+        for phase in preset.phases([name]):
+            for field in ("steps", "batch", "accumulate"):
                 if (value := getattr(train[phase], field)) < 1:
                     option = field if field in given and phase == name else f"train.{phase}.{field}"
                     raise ValueError(f"--{option} must be 1 or more; it was {value}.")
@@ -260,8 +262,10 @@ def train(
     Args:
         stage: text: T5 by span corruption; scorer: reads pictures back into scenes; tokenizer and
             superres_tokenizer: VQGAN; base and superres: the masked transformers; superres_decoder: a larger decoder
-            for the same tokens; critic: finds the base's badly sampled tokens, for --critic True; autoregressive and
-            diffusion: baselines to compare Muse with; all: every stage of Muse that the preset trains, without critic,
+            for the same tokens; critic: finds the base's badly sampled tokens, for --critic True; style: small
+            adapters of --from's transformers, from a dozen pictures of --data, to draw in their style (settings:
+            --train.style for the base, --train.style-superres for super-resolution); autoregressive and diffusion:
+            baselines to compare Muse with; all: every stage of Muse that the preset trains, without critic, style,
             scorer and baselines.
         preset: Name of the preset with sizes and training settings.
         out: Run folder; log.jsonl in each stage's folder holds the curves.

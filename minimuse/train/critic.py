@@ -17,8 +17,8 @@ import numpy as np
 import optax
 
 from minimuse import layers
+from minimuse.beyond.critic import TokenCritic, features
 from minimuse.config import CriticConfig, CriticTraining, Preset, Sampling, TrainConfig, TransformerConfig
-from minimuse.critic import TokenCritic, features
 from minimuse.data.cache import TokenCache, batch_indices, held_out_parts, held_out_rows
 from minimuse.decoding import draw_tokens
 from minimuse.muse import init_stage

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from minimuse import layers, masking
+from minimuse.beyond.fsq import FSQTokenizer, to_tokens
 from minimuse.config import DiffusionConfig, SuperresConfig, TrainConfig, TransformerConfig, VQGANConfig
 from minimuse.decoding import halton_ranks
 from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
 from minimuse.evaluate.likelihood import token_losses
 from minimuse.evaluate.metrics import decibels, perplexity
-from minimuse.fsq import FSQTokenizer, to_tokens
 from minimuse.masking import replace_some
 from minimuse.train.step import Loss, share_of_mean
 from minimuse.transformer import BaseTransformer

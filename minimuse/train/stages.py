@@ -32,7 +32,7 @@ from minimuse.files import write_text
 from minimuse.muse import STAGES, TOKENIZERS, build, init_stage
 from minimuse.processes import first_alone, is_first
 from minimuse.t5 import find_t5, read_t5_config, read_tokenizer, save_t5
-from minimuse.train import adversarial, codebook, losses, t5_pretraining
+from minimuse.train import adversarial, codebook, losses, style, t5_pretraining
 from minimuse.train.critic import critic_job, label_of
 from minimuse.train.devices import mesh_shape
 from minimuse.train.init import sample_rows, start_from_codes, start_from_text, twin_from_codes
@@ -56,6 +56,9 @@ TEXT_SAMPLE = 200_000  # text tokens, at random from the whole cache, that show 
 
 def check(preset: Preset, names: tuple[str, ...], out: Path) -> None:
     """ValueError or FileNotFoundError now for what would stop one of these stages when those before it are done."""
+    if names == ("style",):
+        style.check(preset, out)
+        names = ()
     phases = preset.phases(names)
     for phase in phases:
         train = preset.train[phase]
@@ -389,4 +392,5 @@ TRAIN: dict[str, Callable[[Preset, Path], Any]] = {
     "critic": functools.partial(train_transformer, stage="critic"),
     "autoregressive": functools.partial(train_transformer, stage="autoregressive"),
     "diffusion": functools.partial(train_transformer, stage="diffusion"),
+    "style": style.train_style,
 }

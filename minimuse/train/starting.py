@@ -61,7 +61,7 @@ def start_all(preset: Preset, names: tuple[str, ...], checkpoint: str) -> Preset
     """
     folder = find_checkpoint(checkpoint).resolve()
     there = read_config(folder)
-    begun = [name for name in names if name in there]
+    begun = [name for name in names if name in there or name == "style"]  # which is of all its transformers
     if "superres_tokenizer" in begun:
         begun = [name for name in begun if name != "superres_decoder"]
     if not begun:

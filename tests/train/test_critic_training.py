@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 import minimuse as mm
 from minimuse import layers
+from minimuse.beyond.critic import TokenCritic, features
 from minimuse.config import CriticConfig, Sampling
-from minimuse.critic import TokenCritic, features
 from minimuse.files import read_log
 from minimuse.muse import build
 from minimuse.presets import PRESETS

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimuse import fsq, layers
+from minimuse import layers
+from minimuse.beyond import fsq
 from minimuse.config import TrainConfig, VQGANConfig
 from minimuse.train import losses
 from minimuse.train.step import init_state, make_step

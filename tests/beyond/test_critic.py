@@ -10,7 +10,8 @@ import pytest
 from conftest import random_checkpoint, random_weights, transformer_inputs
 
 import minimuse as mm
-from minimuse import critic, decoding, masking, sharing
+from minimuse import decoding, masking, sharing
+from minimuse.beyond import critic
 from minimuse.config import CriticConfig, SampleOptions, Sampling
 from minimuse.decoding import Prompts, check_sampling, sample_tokens
 from minimuse.muse import build
