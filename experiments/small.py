@@ -10,7 +10,7 @@ from typing import Any
 
 from minimuse.config import Preset, Sampling, TrainConfig, TransformerConfig, data_dir, sampling_to_dict
 from minimuse.evaluate.fidelity import evaluate_generation
-from minimuse.evaluate.stored import defaults_of
+from minimuse.evaluate.stored import defaults_of, same_defaults, same_settings
 from minimuse.files import write_text
 from minimuse.muse import Muse, build
 from minimuse.presets import get_preset
@@ -104,9 +104,10 @@ def experiment(
     def stored() -> dict:
         """What is stored now, of all processes."""
         before = json.loads(path.read_text()) if path.is_file() else about | dict(rows=[])
-        for key in ("settings", "weights", "defaults"):
-            if before.get(key) != about[key]:
-                sys.exit(f"{path} has different {key}. Move it and {RUNS / name} away to run the experiment again.")
+        same = dict(settings=same_settings(before["settings"], about["settings"]))
+        same |= dict(weights=before["weights"] == about["weights"], defaults=same_defaults(before, about["defaults"]))
+        for key in (key for key in same if not same[key]):
+            sys.exit(f"{path} has different {key}. Move it and {RUNS / name} away to run the experiment again.")
         return before
 
     rows = lambda: {(row["seed"], row["arm"]): row for row in stored()["rows"]}

@@ -4,6 +4,9 @@ A measurement is one file with its command, settings, result, and the fingerprin
 current while the command, the settings and these weights are what they were.
 """
 
+import dataclasses
+import functools
+import itertools
 import json
 import subprocess
 import time
@@ -12,7 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimuse.config import data_dir
+from minimuse.config import (
+    AdversarialConfig,
+    CriticTraining,
+    DiffusionConfig,
+    Sampling,
+    StyleConfig,
+    SuperresConfig,
+    TrainConfig,
+    TransformerConfig,
+    VQGANConfig,
+    data_dir,
+)
 from minimuse.t5 import find_t5
 from minimuse.weights import find_checkpoint, fingerprint_of, read_config
 
@@ -61,6 +75,38 @@ def differing(weights: dict[str, str]) -> list[str]:
     return [name for name, path in paths.items() if not path.is_file() or fingerprint_of(path)[name] != weights[name]]
 
 
+@functools.cache
+def _defaults() -> dict[str, list[Any]]:
+    """The defaults of every setting, by name, as JSON has them."""
+    records = (SuperresConfig, DiffusionConfig, VQGANConfig, AdversarialConfig, CriticTraining, StyleConfig, Sampling)
+    found: dict[str, list[Any]] = {}
+    for field in itertools.chain.from_iterable(map(dataclasses.fields, (TransformerConfig, TrainConfig, *records))):
+        found.setdefault(field.name, []).append(json.loads(json.dumps(field.default, default=str)))
+    return found
+
+
+def same_settings(stored: Any, now: Any) -> bool:
+    """Whether two settings, as JSON has them, are equal. A setting that was added since is no difference if it has its
+    default, or a pair of them for two stages: with it, everything is as it was before."""
+    if not isinstance(stored, dict) or not isinstance(now, dict):
+        return stored == now
+
+    def is_default(name: str) -> bool:
+        value, known = now[name], _defaults().get(name, [])
+        if isinstance(value, dict):
+            return same_settings({}, value)
+        return value in known or (isinstance(value, list) and len(value) == 2 and all(one in known for one in value))
+
+    same = stored.keys() <= now.keys() and all(same_settings(stored[name], now[name]) for name in stored)
+    return same and all(is_default(name) for name in now.keys() - stored.keys())
+
+
+def same_defaults(stored: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a stored file was made with these sampling defaults, `defaults_of` the same checkpoints."""
+    before = stored.get("defaults", {})
+    return before.keys() == now.keys() and same_settings(before, now)
+
+
 # --- making them again ----------------------------------------------------------------------------------------------
 
 
@@ -101,9 +147,11 @@ class Measurement:
             now = self.now()
         except subprocess.CalledProcessError:
             return "its settings cannot be read"
-        if stored.get("defaults", {}) != now.get("defaults", defaults_of(stored["weights"])):
+        if not same_defaults(stored, now.get("defaults", defaults_of(stored["weights"]))):
             return "other sampling defaults"
-        if any(stored.get(name) != now.get(name, stored.get(name)) for name in ("settings", "weights")):
+        if stored["weights"] != now.get("weights", stored["weights"]):
+            return "other settings"
+        if not same_settings(stored.get("settings"), now.get("settings", stored.get("settings"))):
             return "other settings"
         return ""
 

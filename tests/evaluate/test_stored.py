@@ -172,3 +172,18 @@ def test_the_shipped_weights_are_all_those_of_data():
     names = set(stored.shipped_weights())
     assert {"t5-scenes/model.safetensors", "checkpoints/scorer/scorer.safetensors"} < names
     assert set(weights_of("tokenizer", "base")) < names and len(weights_of("tokenizer", "base")) == 4
+
+
+def test_a_setting_added_since_is_no_difference_if_it_has_its_default():
+    before = dict(train=dict(steps=10, batch=2), own=dict(guidance=[0.5, 0.0]))
+    assert stored.same_settings(before, before | dict(train=before["train"] | dict(dtype="float32", halton=0.0)))
+    assert stored.same_settings(before, before | dict(own=before["own"] | dict(revise=[0, 0])))
+    assert stored.same_settings(before, before | dict(more=dict(order="confidence", critic=False)))
+    for other in (
+        before | dict(train=before["train"] | dict(dtype="float16")),  # not its default
+        before | dict(train=dict(steps=10, batch=3)),
+        before | dict(train=dict(steps=10)),  # a setting is gone
+        before | dict(own=before["own"] | dict(revise=[0, 2])),
+        before | dict(captions=240),  # no setting of a record, so nothing says what it was
+    ):
+        assert not stored.same_settings(before, other)
