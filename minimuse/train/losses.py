@@ -164,7 +164,7 @@ def draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, ba
         assert isinstance(config, SuperresConfig)
         noise_key = jax.random.fold_in(key, 2)
         low = dict(low=replace_some(noise_key, batch["low"], train.low_noise, config.low_codebook_size))
-    mask = masking.random_mask(mask_key, *tokens.shape, train.schedule)
+    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
     if train.halton:
         row_key, rate_key = jax.random.split(jax.random.fold_in(key, 3))
         ordered = masking.ordered_mask(rate_key, len(tokens), halton_ranks(*config.grid))
