@@ -230,7 +230,7 @@ def evaluate_editing(
         outpainting=edits.evaluate_outpainting(muse, max(1, n // 4), seed, **options),
         settings=dict(preset=preset, stage=stage, n=n, seed=seed) | options,
     )
-    _print(result | _weights(preset, *_drawing(muse.defaults | options)), json_only)
+    _print(result | _weights(preset, *_drawing(options)), json_only)
 
 
 def evaluate_tokenizer(
