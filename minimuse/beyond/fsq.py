@@ -21,7 +21,7 @@ EDGE = 1e-3  # by what share squashing passes the outer values, which a finite n
 
 
 def squash(z: jax.Array, levels: tuple[int, ...]) -> jax.Array:
-    """Any numbers [..., len(levels)] -> as many that round to exactly L integers around 0, for each L in levels.
+    """Any numbers [..., len(levels)] -> numbers that round to exactly L integers around 0, each L of levels.
 
     An odd L gives -(L - 1) / 2 to (L - 1) / 2; an even one has one more below 0 than above, as its middle lies between
     two integers. z = 0 always becomes 0.

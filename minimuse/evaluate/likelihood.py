@@ -35,10 +35,10 @@ def bits_bound(model: BaseTransformer, text: tuple, tokens: jax.Array, keys: jax
     tokens    int [B, N]
     keys      [M]
 
-    One estimate hides k of the N tokens, k uniform from 1 to N and all subsets alike, and is N / k times the sum of
-    their -log2 p. Its expectation is the mean, over all orders of the positions, of what the tokens cost one by one in
-    that order, each given those before it: the loss of masked diffusion (MD4, arXiv 2406.04329), where the weight of a
-    mask rate r under the law 1 - u is 1 / r.
+    One estimate hides k of the N tokens, k uniform from 1 to N and every subset equally likely. It is N / k times the
+    sum of their -log2 p. Its expectation is the mean, over all orders of the positions, of what the tokens cost one by
+    one in that order, each given those before it: the loss of masked diffusion (MD4, arXiv 2406.04329), where the
+    weight of a mask rate r under the law 1 - u is 1 / r.
     """
     condition, (b, n) = model.condition(text), tokens.shape
 

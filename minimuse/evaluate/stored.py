@@ -86,8 +86,8 @@ def _defaults() -> dict[str, list[Any]]:
 
 
 def same_settings(stored: Any, now: Any) -> bool:
-    """Whether two settings, as JSON has them, are equal. A setting that was added since is no difference if it has its
-    default, or a pair of them for two stages: with it, everything is as it was before."""
+    """Whether two settings, as JSON has them, are equal. A setting that was added since makes no difference if it has
+    its default, or a pair of them for two stages: with it, everything is as it was before."""
     if not isinstance(stored, dict) or not isinstance(now, dict):
         return stored == now
 
