@@ -10,6 +10,7 @@ import numpy as np
 from minimuse import layers, masking
 from minimuse.config import SuperresConfig, TrainConfig, TransformerConfig
 from minimuse.data.cache import TokenCache
+from minimuse.decoding import halton_ranks
 from minimuse.transformer import BaseTransformer
 
 
@@ -56,14 +57,24 @@ def bits_bound(model: BaseTransformer, text: tuple, tokens: jax.Array, keys: jax
 picture_bits = jax.jit(bits_bound)
 
 
+def training_mask(config: TransformerConfig, train: TrainConfig, key: jax.Array, batch: int, tokens: int) -> jax.Array:
+    """What training hides of a batch with this key, bool [batch, tokens]."""
+    mask = masking.random_mask(jax.random.split(key)[0], batch, tokens, train.schedule)
+    if not train.halton:
+        return mask
+    row_key, rate_key = jax.random.split(jax.random.fold_in(key, 3))
+    ordered = masking.ordered_mask(rate_key, batch, halton_ranks(*config.grid))
+    return jnp.where(jax.random.uniform(row_key, (batch, 1)) < train.halton, ordered, mask)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "train"))
 def _judged(
     config: TransformerConfig, train: TrainConfig, model: BaseTransformer, key: jax.Array, batch: dict
 ) -> tuple[jax.Array, jax.Array]:
-    tokens, low, mask_key = batch["tokens"], batch.get("low"), jax.random.split(key)[0]
+    tokens, low = batch["tokens"], batch.get("low")
     if isinstance(config, SuperresConfig) and low is not None and train.low_noise:
         low = masking.replace_some(jax.random.fold_in(key, 2), low, train.low_noise, config.low_codebook_size)
-    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
+    mask = training_mask(config, train, key, len(tokens), tokens.shape[1])
     model = layers.cast(model, train.dtype)
     condition = model.condition((batch["text"].astype(jnp.float32), batch["text_mask"]), low)
     logits = model(jnp.where(mask, config.codebook_size, tokens), *condition)

@@ -11,12 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from minimuse import layers, masking
+from minimuse import layers
 from minimuse.beyond.fsq import FSQTokenizer, to_tokens
 from minimuse.config import DiffusionConfig, SuperresConfig, TrainConfig, TransformerConfig, VQGANConfig
-from minimuse.decoding import halton_ranks
 from minimuse.evaluate.baselines import AutoregressiveTransformer, DiffusionTransformer, signal_and_noise
-from minimuse.evaluate.likelihood import token_losses
+from minimuse.evaluate.likelihood import token_losses, training_mask
 from minimuse.evaluate.metrics import decibels, perplexity
 from minimuse.masking import replace_some
 from minimuse.train.step import Loss, share_of_mean
@@ -158,17 +157,13 @@ def by_mask_rate(values: dict[str, jax.Array], mask: jax.Array, whole: jax.Array
 def draw_masks(config: TransformerConfig, train: TrainConfig, key: jax.Array, batch: dict) -> dict:
     """The batch with what is random in it: mask bool [B, N], captions dropped, some of the low-resolution tokens
     replaced."""
-    mask_key, drop_key = jax.random.split(key)
+    drop_key = jax.random.split(key)[1]
     tokens, low = batch["tokens"].astype(jnp.int32), {}
     if "low" in batch and train.low_noise:
         assert isinstance(config, SuperresConfig)
         noise_key = jax.random.fold_in(key, 2)
         low = dict(low=replace_some(noise_key, batch["low"], train.low_noise, config.low_codebook_size))
-    mask = masking.random_mask(mask_key, len(tokens), tokens.shape[1], train.schedule)
-    if train.halton:
-        row_key, rate_key = jax.random.split(jax.random.fold_in(key, 3))
-        ordered = masking.ordered_mask(rate_key, len(tokens), halton_ranks(*config.grid))
-        mask = jnp.where(jax.random.uniform(row_key, (len(tokens), 1)) < train.halton, ordered, mask)
+    mask = training_mask(config, train, key, len(tokens), tokens.shape[1])
     text_mask = drop_captions(drop_key, batch["text_mask"], train.caption_dropout)
     return batch | low | dict(tokens=tokens, mask=mask, text_mask=text_mask)
 
