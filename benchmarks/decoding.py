@@ -23,9 +23,10 @@ import jax.numpy as jnp
 
 from minimuse import layers
 from minimuse.config import Sampling, TransformerConfig
-from minimuse.decoding import Prompts, both_halves, guided_predict, in_groups, parallel_decode, sample_tokens
+from minimuse.decoding import Prompts, both_halves, guided_predict, parallel_decode, sample_tokens
 from minimuse.evaluate import baselines
 from minimuse.presets import get_preset
+from minimuse.stepwise import in_groups
 from minimuse.train.loop import machine
 from minimuse.transformer import BaseTransformer
 

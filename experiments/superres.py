@@ -60,7 +60,7 @@ def raised(muse: Muse, pairs: list[tuple], bicubic: bool, seed: int) -> np.ndarr
         return enlarge(np.asarray(muse.detokenize(low)))
     plan, prompts = muse.plan(), muse.prompts([caption for _, caption in pairs], 1, seed)
     start = np.full((len(pairs), *muse.configs["superres"].grid), muse.configs["superres"].codebook_size)
-    tokens = sample(muse, "superres", plan.stages["superres"], prompts, start, low)
+    tokens = sample(muse, plan, "superres", prompts, start, low)
     return np.asarray(muse.detokenize(tokens, "superres", finetuned=plan.finetuned))
 
 

@@ -229,6 +229,31 @@ BASE_ONLY = (  # options whose single value is the base stage's
 )
 
 
+def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
+    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
+
+    TypeError for an unknown option, ValueError for a pair that is not one; the values are for
+    `decoding.check_sampling`.
+    """
+    changes = {}
+    for name, value in options.items():
+        if name not in SampleOptions.__annotations__:
+            raise TypeError(
+                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
+            )
+        if isinstance(value, (tuple, list)):
+            if len(value) != 2:
+                raise ValueError(
+                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
+                )
+            value = value[stage]
+        elif stage and name in BASE_ONLY:
+            continue
+        if value is not None:
+            changes[name] = value
+    return dataclasses.replace(own, **changes)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """How a run is carried out. It changes no result, so it may differ when the run is resumed."""

@@ -4,11 +4,10 @@
 image has its own key, so it comes out the same in any batch. `sample_tokens` gives it a transformer.
 """
 
-import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from minimuse.beyond.critic import TokenCritic
-from minimuse.config import BASE_ONLY, SampleOptions, Sampling
+from minimuse.config import Sampling
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
@@ -98,30 +97,6 @@ def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
         critic=bool(sampling.critic),
         guided=guidance > 0,
     )
-
-
-def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
-    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
-
-    TypeError for an unknown option, ValueError for a pair that is not one; the values are for `check_sampling`.
-    """
-    changes = {}
-    for name, value in options.items():
-        if name not in SampleOptions.__annotations__:
-            raise TypeError(
-                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
-            )
-        if isinstance(value, (tuple, list)):
-            if len(value) != 2:
-                raise ValueError(
-                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
-                )
-            value = value[stage]
-        elif stage and name in BASE_ONLY:
-            continue
-        if value is not None:
-            changes[name] = value
-    return dataclasses.replace(own, **changes)
 
 
 # --- parallel decoding ------------------------------------------------------------------------------------------------
@@ -285,15 +260,43 @@ def parallel_decode(
     with the same noise, and tokens of earlier steps may be hidden again (Token-Critic). It is called once for each of
     these choices: sampling.revise times with ranks, else after every step except the last.
     """
-    n, steps, scheduled = tokens.shape[1], sampling.steps, sampling.steps - sampling.revise
+    given = tokens != mask_id
+    step = decode_step(logits_fn, given, keys, sampling, mask_id=mask_id, ranks=ranks, judge=judge, trace=trace)
+    # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
+    carry, records = (tokens, jnp.ones(tokens.shape)), []
+    kinds = functools.partial(kind_of, sampling, ranked=ranks is not None, judged=judge is not None)
+    for kind, stretch in itertools.groupby(range(sampling.steps), kinds):
+        carry, record = jax.lax.scan(functools.partial(step, kind=kind), carry, jnp.asarray([*stretch]))
+        records.append(record)
+    return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
+
+
+def kind_of(sampling: Sampling, s: int, *, ranked: bool, judged: bool) -> tuple[bool, bool, bool]:
+    """Of step s, counted from 0: in the guidance interval; filled: nothing is hidden after it, except what is to be
+    revised; by a judge. ranked and judged: whether there are `ranks` and a `judge`."""
+    filled = sampling.revise > 0 and s >= sampling.steps - sampling.revise - 1
+    return s in guided_steps(sampling), filled, judged and s < sampling.steps - 1 and (not ranked or filled)
+
+
+def decode_step(
+    logits_fn: Callable,
+    given: jax.Array,
+    keys: jax.Array,
+    sampling: Sampling,
+    *,
+    mask_id: int,
+    ranks: jax.Array | None = None,
+    judge: Callable | None = None,
+    trace: bool = False,
+) -> Callable:
+    """One step of `parallel_decode`, step(carry, s, kind=...) -> carry, record: `kind` of `kind_of`, carry the tokens
+    int [B, N] and how sure each was; given: bool [B, N], what was known before the first step."""
+    n, scheduled = given.shape[1], sampling.steps - sampling.revise
     hide = jnp.asarray([*decode_schedule(scheduled, n, sampling.law)[:-1], *revise_schedule(sampling.revise, n), 0])
-    given, interval = tokens != mask_id, guided_steps(sampling)
     to_fill = jnp.sum(~given, -1, keepdims=True)
 
-    def step(carry: tuple, s: jax.Array, *, guided: bool, filled: bool, judged: bool) -> tuple[tuple, Trace | None]:
-        """guided: in the guidance interval; filled: nothing is hidden after it, except what is to be revised; judged:
-        by `judge`."""
-        tokens, sureness = carry
+    def step(carry: tuple, s: jax.Array, *, kind: tuple[bool, bool, bool]) -> tuple[tuple, Trace | None]:
+        (tokens, sureness), (guided, filled, judged) = carry, kind
         ratio = jnp.minimum((s + 1) / scheduled, 1.0)
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
@@ -320,16 +323,7 @@ def parallel_decode(
         record = Trace(sampled, jnp.where(known, 1.0, probability), hidden) if trace else None
         return (jnp.where(hidden, mask_id, sampled), sureness), record
 
-    # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
-    carry, records = (tokens, jnp.ones(tokens.shape)), []
-    is_filled = lambda s: sampling.revise > 0 and s >= scheduled - 1
-    is_judged = lambda s: judge is not None and s < steps - 1 and (ranks is None or is_filled(s))
-    kinds = lambda s: (s in interval, is_filled(s), is_judged(s))
-    for (guided, filled, judged), stretch in itertools.groupby(range(steps), kinds):
-        of_kind = functools.partial(step, guided=guided, filled=filled, judged=judged)
-        carry, record = jax.lax.scan(of_kind, carry, jnp.asarray([*stretch]))
-        records.append(record)
-    return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
+    return step
 
 
 # --- with a transformer -----------------------------------------------------------------------------------------------
@@ -362,39 +356,25 @@ def sample_tokens(
     critic     the base's, if sampling.critic; it judges by the captions, without guidance
     -> tokens int [B, N], Trace or None
     """
+    options, keys = decode_options(model, sampling, prompts, low, critic), prompts.keys
+    if start is None:
+        start = jnp.full((len(keys), math.prod(model.grid)), model.mask_id, jnp.int32)
+    return parallel_decode(tokens=start, keys=keys, sampling=sampling, trace=trace, **options)
+
+
+def decode_options(
+    model: BaseTransformer, sampling: Sampling, prompts: Prompts, low: jax.Array | None, critic: TokenCritic | None
+) -> dict[str, Any]:
+    """logits_fn, mask_id, ranks and judge of `parallel_decode` for a transformer; its arguments: see sample_tokens."""
     text, negative, keys = prompts
     condition = model.condition(both_halves(text, negative) if sampling.guided else text, low)
     predict = guided_predict(lambda tokens: model(tokens, *condition), sampling.guided)
     halved = sampling.guided and (sampling.critic or len(guided_steps(sampling)) < sampling.steps)
     alone = model.first_half(condition) if halved else None
     logits_fn = lambda tokens, t: model(tokens, *alone) if t is None and alone is not None else predict(tokens, t)
-    if start is None:
-        start = jnp.full((len(keys), math.prod(model.grid)), model.mask_id, jnp.int32)
     ranks, judge = order_ranks(sampling.order, model.grid, keys), None
     if sampling.critic:
         if critic is None:
             raise ValueError("The sampling record has critic=True, but there is no critic to judge with.")
         judge = lambda tokens: critic.sureness(model, tokens, condition if alone is None else alone)
-    decode = functools.partial(parallel_decode, mask_id=model.mask_id, ranks=ranks, judge=judge, trace=trace)
-    return decode(logits_fn, start, keys, sampling)
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def _rows(inputs: Any, first: int, count: int) -> Any:
-    """Rows first to first + count of every array; one program for every `first`."""
-    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, count), inputs)
-
-
-def in_groups(tokens: int, sampling: Sampling, inputs: tuple, *, trace: bool = False) -> Iterator[tuple]:
-    """`inputs` (prompts, low, start) of a batch, in groups that fit a CPU's cache: no image depends on another.
-
-    tokens    N, image tokens of the stage
-    On other devices, with a trace, with a guidance scale per image, or for a batch that does not divide evenly, the
-    batch is one group.
-    """
-    batch = len(inputs[0].keys)
-    group = max(1, CACHED_TOKENS // (tokens * (2 if sampling.guided else 1)))
-    whole = jax.default_backend() != "cpu" or batch % group or trace or np.ndim(sampling.guidance)
-    group = batch if whole else min(group, batch)
-    for first in range(0, batch, group):
-        yield inputs if group == batch else _rows(inputs, first, group)
+    return dict(logits_fn=logits_fn, mask_id=model.mask_id, ranks=ranks, judge=judge)

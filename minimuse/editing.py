@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from minimuse.canvas import LARGEST, Canvas, blend, square, to_canvas, to_mask, to_pixels, touched, windows
-from minimuse.config import SampleOptions, Sampling
-from minimuse.decoding import Prompts, in_groups, is_whole, number, other_keys, sample_tokens, whole_number
+from minimuse.config import SampleOptions
+from minimuse.decoding import Prompts, is_whole, number, other_keys, whole_number
+from minimuse.stepwise import OnStep, sample_stage
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse, Plan
@@ -38,23 +39,21 @@ class Edited(NamedTuple):
 
 def sample(
     muse: "Muse",
+    plan: "Plan",
     stage: str,
-    sampling: Sampling,
     prompts: Prompts,
     start: np.ndarray,
     low: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tokens int [B, h, w] like `start`, sampled where it holds the stage's mask_id; low: the base's [B, h, w]."""
-    inputs, size = muse.stage_inputs(stage, prompts, low, start), start[0].size
-    critic, groups = muse.critic_for(sampling), in_groups(size, sampling, inputs)
-    parts = [sample_tokens(muse.models[stage], sampling, *group, critic=critic)[0] for group in groups]
-    return np.concatenate(parts).reshape(start.shape)
+    inputs = muse.stage_inputs(stage, prompts, low, start)
+    return sample_stage(muse, stage, plan.stages[stage], inputs, on_step=plan.on_step)[0].reshape(start.shape)
 
 
 def fill(
     muse: "Muse",
+    plan: "Plan",
     stage: str,
-    sampling: Sampling,
     prompts: Prompts,
     tokens: np.ndarray,
     low: np.ndarray | None = None,
@@ -74,7 +73,7 @@ def fill(
         own = prompts._replace(keys=other_keys(prompts.keys, 2**30 + i)) if i else prompts
         window = np.s_[:, y : y + h, x : x + w]
         below = None if low is None else low[:, y // times : (y + h) // times, x // times : (x + w) // times]
-        tokens[window] = sample(muse, stage, sampling, own, tokens[window], below)
+        tokens[window] = sample(muse, plan, stage, own, tokens[window], below)
     return tokens
 
 
@@ -86,7 +85,7 @@ def redraw(muse: "Muse", plan: "Plan", canvas: Canvas, hidden: np.ndarray, promp
         times = len(tokens) // len(hidden)
         fine = hidden.repeat(times, 0).repeat(times, 1)
         start = np.where(fine, muse.configs[stage].codebook_size, tokens)
-        low = found[stage] = fill(muse, stage, plan.stages[stage], prompts, np.repeat(start[None], batch, 0), low)
+        low = found[stage] = fill(muse, plan, stage, prompts, np.repeat(start[None], batch, 0), low)
     return found
 
 
@@ -98,7 +97,7 @@ def raise_changed(
     fine = canvas.tokens["superres"]
     times = len(fine) // low.shape[1]
     start = np.where(changed.repeat(times, 1).repeat(times, 2), muse.configs["superres"].codebook_size, fine)
-    return sample(muse, "superres", plan.stages["superres"], prompts, start, low)
+    return sample(muse, plan, "superres", prompts, start, low)
 
 
 def redraw_each(
@@ -114,7 +113,7 @@ def redraw_each(
     around    bool [B, h, w], where fine tokens are sampled again, if that is not `hidden`
     """
     start = np.where(hidden, muse.configs["base"].codebook_size, canvas.tokens["base"])
-    found = dict(base=sample(muse, "base", plan.stages["base"], prompts, start))
+    found = dict(base=sample(muse, plan, "base", prompts, start))
     if "superres" in plan.stages:
         found["superres"] = raise_changed(
             muse, plan, canvas, found["base"], hidden if around is None else around, prompts
@@ -156,6 +155,7 @@ def inpaint(
     edge: int | None = 2,
     canvas: bool = False,
     trace: bool = False,
+    on_step: OnStep | None = None,
     **options: Unpack[SampleOptions],
 ) -> np.ndarray | Edited:
     """Sample what is under the mask again (section 3.3.1): uint8 [len(captions) * n, H, W, 3].
@@ -167,6 +167,7 @@ def inpaint(
     edge       new and old pixels are blended over this many pixels inside the mask, and outside it every pixel is the
                old one's; None: the picture as it was decoded
     canvas     keep the size of a large square, too, such as `outpaint` makes
+    on_step    called after every step of each stage, and of each window of a large canvas, see `stepwise.Step`
     options    steps, guidance, temperature and so on, as for `generate`
 
     Every base token that the mask touches is sampled again, and the fine tokens that it covers; all others stay as they
@@ -174,7 +175,7 @@ def inpaint(
     """
     given = to_pixels(image)
     mask = to_mask(mask, given.shape[:2])
-    plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(caption, n, seed, negative)
+    plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(caption, n, seed, negative)
     width = None if edge is None else whole_number("edge", edge, 0, 1000)
     old = to_canvas(muse, plan.stages, given, canvas)
     hidden = touched(mask, old.tokens["base"].shape)
@@ -201,6 +202,7 @@ def outpaint(
     finetuned: bool | None = None,
     canvas: bool = False,
     trace: bool = False,
+    on_step: OnStep | None = None,
     **options: Unpack[SampleOptions],
 ) -> np.ndarray | Edited:
     """Extend a picture past its borders: uint8 [len(captions) * n, H + top + bottom, W + left + right, 3].
@@ -210,7 +212,7 @@ def outpaint(
     The rest as for `inpaint`: H and W are those that the Muse takes, and the old picture's pixels stay as they were.
     """
     amounts = dict(left=left, right=right, top=top, bottom=bottom)
-    plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(caption, n, seed, negative)
+    plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(caption, n, seed, negative)
     cell = max(muse.tokenizer_config(stage).image_size for stage in plan.stages) // muse.configs["base"].grid[0]
     fits = lambda value: is_whole(value) and 0 <= value <= LARGEST and value % cell == 0
     if wrong := ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if not fits(value)):
@@ -244,13 +246,14 @@ def vary(
     superres: bool | None = None,
     finetuned: bool | None = None,
     trace: bool = False,
+    on_step: OnStep | None = None,
     **options: Unpack[SampleOptions],
 ) -> np.ndarray | Edited:
     """Pictures similar to this square one: a share `strength` of its base tokens, at random positions, is sampled
     again. 0 gives it back as its tokens decode, 1 is a new picture. The rest as for `inpaint`."""
     if not 0 <= (share := number("strength", strength)) <= 1:
         raise ValueError(f"strength must be from 0 to 1; it was {strength!r}.")
-    plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(caption, n, seed, negative)
+    plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Variations are made of"))
     tokens = canvas.tokens["base"]
     order = np.stack([jax.random.permutation(jax.random.fold_in(key, 2**30), tokens.size) for key in prompts.keys])
@@ -267,6 +270,7 @@ def interpolate(
     *,
     superres: bool | None = None,
     finetuned: bool | None = None,
+    on_step: OnStep | None = None,
     **options: Unpack[SampleOptions],
 ) -> np.ndarray:
     """n pictures from one caption to another, all from the same noise: uint8 [n, H, W, 3].
@@ -279,12 +283,13 @@ def interpolate(
     if mixed := {"guidance", "ramp", "guided_from", "guided_to", "critic"} & options.keys():
         raise TypeError(f"Interpolation mixes two captions by guidance, so it takes no {min(mixed)}.")
     n = whole_number("n", n, 2, 10_000)
-    plan, prompts = muse.plan(superres, finetuned, options), muse.prompts(first, n, seed, second)
+    plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(first, n, seed, second)
     prompts = prompts._replace(keys=jnp.repeat(prompts.keys[:1], n))
     mix: dict[str, Any] = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
     mix |= dict(guided_from=0.0, guided_to=1.0, critic=False)  # a critic judges by one caption
+    plan = plan._replace(stages={stage: dataclasses.replace(own, **mix) for stage, own in plan.stages.items()})
     found: list[np.ndarray | None] = [None]
-    for stage, sampling in plan.stages.items():
+    for stage in plan.stages:
         start = np.full((n, *muse.configs[stage].grid), muse.configs[stage].codebook_size)
-        found.append(sample(muse, stage, dataclasses.replace(sampling, **mix), prompts, start, found[-1]))
+        found.append(sample(muse, plan, stage, prompts, start, found[-1]))
     return np.asarray(muse.detokenize(np.asarray(found[-1]), stage, finetuned=plan.finetuned))

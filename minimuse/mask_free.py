@@ -33,6 +33,7 @@ from minimuse.decoding import (
     whole_number,
 )
 from minimuse.editing import Edited, finish, raise_changed, redraw_each
+from minimuse.stepwise import OnStep
 from minimuse.transformer import BaseTransformer
 
 if TYPE_CHECKING:
@@ -340,6 +341,7 @@ def edit(
     finetuned: bool | None = None,
     edge: int | None = 2,
     trace: bool = False,
+    on_step: OnStep | None = None,
     **options: Unpack[EditOptions],
 ) -> np.ndarray | Edited:
     """Change a square picture by a caption only, without a mask: uint8 [len(captions) * n, H, W, 3].
@@ -349,6 +351,7 @@ def edit(
     before     for read: a caption of the picture as it is. The mask is then where the two captions disagree
     edge       for read: as for `inpaint`, at the outer border of what may change
     trace      return an Edited: with the tokens after every iteration for resample, with mask and evidence for read
+    on_step    called after every step of sampling, see `stepwise.Step`; not for the iterations of resample
     options    for resample: iterations, fraction, top_k, guidance and token_temperature, see Resampling; fewer
                iterations keep more of the picture, and 0 gives it back as its tokens decode
                for read: masks, rate, threshold and threshold_all, see MaskReading, and those of sampling, as for
@@ -359,7 +362,7 @@ def edit(
     """
     way = _way(way, before, options)
     settings, sampling = _parts(way, options)
-    plan = muse.plan(superres, finetuned, sampling)
+    plan = muse.plan(superres, finetuned, sampling, on_step)
     prompts = muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Mask-free editing takes"))
     if isinstance(settings, Resampling):

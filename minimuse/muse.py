@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from minimuse import editing, layers, mask_free, sharing
+from minimuse import editing, layers, mask_free, prompting, sharing
 from minimuse.beyond import style
 from minimuse.beyond.critic import TokenCritic
 from minimuse.config import (
@@ -34,19 +34,11 @@ from minimuse.config import (
     from_dict,
     sampling_from_dict,
     sampling_to_dict,
-)
-from minimuse.decoding import (
-    Prompts,
-    Trace,
-    check_sampling,
-    in_groups,
-    is_whole,
-    other_keys,
-    sample_tokens,
-    whole_number,
     with_options,
 )
+from minimuse.decoding import Prompts, Trace, check_sampling, other_keys
 from minimuse.files import atomic_path
+from minimuse.stepwise import OnStep, sample_stage
 from minimuse.t5 import TextEncoder
 from minimuse.transformer import BaseTransformer, SuperresTransformer
 from minimuse.vqgan import VQGAN, Decoder, draw_pixels, read_tokens
@@ -74,8 +66,6 @@ AGREE = (  # sizes that must be equal
 )
 
 NONE = SampleOptions()
-
-_numbered = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))  # key [] and numbers [B] -> keys [B], as one program
 
 
 def check_agreement(configs: dict[str, Any]) -> None:
@@ -122,13 +112,7 @@ class Plan(NamedTuple):
 
     stages: dict[str, Sampling]  # of each stage in order: base, superres
     finetuned: bool  # whether the fine-tuned decoder makes the pixels
-
-
-def _strings(captions: Any, what: str) -> list[str]:
-    given = [captions] if isinstance(captions, str) else captions
-    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
-        raise ValueError(f"{what} must be a string or a list of at least one string; it was {captions!r}.")
-    return list(given)
+    on_step: OnStep | None = None  # called after every step
 
 
 class Muse:
@@ -253,68 +237,55 @@ class Muse:
         pairs = {name: (getattr(base, name), getattr(self.sampling["superres"], name)) for name in names}
         return {name: pair if name in BASE_ONLY or pair[0] != pair[1] else pair[0] for name, pair in pairs.items()}
 
-    def _encode(self, captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Text embeddings [B, S, width] and mask [B, S]; an empty caption has an empty mask, as in training."""
-        embeddings, mask = self.text.encode(captions, length=self.configs["base"].text_length)
-        given = np.array([bool(caption.strip()) for caption in captions])[:, None]
-        return np.asarray(embeddings), np.asarray(mask) & given
-
-    def prompts(
-        self, captions: str | Sequence[str], n: int = 1, seed: int = 0, negative: str | Sequence[str] | None = None
-    ) -> Prompts:
-        """What a batch is sampled from, every caption n times. ValueError for what `generate` does not take."""
-        captions = _strings(captions, "A caption")
-        if not is_whole(n) or not 1 <= n <= 2**16:
-            raise ValueError(f"n is the number of images per caption, from 1 to {2**16}; it was {n!r}.")
-        seed = whole_number("seed", seed, 0, 2**32 - 1)
-        negatives = _strings("" if negative is None else negative, "A negative caption")
-        if len(negatives) not in (1, len(captions)):
-            raise ValueError(f"{len(negatives)} negative captions for {len(captions)} captions; give one, or one each.")
-        negatives = negatives * (len(captions) // len(negatives))
-        repeat = lambda text: jax.tree.map(lambda x: jax.device_put(np.repeat(x, n, axis=0)), text)
-        keys = _numbered(jax.random.key(seed), np.arange(len(captions) * n))
-        return Prompts(repeat(self._encode(captions)), repeat(self._encode(negatives)), keys)
-
     def generate(
         self,
         captions: str | Sequence[str],
         n: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         *,
+        index: int | Sequence[int] = 0,
         negative: str | Sequence[str] | None = None,
         superres: bool | None = None,
         finetuned: bool | None = None,
         trace: bool = False,
+        on_step: OnStep | None = None,
         **options: Unpack[SampleOptions],
     ) -> np.ndarray | Generation:
         """Draw n images of every caption: uint8 [len(captions) * n, H, W, 3], the images of a caption side by side.
 
         seed         same seed, same device, same pictures; image i depends on (seed, i) only, not on the batch
+        index        the first i: `index=3` draws image 3 of the seed without the three before it. A list of seeds, of
+                     indices or of both has one per caption, whose images are index, index + 1, ... of its own seed
         negative     one caption for all or one each, of what should not be seen; takes the unguided half's place
         superres     whether the base's tokens are raised to the higher resolution; None: if the checkpoint can
         finetuned    whether the fine-tuned decoder makes the pixels; None: if the checkpoint has one
         trace        return a Generation, with the tokens and every step of each stage
+        on_step      called with a `stepwise.Step` after every step of each stage; the pictures stay the same. The steps
+                     are then separate programs, which takes longer. What it raises ends the drawing
         options      steps, guidance, ramp, temperature, token_temperature, top_k, law, order, guided_from, guided_to,
                      revise and critic, see SampleOptions; each is one value, or a pair for the base and the
                      super-resolution stage
         """
-        plan = self.plan(superres, finetuned, options)
-        prompts, tokens, traces = self.prompts(captions, n, seed, negative), [], []
+        plan = self.plan(superres, finetuned, options, on_step)
+        prompts, tokens, traces = self.prompts(captions, n, seed, negative, index=index), [], []
         for stage, sampling in plan.stages.items():
-            inputs, grid = self.stage_inputs(stage, prompts, tokens[-1] if tokens else None), self.configs[stage].grid
-            parts = []
-            for group in in_groups(math.prod(grid), sampling, inputs, trace=bool(trace)):
-                critic = self.critic_for(sampling)
-                parts.append(sample_tokens(self.models[stage], sampling, *group, critic=critic, trace=bool(trace)))
-            tokens.append(np.concatenate([part for part, _ in parts]).reshape(-1, *grid))
-            traces.append(parts[0][1])
+            inputs = self.stage_inputs(stage, prompts, tokens[-1] if tokens else None)
+            found, record = sample_stage(self, stage, sampling, inputs, on_step=plan.on_step, trace=bool(trace))
+            tokens.append(found.reshape(-1, *self.configs[stage].grid))
+            traces.append(record)
         images = np.asarray(self.detokenize(tokens[-1], stage, finetuned=plan.finetuned))
         if not trace:
             return images
         traces = jax.tree.map(np.asarray, traces)
         return Generation(images, tokens[0], traces[0], *tokens[1:], *traces[1:])
 
-    def plan(self, superres: bool | None = None, finetuned: bool | None = None, options: SampleOptions = NONE) -> Plan:
+    def plan(
+        self,
+        superres: bool | None = None,
+        finetuned: bool | None = None,
+        options: SampleOptions = NONE,
+        on_step: OnStep | None = None,
+    ) -> Plan:
         """How `generate` and editing draw: with these options, or the checkpoint's own where there are none."""
         superres = self._there(superres, "superres", "super-resolution stage", "superres")
         if finetuned and not superres:
@@ -328,7 +299,7 @@ class Muse:
                 raise ValueError(f"The critic is of the base stage; it was critic={chosen.critic!r} for {stage}.")
             self._there(chosen.critic, "critic", "token critic", "critic, or train one")
             stages[stage] = check_sampling(chosen, math.prod(config.grid), config.codebook_size)
-        return Plan(stages, finetuned)
+        return Plan(stages, finetuned, on_step)
 
     def critic_for(self, sampling: Sampling) -> TokenCritic | None:
         """The token critic, if this record of a plan uses it."""
@@ -343,6 +314,7 @@ class Muse:
         flat = lambda x: None if x is None else jnp.asarray(x).reshape(len(prompts.keys), -1)
         return prompts, flat(low), flat(start)
 
+    prompts = prompting.prompts
     inpaint, outpaint = editing.inpaint, editing.outpaint
     vary, interpolate = editing.vary, editing.interpolate
     edit, find_mask = mask_free.edit, mask_free.find_mask

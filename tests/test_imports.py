@@ -13,7 +13,7 @@ ORDER = (
     "beyond",
     "decoding",
     "data",
-    "canvas editing mask_free sharing",
+    "prompting stepwise canvas editing mask_free sharing",
     "muse",
     "evaluate",
     "train",
