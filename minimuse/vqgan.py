@@ -237,8 +237,12 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 @jax.jit
 def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
-    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], by a decoder and the codebook [K, C]."""
-    return to_uint8(decoder(unit(codebook)[tokens]))
+    """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], by a decoder and the codebook [K, C].
+
+    One picture at a time: in a batch, convolutions add up in an order that depends on its size, and a few values then
+    differ by 1. So a picture is the same, bit for bit, in any batch.
+    """
+    return jax.lax.map(lambda one: to_uint8(decoder(unit(codebook)[one[None]]))[0], tokens)
 
 
 def pictures_at_once(model: VQGAN, height: int, width: int, memory: int | None = None) -> int:

@@ -388,3 +388,10 @@ def test_both_shipped_tokenizers_rebuild_every_split(tiny, split):
         assert tokens.shape == (6, *grid)
         errors = np.asarray(tiny.detokenize(tokens, stage)).astype(float) - images
         assert 10 * np.log10(255**2 / (errors**2).mean()) > 28  # PSNR in dB
+
+
+def test_pixels_are_the_same_in_any_batch(micro):
+    tokens = np.random.default_rng(0).integers(0, 64, (5, 8, 8))
+    together = np.asarray(micro.detokenize(tokens))
+    for i in range(5):
+        np.testing.assert_array_equal(micro.detokenize(tokens[i : i + 1])[0], together[i])
