@@ -1,10 +1,10 @@
-"""The command line: `python -m minimuse generate | edit | train | strip | evaluate | push | grade | doctor`; functions.
+"""The command line: `python -m minimuse COMMAND`, functions.
 
-tyro turns the arguments and docstrings of these functions into options and help; those of train and evaluate are in
-train/command.py and evaluate/commands.py. An error that the user can fix is reported in one sentence, with exit code 2.
+tyro turns the arguments and docstrings of these functions into options and help; those that draw are in
+studio/commands.py, train and evaluate in train/command.py and evaluate/commands.py. An error that the user can fix is
+reported in one sentence, with exit code 2.
 """
 
-import dataclasses
 import functools
 import io
 import os
@@ -12,169 +12,19 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from minimuse.config import SampleOptions
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import atomic_path, check_writable, read_json, read_picture, save_picture
+from minimuse.files import atomic_path, check_writable, read_json
 from minimuse.presets import get_preset
+from minimuse.studio.commands import edit, generate, interpolate, vary
 from minimuse.train.command import nested_settings, train
 
-if TYPE_CHECKING:
-    from minimuse.muse import Muse
-
 Positional = tyro.conf.Positional
-FLAT, NOTHING = evaluations.FLAT, evaluations.NOTHING
-Options = Annotated[SampleOptions, FLAT]
 
-# --- generate and edit ----------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """The options that `generate` and `edit` share, other than those of sampling."""
-
-    n: int = 1
-    """Number of pictures per caption."""
-    seed: int = 0
-    """The same seed gives the same pictures."""
-    checkpoint: str = "tiny"
-    """Name of a shipped checkpoint, a checkpoint folder, or user/name on the Hugging Face Hub."""
-    negative: Annotated[str, tyro.conf.arg(metavar="CAPTION")] = ""
-    """A caption of what should not be in the picture."""
-    superres: bool = True
-    """Use the super-resolution stage, if the checkpoint has one."""
-    finetuned: bool = True
-    """Use the fine-tuned decoder, if the checkpoint has one."""
-    scale: int = 1
-    """Enlarge every pixel this many times."""
-    style: Annotated[str, tyro.conf.arg(metavar="FOLDER")] = ""
-    """Draw in a style of the checkpoint, which `train style` wrote to this folder."""
-    style_strength: float = 1.0
-    """Of --style: 0 is the checkpoint without it, 1 the style as trained."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What transformers compute in: bfloat16 is for TPUs and newer GPUs, float16 for older ones such as the T4."""
-
-    def load(self, out: Path) -> "Muse":
-        """The checkpoint, once it is certain that the picture can be written."""
-        if self.scale < 1:
-            raise ValueError(f"--scale must be 1 or more; it was {self.scale}.")
-        if self.style_strength != 1 and not self.style:
-            raise ValueError(f"--style-strength {self.style_strength:g} is that of a style; name one with --style.")
-        check_writable(out)
-        from minimuse.muse import Muse
-
-        muse = Muse.from_pretrained(self.checkpoint, superres=self.superres, dtype=self.dtype)
-        return muse.with_style(self.style, self.style_strength) if self.style else muse
-
-    def options(self) -> dict[str, Any]:
-        """As `Muse.generate` takes them."""
-        finetuned = {} if self.finetuned or not self.superres else dict(finetuned=False)
-        return dict(n=self.n, seed=self.seed, negative=self.negative or None) | finetuned
-
-
-def generate(
-    captions: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="CAPTION [CAPTION ...]")]],
-    /,
-    *,
-    out: Path = Path("minimuse.png"),
-    drawing: Annotated[Drawing, FLAT] = Drawing(),
-    sampling: Options = NOTHING,
-) -> None:
-    """Draw pictures of captions, and save them as one picture with one row per caption.
-
-    Options of sampling take one value, or two, for the base and the super-resolution stage: --steps 12 8. In a
-    pair, None is the checkpoint's own value: --steps None 8. Write captions before options.
-
-    Args:
-        captions: What to draw, each caption in quotes.
-        out: File to write (.png, .jpg or .webp).
-    """
-    if not captions:
-        raise ValueError('Give at least one caption in quotes, such as "a cat left of a dog on a blue background".')
-    muse = drawing.load(out)
-    evaluations.check_pairs(sampling, muse)
-    images: Any = muse.generate(list(captions), **drawing.options(), **sampling)
-    save_picture(images, out, drawing.n, drawing.scale)
-
-
-def edit(
-    image: Positional[Annotated[Path, tyro.conf.arg(metavar="PICTURE")]],
-    caption: Positional[Annotated[str, tyro.conf.arg(metavar="CAPTION")]],
-    /,
-    *,
-    mask: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
-    left: int = 0,
-    right: int = 0,
-    top: int = 0,
-    bottom: int = 0,
-    way: Literal["resample", "read"] | None = None,
-    before: Annotated[str | None, tyro.conf.arg(metavar="CAPTION")] = None,
-    iterations: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    found_mask: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None,
-    out: Path = Path("edited.png"),
-    drawing: Annotated[Drawing, FLAT] = Drawing(),
-    sampling: Options = NOTHING,
-) -> None:
-    """Change a picture to match a caption: inside a mask, beyond its borders, or, without either, wherever needed.
-
-    Editing without a mask has two ways. --way resample is the paper's: it takes --iterations, and of the sampling
-    options only --guidance, --token-temperature and --top-k. --way read reads a mask from the caption and redraws what
-    is under it; it takes all sampling options.
-
-    Args:
-        image: The picture, in any format that Pillow reads. A square picture is resized to the checkpoint's size. With
-            a mask, and when adding to the borders, it may be larger, with sides that are multiples of 16 pixels (8
-            without super-resolution).
-        caption: Describes the whole picture after the edit, in quotes.
-        mask: A picture of the same size, white where the picture may change.
-        left: Pixels to add on the left.
-        right: Pixels to add on the right.
-        top: Pixels to add at the top.
-        bottom: Pixels to add at the bottom.
-        way: How to edit without a mask; if not given, the way that the other options belong to, or read.
-        before: A caption of the picture as it is, for --way read.
-        iterations: Iterations of --way resample (100 if not given); fewer keep more of the picture.
-        found_mask: File to write the mask of --way read to, white where the picture was redrawn.
-        out: File to write (.png, .jpg or .webp).
-    """
-    borders = {name: n for name, n in dict(left=left, right=right, top=top, bottom=bottom).items() if n}
-    if mask and borders:
-        raise ValueError(f"--mask changes what is there, --{next(iter(borders))} adds to it; give only one of the two.")
-    own: dict[str, Any] = dict(way=way, before=before, iterations=iterations, found_mask=found_mask)
-    own = {name: value for name, value in own.items() if value is not None}  # options of editing without a mask
-    if own and (mask or borders):
-        name = next(iter(own)).replace("_", "-")
-        raise ValueError(f"--{name} is for editing without a mask and without new borders; leave it out.")
-    if found_mask is not None:
-        del own["found_mask"]
-        check_writable(found_mask, "--found-mask")
-        own = dict(way="read") | own | dict(trace=True)
-        if way == "resample":
-            raise ValueError("--way resample finds no mask; leave out --found-mask, or use --way read.")
-    picture, masked = read_picture(image), mask and read_picture(mask)
-    muse = drawing.load(out)
-    evaluations.check_pairs(sampling, muse)
-    options: dict[str, Any] = drawing.options() | dict(sampling)
-    images: Any
-    if masked:
-        images = muse.inpaint(picture, masked, caption, **options)
-    elif borders:
-        images = muse.outpaint(picture, caption, **borders, **options)
-    else:
-        images = muse.edit(picture, caption, **own, **options)
-    if found_mask is not None:
-        hidden, images = images.redrawn, images.images
-        times = images.shape[1] // hidden.shape[1]
-        white = np.where(hidden.repeat(times, 1).repeat(times, 2)[..., None], [255] * 3, 0)
-        save_picture(white.astype(np.uint8), found_mask, drawing.n, drawing.scale)
-    save_picture(images, out, drawing.n, drawing.scale)
-
-
-# --- the others -----------------------------------------------------------------------------------------------------
+# --- commands without a file of their own --------------------------------------------------------------------------
 
 
 def evaluate() -> None:
@@ -280,6 +130,8 @@ def doctor() -> None:
 COMMANDS: dict[str, Callable[..., None]] = dict(
     generate=generate,
     edit=edit,
+    vary=vary,
+    interpolate=interpolate,
     train=train,
     strip=strip,
     evaluate=evaluate,
@@ -337,6 +189,15 @@ def _train_over_preset(arguments: list[str]) -> tuple[Callable[..., None], list[
     return functools.partial(train, settings=settings), arguments
 
 
+FIRST = """minimuse draws pictures of captions, and is a course that builds the model which draws them. First try:
+
+  python -m minimuse generate "a cat left of a dog on a blue background" --n 4 --scale 2   # -> minimuse.png
+  python -m minimuse doctor    # checks this machine, and says how to fix what is wrong
+
+The course begins with notebooks/00_first_pictures.ipynb; in a clone of the repository, `make lab` opens it.
+All commands: python -m minimuse --help. Options of one: python -m minimuse generate --help."""
+
+
 def _run(arguments: list[str]) -> None:
     commands, prog = COMMANDS, "minimuse"
     for word in arguments:
@@ -360,7 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments[:1] != ["doctor"]:  # the doctor also works where JAX does not
         enable_compilation_cache()
     try:
-        _run(arguments)
+        _run(arguments) if arguments else print(FIRST)
     # OSError: a missing file, no permission, no space. ImportError: no PyTorch, which only judges need.
     except (ValueError, OSError, ImportError) as error:
         print(f"minimuse: {error}", file=sys.stderr)

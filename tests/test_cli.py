@@ -103,9 +103,9 @@ def test_a_style_is_put_on_the_checkpoint(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(muse.Muse, "from_pretrained", lambda name, **options: Plain())
-    assert run("generate", "a cat") == 0 and calls == []
-    assert run("generate", "a cat", "--style", "runs/sea", "--style-strength", 0.7) == 0
-    assert run("generate", "a cat", "--style", "runs/sea") == 0
+    assert run("generate", "a cat", "--no-recipe") == 0 and calls == []
+    assert run("generate", "a cat", "--no-recipe", "--style", "runs/sea", "--style-strength", 0.7) == 0
+    assert run("generate", "a cat", "--no-recipe", "--style", "runs/sea") == 0
     assert calls == [("runs/sea", 0.7), ("runs/sea", 1.0)]
 
 
@@ -139,10 +139,10 @@ def test_a_style_starts_from_the_checkpoint_that_is_named(trained, capsys):
 )
 def test_sampling_options_are_those_of_generate(asked, line, options):
     shared = dict(n=1, seed=0, negative=None)
-    assert run("generate", "a cat", *line.split()) == 0
+    assert run("generate", "a cat", "--no-recipe", *line.split()) == 0
     assert asked.pop() == ("generate", shared | options)
     Image.new("RGB", (8, 8)).save("picture.png")
-    assert run("edit", "picture.png", "a cat", "--right", "8", *line.split()) == 0
+    assert run("edit", "picture.png", "a cat", "--right", "8", "--no-recipe", *line.split()) == 0
     assert asked.pop() == ("outpaint", shared | dict(right=8) | options)
 
 

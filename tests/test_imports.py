@@ -18,6 +18,7 @@ ORDER = (
     "evaluate",
     "train",
     "teach",
+    "studio",
     "cli",
     "__init__ __main__",
 )

@@ -246,7 +246,9 @@ def noise(size):
     [
         lambda path, n: files.write_text(path, str(n) * 10_000),
         lambda path, n: weights.save_weights(path, noise(10_000 + n)),
-        lambda path, n: cli.save_picture(np.random.default_rng(n).integers(0, 255, (1, 64, 64, 3), np.uint8), path, 1),
+        lambda path, n: files.save_picture(
+            np.random.default_rng(n).integers(0, 255, (1, 64, 64, 3), np.uint8), path, 1
+        ),
     ],
     ids=["text", "weights", "picture"],
 )

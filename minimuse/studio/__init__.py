@@ -1,0 +1,1 @@
+"""What people draw with: the commands that draw, their files, sheets and recipes, and the app."""
