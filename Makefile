@@ -31,14 +31,14 @@ RUN := $(VENV)/bin/python
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
-CACHED := check test slow answers browser anywhere
+CACHED := check test slow answers browser browser-app anywhere
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
-check test slow answers browser: export HF_HUB_OFFLINE = 1
-check test slow answers: export JAX_PLATFORMS = cpu
+check test slow answers browser browser-app: export HF_HUB_OFFLINE = 1
+check test slow answers browser-app: export JAX_PLATFORMS = cpu
 form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
-.PHONY: help lab demo install form check test slow answers test-colab browser anywhere peers clean
+.PHONY: help lab demo install form check test slow answers test-colab browser browser-app anywhere peers clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -49,6 +49,7 @@ help:
 	@echo "make answers     try about a thousand further wrong and right answers to the exercises"
 	@echo "make test-colab  make test with Colab's versions; needs Python 3.13"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
+	@echo "make browser-app draw, paint and edit in the app in headless Chromium, if it is installed; also installs gradio"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
 	@echo "make install     only create the environment"
@@ -130,6 +131,13 @@ browser:
 	@$(SETUP) browser
 	@$(CACHE)
 	@$(RUN) tests/check_browser.py
+
+# Under a minute where programs are compiled already. Without make: pip install 'gradio>=6.0' playwright, and
+# python tests/check_app.py, which skips what is not installed.
+browser-app:
+	@$(SETUP) app
+	@$(CACHE)
+	@$(RUN) tests/check_app.py
 
 anywhere:
 	@$(SETUP)

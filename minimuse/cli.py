@@ -19,6 +19,7 @@ import tyro
 from minimuse.evaluate import commands as evaluations
 from minimuse.files import atomic_path, check_writable, read_json
 from minimuse.presets import get_preset
+from minimuse.studio.app import app
 from minimuse.studio.commands import edit, generate, interpolate, vary
 from minimuse.train.command import nested_settings, train
 
@@ -132,6 +133,7 @@ COMMANDS: dict[str, Callable[..., None]] = dict(
     edit=edit,
     vary=vary,
     interpolate=interpolate,
+    app=app,
     train=train,
     strip=strip,
     evaluate=evaluate,
@@ -192,6 +194,7 @@ def _train_over_preset(arguments: list[str]) -> tuple[Callable[..., None], list[
 FIRST = """minimuse draws pictures of captions, and is a course that builds the model which draws them. First try:
 
   python -m minimuse generate "a cat left of a dog on a blue background" --n 4 --scale 2   # -> minimuse.png
+  python -m minimuse app       # a page to draw and edit on, in your browser
   python -m minimuse doctor    # checks this machine, and says how to fix what is wrong
 
 The course begins with notebooks/00_first_pictures.ipynb; in a clone of the repository, `make lab` opens it.

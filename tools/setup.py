@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
 NAMES = ("python3.13", "python3.12", "python3.11", "python3")
-EXTRAS = ("parity", "browser", "peers")
+EXTRAS = ("parity", "browser", "app", "peers")
 PEERS = "benchmarks/peers.txt"
 
 
@@ -192,6 +192,10 @@ def install_extra(venv: Path, extra: str, args: argparse.Namespace) -> None:
     elif extra == "parity":
         what, why = [args.torch], f"{args.torch}, to compare with (gigabytes, unless it is a CPU build)"
         content = args.torch
+    elif extra == "app":
+        install_extra(venv, "browser", args)
+        what, why = ["gradio>=6.0"], "gradio, which the app's page is made with"
+        content = "gradio"
     else:
         what, why = ["playwright"], "playwright, which controls Chromium"
         content = "playwright"

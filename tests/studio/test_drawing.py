@@ -140,4 +140,4 @@ def test_what_does_not_go_together_is_refused(draw, arguments, value, capsys, tm
 def test_without_arguments_it_says_what_to_do_first(capsys):
     assert run() == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ("generate", "doctor", "00_first_pictures.ipynb", "--help"))
+    assert all(name in printed for name in ("generate", "app", "doctor", "00_first_pictures.ipynb", "--help"))
