@@ -209,6 +209,20 @@ def _print_times(preset: Preset, names: tuple[str, ...], smoke: Path) -> None:
         print(f"  {phase}: {hours:.1f} h for {train.steps} steps of {train.batch}, {speed:.3g} examples per second")
 
 
+def _print_plan(preset: Preset, names: tuple[str, ...], out: Path) -> None:
+    """What will be trained, and how long it takes if a smoke run of it has measured that."""
+    phases = preset.phases(names)
+    print(
+        "To train: " + ", ".join(f"{name} ({preset.train[name].steps} x {preset.train[name].batch})" for name in phases)
+    )
+    if any((out / "smoke" / phase / "log.jsonl").is_file() for phase in phases):
+        _print_times(preset, names, out / "smoke")
+    else:
+        print(
+            "After a few steps the bar of a stage shows the time left; --smoke first estimates all stages, in minutes."
+        )
+
+
 def _smoke_folder(preset: Preset, names: tuple[str, ...], out: Path) -> Path:
     """The folder smoke of a run, emptied, with the run's tokenizers for stages that need them."""
     from minimuse.processes import first_alone, is_first
@@ -272,7 +286,7 @@ def train(
         smoke: First try it: the same command with a few steps of small batches, in minutes, into the folder smoke of
             the run folder. What is there from an earlier try is deleted.
     """
-    from minimuse.processes import start, wait_for_all
+    from minimuse.processes import is_first, start, wait_for_all
 
     run, names = configured(dataclasses.replace(get_preset(preset), **settings), stage, given)
     if out.exists() and not out.is_dir():
@@ -296,6 +310,8 @@ def train(
     if smoke:
         run = for_smoke(run, names)
         out = _smoke_folder(run, names, out)
+    elif is_first():
+        _print_plan(run, names, out)
     out.mkdir(parents=True, exist_ok=True)
     if "start" in given:
         stages.begin(run, names, out, given["start"])
