@@ -30,8 +30,9 @@ def serve(log: Path):
     """The command, and the address that it prints."""
     command = [sys.executable, "-m", "minimuse", "app", "--no-browser", "--port", str(free_port())]
     env = os.environ | dict(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
     with open(log, "w") as file:
-        server = subprocess.Popen(command, env=env, start_new_session=True, stdout=file, stderr=file)
+        server = subprocess.Popen(command, env=env, start_new_session=True, stdout=file, stderr=file, preexec_fn=heard)
     end = time.monotonic() + PATIENCE
     while not (found := ADDRESS.search(log.read_text())):
         if server.poll() is not None or time.monotonic() > end:
@@ -99,7 +100,7 @@ def try_it(page: Page) -> None:
     page.open("Outpaint")
     page.press("Extend", r"^1 picture of 192 x 128 pixels, seed 0")
     page.open("Edit")
-    page.page.get_by_label("Caption", exact=True).first.fill("a cat left of a dog on a white background")
+    page.page.locator("textarea").first.fill("a cat left of a dog on a white background")
     page.press("Change it to match the caption", r"^1 picture of 128 x 128 pixels, seed 0")
     pictures = page.page.locator(".gallery img").count()
     assert pictures == 1 + 7, f"1 new picture and 7 in the history, not {pictures} together"
@@ -128,6 +129,7 @@ def main() -> None:
             page = Page(browser, address, args.screenshots)
             try_it(page)
             browser.close()
+            page = None
             server.send_signal(signal.SIGINT)
             assert server.wait(60) == 130, f"Ctrl-C ended it with {server.returncode}"
         except Exception as error:

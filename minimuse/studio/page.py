@@ -68,7 +68,7 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=1, min_width=360):
                 about = gr.Markdown("Nothing is drawn yet.")
                 result = _gallery("Pictures", 600)
-                earlier = _gallery("History of this page, newest first", 260, columns=6)
+                earlier = _gallery("History of this page, newest first", 260, columns=5)
         shared = dict(concurrency_id="draw", concurrency_limit=1, show_progress_on=[result])
         for button, run, inputs in (
             (draw, _watched(desk.generate), [caption, negative, n, seed, steps, guidance]),
