@@ -12,15 +12,17 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import tyro
 
 from minimuse.config import SampleOptions
+from minimuse.data.pixels import read_picture
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import atomic_path, check_writable, read_json, read_picture, save_picture
+from minimuse.files import atomic_path, check_size, check_writable, in_short, read_json, save_picture
 from minimuse.presets import get_preset
+from minimuse.processes import check_jax
 from minimuse.train.command import nested_settings, train
 
 if TYPE_CHECKING:
@@ -70,6 +72,15 @@ class Drawing:
         muse = Muse.from_pretrained(self.checkpoint, superres=self.superres, dtype=self.dtype)
         return muse.with_style(self.style, self.style_strength) if self.style else muse
 
+    def check_size(
+        self, out: Path, muse: "Muse", rows: int = 1, size: tuple[int, int] = (1, 1), more: tuple[int, int] = (0, 0)
+    ) -> None:
+        """ValueError now if `out` cannot hold so many rows of n pictures that are made of one of this size (width,
+        height) and grow by `more`; squares get the size that the Muse draws."""
+        side = muse.tokenizer_config("superres" if "superres" in muse.configs else "base").image_size
+        width, height = size if size[0] != size[1] else (side, side)
+        check_size(out, self.n * (width + more[0]) * self.scale, rows * (height + more[1]) * self.scale)
+
     def options(self) -> dict[str, Any]:
         """As `Muse.generate` takes them."""
         finetuned = {} if self.finetuned or not self.superres else dict(finetuned=False)
@@ -96,6 +107,7 @@ def generate(
     if not captions:
         raise ValueError('Give at least one caption in quotes, such as "a cat left of a dog on a blue background".')
     muse = drawing.load(out)
+    drawing.check_size(out, muse, len(captions))
     evaluations.check_pairs(sampling, muse)
     images: Any = muse.generate(list(captions), **drawing.options(), **sampling)
     save_picture(images, out, drawing.n, drawing.scale)
@@ -157,6 +169,8 @@ def edit(
             raise ValueError("--way resample finds no mask; leave out --found-mask, or use --way read.")
     picture, masked = read_picture(image), mask and read_picture(mask)
     muse = drawing.load(out)
+    for file in (out, found_mask or out):
+        drawing.check_size(file, muse, 1, picture.size, (left + right, top + bottom))
     evaluations.check_pairs(sampling, muse)
     options: dict[str, Any] = drawing.options() | dict(sampling)
     images: Any
@@ -353,7 +367,8 @@ def _run(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; an error that the user can fix is reported in one sentence, with exit code 2."""
+    """Run one command; an error that the user can fix is reported in one sentence, with exit code 2, and Ctrl-C ends it
+    with 130."""
     from minimuse import enable_compilation_cache
 
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -363,13 +378,20 @@ def main(arguments: list[str] | None = None) -> None:
         _run(arguments)
     # OSError: a missing file, no permission, no space. ImportError: no PyTorch, which only judges need.
     except (ValueError, OSError, ImportError) as error:
-        print(f"minimuse: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         print("minimuse: stopped.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # NumPy's and JAX's
-            raise
-        print(f"minimuse: This takes more memory than there is ({str(error).splitlines()[0]}).", file=sys.stderr)
-        sys.exit(2)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # NumPy's and JAX's
+            _refuse(f"This takes more memory than there is ({in_short(error)}).")
+        try:
+            check_jax()
+        except (ValueError, RuntimeError) as reason:
+            _refuse(reason)
+        raise
+
+
+def _refuse(reason: object) -> NoReturn:
+    print(f"minimuse: {reason}", file=sys.stderr)
+    sys.exit(2)
