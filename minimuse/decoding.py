@@ -17,6 +17,7 @@ import numpy as np
 
 from minimuse.beyond.critic import TokenCritic
 from minimuse.config import BASE_ONLY, SampleOptions, Sampling
+from minimuse.files import as_given
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
@@ -35,18 +36,16 @@ def is_whole(value: Any) -> bool:
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
     """`value` as an int from low to high, or a ValueError."""
     if not is_whole(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {as_given(value)}.")
     return int(value)
 
 
 def number(name: str, value: Any) -> float:
     """`value` as a float, or a ValueError."""
     try:
-        if isinstance(value, (str, bytes)):  # which float would parse
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} must be a number; it was {value!r}.") from None
+        return float("" if isinstance(value, (str, bytes)) else value)  # it would parse them
+    except Exception:  # what is not a number may raise anything
+        raise ValueError(f"{name} must be a number; it was {as_given(value)}.") from None
 
 
 def scale(name: str, value: Any) -> float:
@@ -64,7 +63,7 @@ def scale(name: str, value: Any) -> float:
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     """`value` if it is one of the known names, or a ValueError."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
+        raise ValueError(f"There is no {name} {as_given(value)}; there are {', '.join(known)}.")
     return value
 
 
@@ -114,7 +113,7 @@ def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
         if isinstance(value, (tuple, list)):
             if len(value) != 2:
                 raise ValueError(
-                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
+                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {as_given(value)}."
                 )
             value = value[stage]
         elif stage and name in BASE_ONLY:
@@ -196,9 +195,9 @@ def draw_tokens(
     p = jax.nn.softmax(logits.astype(jnp.float32))
     changed = keep_most_likely(logits, top_k) if top_k else logits
     cdf = jnp.cumsum(jax.nn.softmax(changed.astype(jnp.float32) / temperature), -1)
-    u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1)))(keys)
+    u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1), jnp.float32))(keys)
     # Scaled by the last entry, which rounding leaves a little off 1: no u can then pass the end.
-    tokens = jnp.minimum(jnp.sum(cdf <= u * cdf[..., -1:], -1), logits.shape[-1] - 1)
+    tokens = jnp.minimum(jnp.sum(cdf <= u * cdf[..., -1:], -1, dtype=jnp.int32), logits.shape[-1] - 1)
     return tokens, jnp.take_along_axis(p, tokens[..., None], -1)[..., 0]
 
 
@@ -294,7 +293,7 @@ def parallel_decode(
         """guided: in the guidance interval; filled: nothing is hidden after it, except what is to be revised; judged:
         by `judge`."""
         tokens, sureness = carry
-        ratio = jnp.minimum((s + 1) / scheduled, 1.0)
+        ratio = jnp.minimum((s + 1) / jnp.float32(scheduled), 1.0)
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
         t = sampling.guidance * jnp.where(sampling.ramp, ratio, 1.0) if guided else None
@@ -305,7 +304,7 @@ def parallel_decode(
         if filled:
             score = sureness if judgement is None else judgement
         elif ranks is None:
-            noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
+            noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,), jnp.float32))(step_keys[:, 1])
             score = jnp.log(jnp.maximum(probability, 1e-30)) if judgement is None else judgement
             score = score + sampling.temperature * (1 - ratio) * noise
         else:
@@ -321,13 +320,13 @@ def parallel_decode(
         return (jnp.where(hidden, mask_id, sampled), sureness), record
 
     # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
-    carry, records = (tokens, jnp.ones(tokens.shape)), []
+    carry, records = (tokens, jnp.ones(tokens.shape, jnp.float32)), []
     is_filled = lambda s: sampling.revise > 0 and s >= scheduled - 1
     is_judged = lambda s: judge is not None and s < steps - 1 and (ranks is None or is_filled(s))
     kinds = lambda s: (s in interval, is_filled(s), is_judged(s))
     for (guided, filled, judged), stretch in itertools.groupby(range(steps), kinds):
         of_kind = functools.partial(step, guided=guided, filled=filled, judged=judged)
-        carry, record = jax.lax.scan(of_kind, carry, jnp.asarray([*stretch]))
+        carry, record = jax.lax.scan(of_kind, carry, jnp.asarray([*stretch], jnp.int32))
         records.append(record)
     return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
 
