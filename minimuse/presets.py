@@ -246,6 +246,6 @@ PRESETS = {
 
 def get_preset(name: str) -> Preset:
     """The preset of that name, or a ValueError that lists the presets."""
-    if name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"There is no preset {name!r:.99}; the presets are {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -104,6 +104,19 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(number, base_m
         weights.load_weights(old, base_model)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, bool, np.complex64, np.uint8])
+def test_weights_of_another_kind_of_number_are_neither_saved_nor_loaded(dtype, base_model, tmp_path):
+    path = tmp_path / "base.safetensors"
+    arrays = {name: np.asarray(value) for name, value in weights.named_arrays(base_model).items()}
+    wrong = arrays | {"norm.scale": np.ones(16, dtype)}
+    with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
+        weights.save_weights(path, weights.with_arrays(base_model, wrong))
+    assert not list(tmp_path.iterdir())
+    save_file(wrong, path)
+    with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
+        weights.load_weights(path, base_model)
+
+
 # --- checkpoint folders ---------------------------------------------------------------------------------------------
 
 
