@@ -67,7 +67,10 @@ def as_given(value: object) -> str:
 
 def to_path(name: object, what: str) -> Path:
     """A path as a user gives it, ~ included. ValueError if `name`, which names `what`, is not a path or empty."""
-    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+    text = None
+    if isinstance(name, (str, os.PathLike)):
+        with contextlib.suppress(Exception):  # of a class of the user's
+            text = os.fspath(name)
     if not isinstance(text, str) or not text:
         raise ValueError(f"{what} is named by a string or a path; it was {as_given(name)}.")
     return Path(os.path.expanduser(text))

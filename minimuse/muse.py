@@ -22,6 +22,7 @@ from flax import nnx
 from minimuse import editing, layers, mask_free, sharing
 from minimuse.beyond import style
 from minimuse.beyond.critic import TokenCritic
+from minimuse.canvas import whole
 from minimuse.config import (
     BASE_ONLY,
     DTYPES,
@@ -388,7 +389,7 @@ class Muse:
 
     def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
         """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], by the base or the super-resolution tokenizer."""
-        images = np.asarray(images)
+        images = whole(images, "Images")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
         return np.asarray(read_tokens(self.models[self._tokenizer(stage)], images))

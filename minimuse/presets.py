@@ -247,5 +247,6 @@ PRESETS = {
 def get_preset(name: str) -> Preset:
     """The preset of that name, or a ValueError that lists the presets."""
     if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r:.99}; the presets are {', '.join(PRESETS)}.")
+        given = repr(name) if isinstance(name, str) else f"of the type {type(name).__name__}"
+        raise ValueError(f"There is no preset {given}; the presets are {', '.join(PRESETS)}.")
     return PRESETS[name]

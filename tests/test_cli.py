@@ -97,6 +97,9 @@ def test_a_style_is_put_on_the_checkpoint(monkeypatch, tmp_path):
     class Plain:
         configs = {}
 
+        def tokenizer_config(self, stage):
+            return VQGANConfig()
+
         def with_style(self, *args):
             calls.append(args)
             return self

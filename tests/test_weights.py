@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import BASE, random_weights
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from minimuse import muse, weights
@@ -112,7 +113,10 @@ def test_weights_of_another_kind_of_number_are_neither_saved_nor_loaded(dtype, b
     with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
         weights.save_weights(path, weights.with_arrays(base_model, wrong))
     assert not list(tmp_path.iterdir())
-    save_file(wrong, path)
+    try:
+        save_file(wrong, path)
+    except SafetensorError:  # safetensors 0.5 has no complex numbers
+        return
     with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
         weights.load_weights(path, base_model)
 

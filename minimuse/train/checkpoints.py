@@ -63,7 +63,8 @@ class Checkpoints:
         except Exception as error:  # for a full disk, tensorstore's is a ValueError of many lines
             self._remove_unfinished()
             reason = next((known for known in FULL if known in str(error)), in_short(error))
-            there = f"That of step {self.last()} is complete" if self.last() else "There is none before it"
+            steps = [int(path.name) for path in self.folder.glob("*") if path.name.isdecimal()]
+            there = f"That of step {max(steps)} is complete" if steps else "There is none before it"
             raise OSError(
                 f"A checkpoint could not be written to {self.folder}: {reason}. {there}; once there is room, the same "
                 "command resumes."
