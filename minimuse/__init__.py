@@ -53,13 +53,19 @@ def __dir__() -> list[str]:
 def enable_compilation_cache(folder: str | os.PathLike | None = None) -> str:
     """Keep compiled programs on disk, so that a second start is fast; returns the folder.
 
-    The folder is the argument, or else $JAX_COMPILATION_CACHE_DIR, else ~/.cache/minimuse/jax. Its files hold programs:
-    use one that only you can write to.
+    The folder is the argument, or else $JAX_COMPILATION_CACHE_DIR, else ~/.cache/minimuse/jax; a user without a home
+    folder has none, and "" is returned. Its files hold programs: use one that only you can write to. A damaged one is
+    replaced when it is found.
     """
     import jax
 
-    default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.expanduser("~/.cache/minimuse/jax")
-    folder = os.fspath(folder or default)
+    from minimuse.processes import repair_cache
+
+    default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or "~/.cache/minimuse/jax"
+    folder = os.path.expanduser(os.fspath(folder or default))
+    if folder.startswith("~"):  # this system does not know the user
+        return ""
+    repair_cache(folder)
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # even small ones: there are dozens
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from minimuse.data.captioned import to_rgb, upright
+from minimuse.files import as_given, in_short
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse
@@ -14,11 +16,21 @@ if TYPE_CHECKING:
 LARGEST = 2**14  # pixels that outpainting adds to a side at most
 
 
+def whole(values: ArrayLike, what: str) -> np.ndarray:
+    """An array, or a ValueError for what is not one, or a masked one with values that are left out."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{what} has all of its values; this masked array leaves some out, so fill it first.")
+    try:
+        return np.asarray(values)
+    except Exception as error:  # lists of unequal lengths, and objects that raise whatever they like
+        raise ValueError(f"{what} is an array; this is {as_given(values)} ({in_short(error)}).") from None
+
+
 def to_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
     """A PIL image of any mode, turned upright as its EXIF data say, or an array uint8 [H, W], [H, W, 3] or [H, W, 4]
     -> uint8 [H, W, 3], with white behind transparency. ValueError for anything else."""
     if not isinstance(image, Image.Image):
-        array = np.asarray(image)
+        array = whole(image, "An image")
         if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
             raise ValueError(
                 f"An image is a PIL image or uint8 [H, W, 3]; this is {array.dtype} {list(array.shape)}. "
@@ -60,7 +72,7 @@ def to_mask(mask: Image.Image | np.ndarray, shape: tuple[int, int]) -> np.ndarra
     as the dark colours of a segmentation: what it should select is not known.
     """
     drawn = isinstance(mask, Image.Image)
-    array = np.asarray(to_rgb(upright(mask), "black").convert("L") if drawn else mask)
+    array = np.asarray(to_rgb(upright(mask), "black").convert("L")) if drawn else whole(mask, "A mask")
     if array.shape != tuple(shape):
         raise ValueError(f"The mask is {list(array.shape)} and the image {list(shape)}; both are [H, W], in pixels.")
     if array.dtype == bool:

@@ -12,13 +12,14 @@ import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import atomic_path, check_writable, read_json
+from minimuse.files import atomic_path, check_writable, in_short, read_json
 from minimuse.presets import get_preset
+from minimuse.processes import check_jax
 from minimuse.studio.app import app
 from minimuse.studio.commands import edit, generate, interpolate, vary
 from minimuse.train.command import nested_settings, train
@@ -217,7 +218,8 @@ def _run(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; an error that the user can fix is reported in one sentence, with exit code 2."""
+    """Run one command; an error that the user can fix is reported in one sentence, with exit code 2, and Ctrl-C ends it
+    with 130."""
     from minimuse import enable_compilation_cache
 
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -227,13 +229,20 @@ def main(arguments: list[str] | None = None) -> None:
         _run(arguments) if arguments else print(FIRST)
     # OSError: a missing file, no permission, no space. ImportError: no PyTorch, which only judges need.
     except (ValueError, OSError, ImportError) as error:
-        print(f"minimuse: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         print("minimuse: stopped.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # NumPy's and JAX's
-            raise
-        print(f"minimuse: This takes more memory than there is ({str(error).splitlines()[0]}).", file=sys.stderr)
-        sys.exit(2)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # NumPy's and JAX's
+            _refuse(f"This takes more memory than there is ({in_short(error)}).")
+        try:
+            check_jax()
+        except (ValueError, RuntimeError) as reason:
+            _refuse(reason)
+        raise
+
+
+def _refuse(reason: object) -> NoReturn:
+    print(f"minimuse: {reason}", file=sys.stderr)
+    sys.exit(2)

@@ -14,7 +14,17 @@ from typing import Any, TypedDict, TypeVar, get_args
 
 import jax
 
+MOST = 2**31 - 1
 DTYPES = ("float32", "bfloat16", "float16")  # what transformers can compute in
+
+
+def _check_sizes(config: Any, *names: str, least: int = 1, most: int = MOST) -> None:
+    """ValueError for a field, one number or several, that is not from `least` to `most`."""
+    for name in names:
+        value = getattr(config, name)
+        if wrong := [size for size in (value if isinstance(value, tuple) else (value,)) if not least <= size <= most]:
+            bounds = f"{least} or more" if most == MOST else f"from {least} to {most}"
+            raise ValueError(f"{type(config).__name__}: {name} must be {bounds}; it was {wrong[0]}.")
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,11 @@ class VQGANConfig:
     decoder_growth: int = 1  # factor on the decoder's channels and blocks; 2 after fine-tuning (section 2.5)
     beta: float = 0.25  # weight of the commitment term
     codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes are trained by the codebook loss
+
+    def __post_init__(self) -> None:
+        sizes = ("image_size", "factor", "codebook_size", "code_dim", "channels", "encoder_kernel", "decoder_growth")
+        _check_sizes(self, *sizes)
+        _check_sizes(self, "blocks", most=100)  # each is compiled for itself
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,15 @@ class T5Config:
     feed_forward_proj: str = "gated-gelu"  # or "relu" (T5 v1.0)
     tie_word_embeddings: bool = False
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "vocab_size", least=0)  # before there is a tokenizer
+        _check_sizes(self, "d_model", "d_kv", "d_ff", "num_heads")
+        _check_sizes(self, "num_layers", most=1000)
+        _check_sizes(self, "relative_attention_num_buckets", least=4)
+        _check_sizes(self, "relative_attention_max_distance", least=self.relative_attention_num_buckets)
+        if not 0 < self.layer_norm_epsilon < 1:  # false for nan, too
+            raise ValueError(f"T5Config: layer_norm_epsilon is between 0 and 1; it was {self.layer_norm_epsilon}.")
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -67,6 +91,11 @@ class TransformerConfig:
     remat: str = "dots"  # what a layer keeps for its backward pass, a name in transformer.REMAT
     window: int = 0  # side of a window of multi-axis attention, in tokens; 0: every token attends to all
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "codebook_size", "grid", "width", "heads", "mlp_width", "text_width", "text_length")
+        _check_sizes(self, "depth", most=1000)
+        _check_sizes(self, "window", least=0)
+
 
 @dataclass(frozen=True)
 class SuperresConfig(TransformerConfig):
@@ -80,6 +109,11 @@ class SuperresConfig(TransformerConfig):
     low_codebook_size: int = 1024  # K of the base's tokenizer
     low_grid: tuple[int, int] = (8, 8)  # h x w of the base's tokens
     low_depth: int = 4  # self-attention layers for the base's tokens
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_sizes(self, "low_codebook_size", "low_grid")
+        _check_sizes(self, "low_depth", most=1000)
 
 
 @dataclass(frozen=True)
@@ -227,31 +261,6 @@ class SampleOptions(TypedDict, total=False):
 BASE_ONLY = (  # options whose single value is the base stage's
     *("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise", "critic"),
 )
-
-
-def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
-    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
-
-    TypeError for an unknown option, ValueError for a pair that is not one; the values are for
-    `decoding.check_sampling`.
-    """
-    changes = {}
-    for name, value in options.items():
-        if name not in SampleOptions.__annotations__:
-            raise TypeError(
-                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
-            )
-        if isinstance(value, (tuple, list)):
-            if len(value) != 2:
-                raise ValueError(
-                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
-                )
-            value = value[stage]
-        elif stage and name in BASE_ONLY:
-            continue
-        if value is not None:
-            changes[name] = value
-    return dataclasses.replace(own, **changes)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from minimuse.beyond.critic import TokenCritic
 from minimuse.config import Sampling
+from minimuse.files import as_given
 from minimuse.masking import LAWS, decode_schedule, revise_schedule
 from minimuse.transformer import BaseTransformer
 
@@ -34,18 +35,16 @@ def is_whole(value: Any) -> bool:
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
     """`value` as an int from low to high, or a ValueError."""
     if not is_whole(value) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {as_given(value)}.")
     return int(value)
 
 
 def number(name: str, value: Any) -> float:
     """`value` as a float, or a ValueError."""
     try:
-        if isinstance(value, (str, bytes)):  # which float would parse
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} must be a number; it was {value!r}.") from None
+        return float("" if isinstance(value, (str, bytes)) else value)  # it would parse them
+    except Exception:  # what is not a number may raise anything
+        raise ValueError(f"{name} must be a number; it was {as_given(value)}.") from None
 
 
 def scale(name: str, value: Any) -> float:
@@ -63,7 +62,7 @@ def scale(name: str, value: Any) -> float:
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     """`value` if it is one of the known names, or a ValueError."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
+        raise ValueError(f"There is no {name} {as_given(value)}; there are {', '.join(known)}.")
     return value
 
 
@@ -171,9 +170,9 @@ def draw_tokens(
     p = jax.nn.softmax(logits.astype(jnp.float32))
     changed = keep_most_likely(logits, top_k) if top_k else logits
     cdf = jnp.cumsum(jax.nn.softmax(changed.astype(jnp.float32) / temperature), -1)
-    u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1)))(keys)
+    u = jax.vmap(lambda key: jax.random.uniform(key, (logits.shape[1], 1), jnp.float32))(keys)
     # Scaled by the last entry, which rounding leaves a little off 1: no u can then pass the end.
-    tokens = jnp.minimum(jnp.sum(cdf <= u * cdf[..., -1:], -1), logits.shape[-1] - 1)
+    tokens = jnp.minimum(jnp.sum(cdf <= u * cdf[..., -1:], -1, dtype=jnp.int32), logits.shape[-1] - 1)
     return tokens, jnp.take_along_axis(p, tokens[..., None], -1)[..., 0]
 
 
@@ -263,10 +262,10 @@ def parallel_decode(
     given = tokens != mask_id
     step = decode_step(logits_fn, given, keys, sampling, mask_id=mask_id, ranks=ranks, judge=judge, trace=trace)
     # One scan for each stretch of steps of one kind: what a kind leaves out is not computed.
-    carry, records = (tokens, jnp.ones(tokens.shape)), []
+    carry, records = (tokens, jnp.ones(tokens.shape, jnp.float32)), []
     kinds = functools.partial(kind_of, sampling, ranked=ranks is not None, judged=judge is not None)
     for kind, stretch in itertools.groupby(range(sampling.steps), kinds):
-        carry, record = jax.lax.scan(functools.partial(step, kind=kind), carry, jnp.asarray([*stretch]))
+        carry, record = jax.lax.scan(functools.partial(step, kind=kind), carry, jnp.asarray([*stretch], jnp.int32))
         records.append(record)
     return carry[0], jax.tree.map(lambda *parts: jnp.concatenate(parts), *records)
 
@@ -297,7 +296,7 @@ def decode_step(
 
     def step(carry: tuple, s: jax.Array, *, kind: tuple[bool, bool, bool]) -> tuple[tuple, Trace | None]:
         (tokens, sureness), (guided, filled, judged) = carry, kind
-        ratio = jnp.minimum((s + 1) / scheduled, 1.0)
+        ratio = jnp.minimum((s + 1) / jnp.float32(scheduled), 1.0)
         known = tokens != mask_id
         step_keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, s)))(keys)
         t = sampling.guidance * jnp.where(sampling.ramp, ratio, 1.0) if guided else None
@@ -308,7 +307,7 @@ def decode_step(
         if filled:
             score = sureness if judgement is None else judgement
         elif ranks is None:
-            noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,)))(step_keys[:, 1])
+            noise = jax.vmap(lambda key: jax.random.gumbel(key, (n,), jnp.float32))(step_keys[:, 1])
             score = jnp.log(jnp.maximum(probability, 1e-30)) if judgement is None else judgement
             score = score + sampling.temperature * (1 - ratio) * noise
         else:

@@ -17,6 +17,7 @@ from PIL import Image
 from minimuse.canvas import LARGEST, Canvas, blend, square, to_canvas, to_mask, to_pixels, touched, windows
 from minimuse.config import SampleOptions
 from minimuse.decoding import Prompts, is_whole, number, other_keys, whole_number
+from minimuse.files import as_given
 from minimuse.stepwise import OnStep, sample_stage
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def outpaint(
     plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(caption, n, seed, negative)
     cell = max(muse.tokenizer_config(stage).image_size for stage in plan.stages) // muse.configs["base"].grid[0]
     fits = lambda value: is_whole(value) and 0 <= value <= LARGEST and value % cell == 0
-    if wrong := ", ".join(f"{name} was {value!r}" for name, value in amounts.items() if not fits(value)):
+    if wrong := ", ".join(f"{name} was {as_given(value)}" for name, value in amounts.items() if not fits(value)):
         raise ValueError(
             f"Each side grows by a multiple of {cell} pixels, what a base token covers, up to {LARGEST}; {wrong}."
         )
@@ -252,7 +253,7 @@ def vary(
     """Pictures similar to this square one: a share `strength` of its base tokens, at random positions, is sampled
     again. 0 gives it back as its tokens decode, 1 is a new picture. The rest as for `inpaint`."""
     if not 0 <= (share := number("strength", strength)) <= 1:
-        raise ValueError(f"strength must be from 0 to 1; it was {strength!r}.")
+        raise ValueError(f"strength must be from 0 to 1; it was {as_given(strength)}.")
     plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Variations are made of"))
     tokens = canvas.tokens["base"]
@@ -279,13 +280,17 @@ def interpolate(
     negative one and t = -a. So there is no other guidance: the ends are what `generate` draws with guidance=0.
     """
     if not isinstance(first, str) or not isinstance(second, str):
-        raise ValueError(f"Interpolation goes from one caption to another; these were {first!r} and {second!r}.")
+        raise ValueError(
+            f"Interpolation goes from one caption to another; these were {as_given(first)} and {as_given(second)}."
+        )
     if mixed := {"guidance", "ramp", "guided_from", "guided_to", "critic"} & options.keys():
         raise TypeError(f"Interpolation mixes two captions by guidance, so it takes no {min(mixed)}.")
     n = whole_number("n", n, 2, 10_000)
     plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(first, n, seed, second)
     prompts = prompts._replace(keys=jnp.repeat(prompts.keys[:1], n))
-    mix: dict[str, Any] = dict(guidance=-jnp.linspace(0, 1, n)[:, None, None], ramp=False, guided=True)
+    mix: dict[str, Any] = dict(
+        guidance=-jnp.linspace(0, 1, n, dtype=jnp.float32)[:, None, None], ramp=False, guided=True
+    )
     mix |= dict(guided_from=0.0, guided_to=1.0, critic=False)  # a critic judges by one caption
     plan = plan._replace(stages={stage: dataclasses.replace(own, **mix) for stage, own in plan.stages.items()})
     found: list[np.ndarray | None] = [None]

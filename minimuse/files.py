@@ -1,18 +1,19 @@
 """Files that are written whole or not at all; training logs and picture files."""
 
 import contextlib
+import errno
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import PIL.Image
-
+Json = TypeVar("Json", dict, list)
 POINTER = b"version https://git-lfs"  # how the text begins that stands for a large file in a Git repository
+PIXELS = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # what a format holds per side
 
 
 @contextlib.contextmanager
@@ -23,16 +24,56 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         image.save(partial)
     """
     path = Path(path)
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")  # some writers go by the suffix
+    # A name of its own, so that two writers do not mix, and no file of the user's is lost. Some go by the suffix.
+    partial = path.with_name(f"{path.stem[:40]}.{secrets.token_hex(6)}.partial{path.suffix}")
     try:
         yield partial
+        _to_disk(partial)  # before it takes the name: a loss of power then leaves the old file or the new one
         os.replace(partial, path)
+        with contextlib.suppress(PermissionError):  # a folder that can be written to and not listed
+            _to_disk(path.parent)
     except OSError as error:
         if error.errno and not error.filename:  # a full disk does not say which file it had no room for
             error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file is on disk, or what a folder lists, where the system can do that."""
+    file = path.is_file()
+    if not file and os.name == "nt":  # Windows opens no folders
+        return
+    number = os.open(path, os.O_RDWR if file else os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some mounted drives cannot
+            raise
+    finally:
+        os.close(number)
+
+
+def as_given(value: object) -> str:
+    """A value for a message, as its repr: one line, not long, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # of a class of the user's; of a number with thousands of digits
+        return f"of the type {type(value).__name__}"
+    text = " ".join(text.split()) if "\n" in text else text  # of arrays
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def to_path(name: object, what: str) -> Path:
+    """A path as a user gives it, ~ included. ValueError if `name`, which names `what`, is not a path or empty."""
+    text = None
+    if isinstance(name, (str, os.PathLike)):
+        with contextlib.suppress(Exception):  # of a class of the user's
+            text = os.fspath(name)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{what} is named by a string or a path; it was {as_given(name)}.")
+    return Path(os.path.expanduser(text))
 
 
 def in_short(error: Exception) -> str:
@@ -67,19 +108,19 @@ def open_arrays(path: Path | str) -> Any:
         return safe_open(path, framework="np")
 
 
-def read_json(path: Path | str, advice: str = "Copy or download it again") -> dict:
-    """The JSON object in a file; ValueError with the file's name if it holds none."""
+def read_json(path: Path | str, advice: str = "Copy or download it again", kind: type[Json] = dict) -> Json:
+    """The JSON object in a file, or the list; ValueError with the file's name if it holds none."""
     with reading(path, "JSON", advice):
-        values = json.loads(Path(path).read_text())
-        if not isinstance(values, dict):
-            raise ValueError("it holds no JSON object")
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, kind):
+            raise ValueError(f"it holds no JSON {'object' if kind is dict else 'list'}")
     return values
 
 
 def write_text(path: Path | str, text: str) -> None:
     """A text file, written whole or not at all."""
     with atomic_path(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -94,10 +135,21 @@ def write_arrays(path: Path | str, arrays: dict[str, np.ndarray], metadata: dict
             raise OSError(f"{path} could not be written: {error}") from None
 
 
+def log_rows(path: Path | str) -> list[dict[str, float]]:
+    """The rows of a JSON-lines training log. A running or killed run may end in half a line, which is left out.
+    ValueError for a file that is not a log."""
+    with reading(path, "a training log", "Delete it, or copy the run again"):
+        *lines, last = Path(path).read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in [*lines, last if last.endswith("}") else ""] if line.strip()]
+        for row in rows:
+            if not isinstance(row, dict) or "step" not in row or {type(x) for x in row.values()} - {int, float}:
+                raise ValueError(f"a row is {as_given(row)}")
+    return rows
+
+
 def read_log(path: Path | str) -> dict[str, np.ndarray]:
-    """The columns of a JSON-lines training log."""
-    lines = Path(path).read_text().splitlines()
-    rows = [json.loads(line) for line in lines if line.endswith("}")]  # a running or killed run may end in half a line
+    """The columns of a JSON-lines training log. ValueError for a file that is not one."""
+    rows = log_rows(path)
     names = dict.fromkeys(name for row in rows for name in row)  # a metric may be absent from some lines
     return {k: np.array([row.get(k, np.nan) for row in rows]) for k in names}
 
@@ -110,22 +162,19 @@ def check_writable(out: Path, option: str = "--out") -> None:
         raise PermissionError(f"Nothing can be written to {out.parent}; choose another {option}.")
     if out.is_dir():
         raise ValueError(f"{out} is a folder; {option} names a file, such as {out / 'picture.png'}.")
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+    if out.suffix.lower() not in PIXELS:
         raise ValueError(f"{option} {out} must end in .png, .jpg or .webp.")
 
 
-def read_picture(path: Path) -> "PIL.Image.Image":
-    """The picture of a file; OSError or ValueError if Pillow cannot read the whole of it."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError:  # its message is a sentence already: file not found, not an image, truncated
-        raise
-    except Exception as error:  # an image that is too large, and what Pillow's decoders raise on damaged files
-        raise ValueError(f"Cannot read {path} as an image: {error}") from None
-    return image
+def check_size(out: Path, width: int, height: int) -> None:
+    """ValueError now if the format of the picture `out` does not hold this many pixels."""
+    most = PIXELS.get(out.suffix.lower(), PIXELS[".png"])
+    if max(width, height) > most:
+        better = "" if most == PIXELS[".png"] else "use .png, "
+        raise ValueError(
+            f"{out} would be {width} x {height} pixels, and a {out.suffix} file has at most {most} per side; "
+            f"{better}fewer pictures, or a smaller --scale."
+        )
 
 
 def save_picture(images: np.ndarray, out: Path, columns: int, scale: int = 1) -> None:

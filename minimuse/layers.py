@@ -87,6 +87,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
         weights = jax.nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)  # a sum in bfloat16 would lose digits
         seen = (weights @ v).swapaxes(1, 2)
     elif how in ("xla", "cudnn"):
+        if how == "cudnn" and jax.default_backend() != "gpu":
+            raise ValueError("attention is cudnn, which only NVIDIA GPUs have; set it to plain in config.json.")
         dtype = jnp.bfloat16 if how == "cudnn" else q.dtype
         seen = jax.nn.dot_product_attention(
             *(x.astype(dtype) for x in (q, k, v)),

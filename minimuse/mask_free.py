@@ -33,6 +33,7 @@ from minimuse.decoding import (
     whole_number,
 )
 from minimuse.editing import Edited, finish, raise_changed, redraw_each
+from minimuse.files import as_given
 from minimuse.stepwise import OnStep
 from minimuse.transformer import BaseTransformer
 
@@ -113,7 +114,7 @@ def check_reading(settings: MaskReading) -> MaskReading:
 
 def _share(name: str, value: Any) -> float:
     if not 0 < (share := number(name, value)) <= 1:
-        raise ValueError(f"{name} must be above 0 and at most 1; it was {value!r}.")
+        raise ValueError(f"{name} must be above 0 and at most 1; it was {as_given(value)}.")
     return share
 
 
@@ -143,7 +144,7 @@ def resample(
         tokens = jnp.where(hidden, sampled, tokens)
         return tokens, tokens if trace else None
 
-    return jax.lax.scan(iteration, tokens, jnp.arange(settings.iterations))
+    return jax.lax.scan(iteration, tokens, jnp.arange(settings.iterations, dtype=jnp.int32))
 
 
 def edit_tokens(

@@ -97,7 +97,7 @@ def draw_rates(key: jax.Array, shape: tuple[int, ...], law: str | float = "cosin
         if not 0 < law <= 1:
             raise ValueError(f"A fixed mask rate must be above 0 and at most 1; it was {law}.")
         return jnp.full(shape, law, jnp.float32)
-    return mask_rate(jax.random.uniform(key, shape), law, tokens)
+    return mask_rate(jax.random.uniform(key, shape, jnp.float32), law, tokens)
 
 
 def random_mask(key: jax.Array, batch: int, tokens: int, law: str | float = "cosine") -> jax.Array:
@@ -105,7 +105,7 @@ def random_mask(key: jax.Array, batch: int, tokens: int, law: str | float = "cos
     max(1, round(N r)) of its N positions; all subsets are equally likely."""
     rate_key, position_key = jax.random.split(key)
     count = jnp.maximum(1, jnp.round(tokens * draw_rates(rate_key, (batch, 1), law, tokens)))
-    rank = jnp.argsort(jnp.argsort(jax.random.uniform(position_key, (batch, tokens)), axis=-1), axis=-1)
+    rank = jnp.argsort(jnp.argsort(jax.random.uniform(position_key, (batch, tokens), jnp.float32), axis=-1), axis=-1)
     return rank < count
 
 
@@ -141,6 +141,6 @@ def revise_schedule(passes: int, tokens: int) -> np.ndarray:
 def replace_some(key: jax.Array, tokens: jax.Array, most: float, codebook_size: int) -> jax.Array:
     """Random codes at some positions of tokens int [B, n], a share of each row that is drawn uniformly up to `most`."""
     share_key, position_key, code_key = jax.random.split(key, 3)
-    share = jax.random.uniform(share_key, (len(tokens), 1), maxval=most)
-    codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size)
-    return jnp.where(jax.random.uniform(position_key, tokens.shape) < share, codes, tokens)
+    share = jax.random.uniform(share_key, (len(tokens), 1), jnp.float32, maxval=most)
+    codes = jax.random.randint(code_key, tokens.shape, 0, codebook_size, jnp.int32)
+    return jnp.where(jax.random.uniform(position_key, tokens.shape, jnp.float32) < share, codes, tokens)

@@ -22,6 +22,7 @@ from flax import nnx
 from minimuse import editing, layers, mask_free, prompting, sharing
 from minimuse.beyond import style
 from minimuse.beyond.critic import TokenCritic
+from minimuse.canvas import whole
 from minimuse.config import (
     BASE_ONLY,
     DTYPES,
@@ -34,14 +35,14 @@ from minimuse.config import (
     from_dict,
     sampling_from_dict,
     sampling_to_dict,
-    with_options,
 )
 from minimuse.decoding import Prompts, Trace, check_sampling, other_keys
-from minimuse.files import atomic_path
+from minimuse.files import as_given, atomic_path, to_path
+from minimuse.processes import check_jax
 from minimuse.stepwise import OnStep, sample_stage
 from minimuse.t5 import TextEncoder
 from minimuse.transformer import BaseTransformer, SuperresTransformer
-from minimuse.vqgan import VQGAN, Decoder, draw_pixels, read_tokens
+from minimuse.vqgan import VQGAN, Decoder, check_tokens, draw_pixels, read_tokens
 from minimuse.weights import FORMAT, find_checkpoint, load_weights, read_config, save_weights
 
 STAGES = {
@@ -172,7 +173,7 @@ class Muse:
         the Hub also PermissionError without access, and ConnectionError if it cannot be reached.
         """
         if dtype not in DTYPES:
-            raise ValueError(f"There is no dtype {dtype!r}; there are {', '.join(DTYPES)}.")
+            raise ValueError(f"There is no dtype {as_given(dtype)}; there are {', '.join(DTYPES)}.")
         folder = find_checkpoint(name, revision)
         values = read_config(folder)
         missing = [key for key in ("text", *STAGES) if key not in values and key not in OPTIONAL]
@@ -209,7 +210,7 @@ class Muse:
         All of it or nothing: a checkpoint that is there already stays as it was until all files are written. A text
         encoder that is a folder of its own, as in a run, is copied to its subfolder `text`.
         """
-        folder, text_name = Path(folder), self.text_name
+        folder, text_name = to_path(folder, "A checkpoint folder"), self.text_name
         folder.mkdir(parents=True, exist_ok=True)
         copied = []
         if Path(text_name).is_absolute():
@@ -221,7 +222,7 @@ class Muse:
         config = dict(format=FORMAT, text=text_name, **configs, sampling=sampling, **self.about | about)
         with contextlib.ExitStack() as stack:  # files take their names at its end, config.json the last of them
             partial = lambda path: stack.enter_context(atomic_path(path))
-            partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            partial(folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
             for file in copied:
                 shutil.copyfile(file, partial(folder / "text" / file.name))
             for stage, model in self.models.items():
@@ -294,7 +295,7 @@ class Muse:
         stages = {}
         for i, stage in enumerate(("base", "superres") if superres else ("base",)):
             config = self.configs[stage]
-            chosen = with_options(self.sampling[stage], options, i)
+            chosen = prompting.with_options(self.sampling[stage], options, i)
             if chosen.critic and stage != "base":
                 raise ValueError(f"The critic is of the base stage; it was critic={chosen.critic!r} for {stage}.")
             self._there(chosen.critic, "critic", "token critic", "critic, or train one")
@@ -327,10 +328,13 @@ class Muse:
         return stage in self.configs if wanted is None else bool(wanted)
 
     def _tokenizer(self, stage: str) -> str:
-        name = TOKENIZERS.get(stage)
+        check_jax()
+        name = TOKENIZERS.get(stage) if isinstance(stage, str) else None
         if name not in self.configs:
             there = [stage for stage, name in TOKENIZERS.items() if name in self.configs]
-            raise ValueError(f"There is no tokenizer for the stage {stage!r}; this checkpoint has {', '.join(there)}.")
+            raise ValueError(
+                f"There is no tokenizer for the stage {as_given(stage)}; this checkpoint has {', '.join(there)}."
+            )
         return name
 
     def tokenizer_config(self, stage: str = "base") -> VQGANConfig:
@@ -338,7 +342,7 @@ class Muse:
         return self.configs[self._tokenizer(stage)]
 
     def detokenize(self, tokens: np.ndarray | jax.Array, stage: str = "base", *, finetuned: bool = False) -> jax.Array:
-        """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3].
+        """Tokens int [B, h, w], or [B, N] of the trained grid, -> pixels uint8 [B, H, W, 3]. ValueError for others.
 
         stage        base or superres, whose tokens they are
         finetuned    with the fine-tuned decoder of the super-resolution tokenizer (section 2.5), which `generate` uses
@@ -350,14 +354,12 @@ class Muse:
             if stage != "superres" or "superres_decoder" not in self.configs:
                 raise ValueError(f"This checkpoint has no fine-tuned decoder for the stage {stage!r}.")
             decoder, own = self.models["superres_decoder"], self.configs["superres_decoder"]
-        tokens, side = jnp.asarray(tokens), own.image_size // own.factor
-        if tokens.ndim == 2:
-            tokens = tokens.reshape(-1, side, side)
-        return draw_pixels(decoder, self.models[name].codebook[...], tokens)
+        ids = check_tokens(tokens, self.configs[name].codebook_size, own.image_size // own.factor)
+        return draw_pixels(decoder, self.models[name].codebook[...], ids)
 
     def tokenize(self, images: np.ndarray, stage: str = "base") -> np.ndarray:
         """Pixels uint8 [B, H, W, 3] -> tokens int [B, h, w], by the base or the super-resolution tokenizer."""
-        images = np.asarray(images)
+        images = whole(images, "Images")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"Images must be uint8 [B, H, W, 3]; these are {images.dtype} {list(images.shape)}.")
         return np.asarray(read_tokens(self.models[self._tokenizer(stage)], images))

@@ -246,6 +246,7 @@ PRESETS = {
 
 def get_preset(name: str) -> Preset:
     """The preset of that name, or a ValueError that lists the presets."""
-    if name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r}; the presets are {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        given = repr(name) if isinstance(name, str) else f"of the type {type(name).__name__}"
+        raise ValueError(f"There is no preset {given}; the presets are {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -1,12 +1,17 @@
-"""Captions, seeds and numbers of pictures: what a batch is sampled from. `prompts` is a method of Muse."""
+"""Captions, seeds, numbers of pictures and options: what a batch is sampled from, and how. `prompts` is a method of
+Muse."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from minimuse.config import BASE_ONLY, SampleOptions, Sampling
 from minimuse.decoding import Prompts, is_whole, whole_number
+from minimuse.files import as_given
+from minimuse.processes import check_jax
 
 if TYPE_CHECKING:
     from minimuse.muse import Muse
@@ -22,7 +27,7 @@ def strings(captions: Any, what: str) -> list[str]:
     """One or more captions as a list, or a ValueError."""
     given = [captions] if isinstance(captions, str) else captions
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(c, str) for c in given):
-        raise ValueError(f"{what} must be a string or a list of at least one string; it was {captions!r}.")
+        raise ValueError(f"{what} must be a string or a list of at least one string; it was {as_given(captions)}.")
     return list(given)
 
 
@@ -62,9 +67,10 @@ def prompts(
     seed, index    image i of the batch is number index + i of the seed; or one of each per caption, whose images are
                    then number index to index + n - 1 of its own seed
     """
+    check_jax()
     captions = strings(captions, "A caption")
     if not is_whole(n) or not 1 <= n <= MOST:
-        raise ValueError(f"n is the number of images per caption, from 1 to {MOST}; it was {n!r}.")
+        raise ValueError(f"n is the number of images per caption, from 1 to {MOST}; it was {as_given(n)}.")
     keys = image_keys(len(captions), n, seed, index)
     negatives = strings("" if negative is None else negative, "A negative caption")
     if len(negatives) not in (1, len(captions)):
@@ -72,3 +78,28 @@ def prompts(
     negatives = negatives * (len(captions) // len(negatives))
     repeat = lambda text: jax.tree.map(lambda x: jax.device_put(np.repeat(x, n, axis=0)), text)
     return Prompts(repeat(encode(muse, captions)), repeat(encode(muse, negatives)), keys)
+
+
+def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
+    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
+
+    TypeError for an unknown option, ValueError for a pair that is not one; the values are for
+    `decoding.check_sampling`.
+    """
+    changes = {}
+    for name, value in options.items():
+        if name not in SampleOptions.__annotations__:
+            raise TypeError(
+                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
+            )
+        if isinstance(value, (tuple, list)):
+            if len(value) != 2:
+                raise ValueError(
+                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {as_given(value)}."
+                )
+            value = value[stage]
+        elif stage and name in BASE_ONLY:
+            continue
+        if value is not None:
+            changes[name] = value
+    return dataclasses.replace(own, **changes)

@@ -103,7 +103,7 @@ def _in_steps(
     """As `sample_tokens`, with a program for each kind of step instead of one for all."""
     if start is None:
         start = jnp.full((len(prompts.keys), int(np.prod(model.grid))), model.mask_id, jnp.int32)
-    given, carry, records = start != model.mask_id, (start, jnp.ones(start.shape)), []
+    given, carry, records = start != model.mask_id, (start, jnp.ones(start.shape, jnp.float32)), []
     for s in range(sampling.steps):
         kind = kind_of(sampling, s, ranked=sampling.order != "confidence", judged=sampling.critic)
         carry, record = _one_step(model, sampling, prompts, low, given, carry, np.int32(s), kind=kind, critic=critic)

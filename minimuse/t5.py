@@ -21,10 +21,10 @@ from jax.typing import DTypeLike
 
 from minimuse import hub
 from minimuse.config import T5Config, data_dir, from_dict
-from minimuse.files import open_arrays, read_json, reading, write_arrays, write_text
+from minimuse.files import as_given, open_arrays, read_json, reading, to_path, write_arrays, write_text
 from minimuse.layers import Embed, Linear, abstract, split_heads
-from minimuse.processes import is_first, to_host
-from minimuse.weights import named_arrays, not_finite, with_arrays
+from minimuse.processes import check_jax, is_first, to_host
+from minimuse.weights import named_arrays, not_finite, not_floating, with_arrays
 
 # The values of what a T5's config.json leaves out; v1.0 folders leave out most of them.
 DEFAULTS = dict(
@@ -38,7 +38,6 @@ MLPS = ("relu", "gated-gelu")
 # Standard deviation of token vectors before pretraining. T5's own is 1, for Adafactor. With AdamW they start smaller,
 # so that what a word learns outweighs its random start; with 0.05 or less, only word frequencies are learned.
 INIT_STD = 0.3
-
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -229,7 +228,7 @@ def _weight_files(folder: Path) -> dict[str, Path]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         with reading(index, "an index of shards"):
-            files = {key: folder / file for key, file in read_json(index)["weight_map"].items()}
+            files = {key: folder / Path(file).name for key, file in read_json(index)["weight_map"].items()}
         if missing := sorted({file.name for file in files.values() if not file.is_file()}):
             raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; copy all shards.")
         return files
@@ -245,7 +244,8 @@ def _weight_files(folder: Path) -> dict[str, Path]:
 
 def find_t5(name: str | os.PathLike) -> Path:
     """The folder of a name: one in data/ ("t5-scenes"), else a local folder, else a model of the Hugging Face Hub."""
-    for folder in (data_dir() / name, Path(name)):
+    given = to_path(name, "A text encoder")
+    for folder in (data_dir() / given, given):
         if folder.is_dir():
             return folder
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", str(name)):
@@ -263,6 +263,7 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
     """
     import ml_dtypes  # noqa: F401  teaches NumPy bfloat16, in which some folders are stored
 
+    check_jax()
     folder = find_t5(name)
     config = read_t5_config(folder)
     files = _weight_files(folder)
@@ -277,6 +278,8 @@ def load_encoder(name: str | os.PathLike, dtype: DTypeLike = jnp.float32) -> tup
             raise ValueError(f"{folder}: {key} is missing, its config.json requires one of shape {expected}.")
         with reading(files[key], "safetensors"):  # of numbers that NumPy has, for instance not of 8 bits
             value = opened[files[key]].get_tensor(key)
+        if wrong := not_floating({key: value}):
+            raise ValueError(f"{folder}: weights are floating-point numbers, and it holds {wrong[0]}.")
         if value.shape != expected:
             raise ValueError(f"{folder}: {key} has shape {value.shape}, its config.json requires {expected}.")
         value = (value.T if transposed else value).astype(dtype)
@@ -358,9 +361,9 @@ class TextEncoder:
 
     def tokenize(self, captions: list[str], length: int = 32) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 [B, length] and mask bool [B, length]: cut or padded to `length`, the last id is always </s>."""
-        given = [] if isinstance(captions, str) else list(captions)
+        given = list(captions) if isinstance(captions, (list, tuple)) else []
         if not given or not all(isinstance(caption, str) for caption in given):
-            raise ValueError(f"captions must be a list of at least one string; it was {captions!r}.")
+            raise ValueError(f"captions must be a list of at least one string; it was {as_given(captions)}.")
         if length < 1:
             raise ValueError(f"A caption has at least one token, the end of the text; length was {length}.")
         for caption in given:
@@ -368,14 +371,16 @@ class TextEncoder:
                 caption.encode()
             except UnicodeEncodeError:  # from an argument that is not UTF-8, for instance
                 raise ValueError(
-                    f"This caption contains an unpaired surrogate, which is not text: {caption!r}."
+                    f"This caption contains an unpaired surrogate, which is not text: {as_given(caption)}."
                 ) from None
-        ids = np.zeros((len(given), length), np.int32)
+        ids = np.zeros((len(given), length), np.int64)
         mask = np.zeros((len(given), length), bool)
         for row, encoding in enumerate(self.tokenizer.encode_batch(given)):
             own = encoding.ids if len(encoding.ids) <= length else encoding.ids[: length - 1] + encoding.ids[-1:]
             ids[row, : len(own)], mask[row, : len(own)] = own, True
-        return ids, mask
+        if ids.max() >= (known := self.config.vocab_size):
+            raise ValueError(f"tokenizer.json gives the id {ids.max()}, and config.json has {known} ids; use one T5's.")
+        return ids.astype(np.int32), mask
 
     def encode(self, captions: list[str], length: int = 32) -> tuple[np.ndarray, np.ndarray]:
         """Vectors float32 [B, length, width], zero at padding, and mask bool [B, length].

@@ -235,6 +235,27 @@ def to_uint8(images: jax.Array) -> jax.Array:
     return jnp.clip(jnp.round((images + 1) * 127.5), 0, 255).astype(jnp.uint8)
 
 
+def check_tokens(tokens: ArrayLike, codes: int, side: int) -> np.ndarray:
+    """Tokens int [B, h, w], or [B, side * side] as [B, side, side]; ValueError for anything else, and for tokens that
+    are not from 0 to codes - 1, such as [MASK]."""
+    try:
+        ids = np.asarray(tokens)
+    except Exception:  # lists of unequal lengths
+        ids = np.asarray(None)
+    if ids.ndim == 2 and ids.shape[1] == side * side:
+        ids = ids.reshape(-1, side, side)
+    if ids.dtype.kind not in "iu" or ids.ndim != 3 or 0 in ids.shape[1:]:
+        raise ValueError(
+            f"Tokens are whole numbers [B, h, w], or [B, {side * side}]; these are {ids.dtype} {list(ids.shape)}."
+        )
+    if ids.size and (ids.min() < 0 or ids.max() >= codes):
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise ValueError(
+            f"Tokens are from 0 to {codes - 1}; one of these is {wrong}{' ([MASK])' if wrong == codes else ''}."
+        )
+    return ids.astype(np.int32)
+
+
 @jax.jit
 def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
     """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], by a decoder and the codebook [K, C].

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from minimuse import hub
 from minimuse.config import data_dir
-from minimuse.files import read_json, reading, write_arrays
+from minimuse.files import as_given, read_json, reading, to_path, write_arrays
 from minimuse.layers import Module
-from minimuse.processes import is_first, to_host
+from minimuse.processes import check_jax, is_first, to_host
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -50,13 +51,22 @@ def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
     return [name for name, x in arrays.items() if not np.isfinite(x).all()]
 
 
+def not_floating(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the arrays that hold anything other than real floating-point numbers, with their types."""
+    return [f"{name} of type {x.dtype}" for name, x in arrays.items() if not jnp.issubdtype(x.dtype, jnp.floating)]
+
+
 def save_weights(path: Path | str, model: Any, metadata: dict | None = None) -> None:
     """A module as float16 safetensors; written whole or not at all.
 
-    Of several processes all must call it; the first writes. ValueError for numbers that are not finite in float16.
+    Of several processes all must call it; the first writes. ValueError for numbers that are not floating-point, or not
+    finite in float16.
     """
+    arrays = {name: to_host(value) for name, value in named_arrays(model).items()}
+    if wrong := not_floating(arrays):
+        raise ValueError(f"{path} was not written: weights are floating-point numbers, and it would hold {wrong[0]}.")
     with np.errstate(over="ignore"):
-        arrays = {name: to_host(value).astype(np.float16) for name, value in named_arrays(model).items()}
+        arrays = {name: value.astype(np.float16) for name, value in arrays.items()}
     if bad := not_finite(arrays):
         raise ValueError(f"{path} was not written: {bad[0]} holds numbers that are NaN, or too large for float16.")
     if is_first():
@@ -66,10 +76,13 @@ def save_weights(path: Path | str, model: Any, metadata: dict | None = None) -> 
 def load_weights(path: Path | str, like: Module) -> Module:
     """The weights of a safetensors file, in float32, as a module like `like` (`layers.abstract` makes one).
 
-    FileNotFoundError for a missing file, ValueError for one that is damaged, or holds other shapes, NaN or infinite
-    numbers.
+    FileNotFoundError for a missing file, ValueError for one that is damaged, or holds other shapes, numbers that
+    are not floating-point, or NaN or infinite ones.
     """
+    import ml_dtypes  # noqa: F401  teaches NumPy bfloat16
     from safetensors.numpy import load_file
+
+    check_jax()
 
     path = Path(path)
     if not path.is_file():
@@ -85,6 +98,8 @@ def load_weights(path: Path | str, like: Module) -> Module:
             f"{path} does not fit its config.json: {name} has shape {given.get(name, 'missing')}, expected "
             f"{wanted.get(name, 'no weight')} ({len(wrong)} of {len(wanted)} weights differ). Was a size changed?"
         )
+    if wrong := not_floating(arrays):
+        raise ValueError(f"{path} cannot be used: weights are floating-point numbers, and it holds {wrong[0]}.")
     arrays = {name: value.astype(np.float32) for name, value in arrays.items()}
     if bad := not_finite(arrays):
         raise ValueError(
@@ -102,13 +117,13 @@ def find_checkpoint(name: str | os.PathLike, revision: str | None = None) -> Pat
 
     FileNotFoundError if there is none; see `hub.download` for what else may be wrong with one of the Hub.
     """
-    shipped = data_dir() / "checkpoints"
-    for folder in (Path(name), shipped / name):
+    given, shipped = to_path(name, "A checkpoint"), data_dir() / "checkpoints"
+    for folder in (given, shipped / name):
         if (folder / "config.json").is_file():
             if revision is not None:
-                raise ValueError(f"{folder} is a local folder; leave out revision, which was {revision!r}.")
+                raise ValueError(f"{folder} is a local folder; leave out revision, which was {as_given(revision)}.")
             return folder
-    if Path(name).is_dir():
+    if given.is_dir():
         raise FileNotFoundError(f"{name} has no config.json; a checkpoint folder holds one beside its weights.")
     if hub.is_name(name):
         return _download(str(name), revision)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from minimuse import cli, muse
-from minimuse.config import SampleOptions, data_dir
+from minimuse.config import SampleOptions, VQGANConfig, data_dir
 from minimuse.evaluate import edits, fidelity, scorer, unseen
 from minimuse.evaluate.commands import COMMANDS
 from minimuse.presets import PRESETS
@@ -55,6 +55,9 @@ def asked(monkeypatch, tmp_path):
         def __init__(self, superres):
             self.configs = dict(base=None, tokenizer=None) | (dict(superres=None) if superres else {})
 
+        def tokenizer_config(self, stage):
+            return VQGANConfig()
+
         def __getattr__(self, name):
             return lambda *args, **options: calls.append((name, options)) or np.zeros((1, 8, 8, 3), np.uint8)
 
@@ -93,6 +96,9 @@ def test_a_style_is_put_on_the_checkpoint(monkeypatch, tmp_path):
 
     class Plain:
         configs = {}
+
+        def tokenizer_config(self, stage):
+            return VQGANConfig()
 
         def with_style(self, *args):
             calls.append(args)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from test_cli import run
 
-from minimuse.data import scenes
+from minimuse.cli import COMMANDS
+from minimuse.data import pixels, scenes
 
 
 def test_generate_writes_a_row_for_every_caption(micro_folder, tmp_path, capsys):
@@ -37,7 +38,14 @@ def test_generate_scales_pixels(micro_folder, tmp_path):
         (["generate"], "caption"),
         (["generate", "a cat", "--n", "0"], r"\bn\b.*\b0\b"),
         (["generate", "a cat", "--scale", "0"], r"--scale.*\b0\b"),
-        (["generate", "a cat", "--steps", "1", "--scale", "99999999"], "memory"),
+        (["generate", "a cat", "--steps", "1", "--scale", "33000000"], "memory"),
+        (["generate", "a cat", "--scale", "9" * 20], r"per side"),
+        (["generate", "a cat", "--scale", "300", "--out", "cat.webp"], r"cat\.webp.*\b19200 x 19200\b.*\b16383\b"),
+        (["generate", "a cat", "--n", "1100", "--out", "cat.jpg"], r"cat\.jpg.*\b70400 x 64\b.*\b65500\b"),
+        (["evaluate", "generation", "--seed", "-1"], r"--seed.*\b-1\b"),
+        (["evaluate", "editing", "--seed", "429496"], r"--seed.*\b429496\b"),
+        (["train", "tokenizer", "--preset", "micro", "--tokenizer.blocks", "3000"], r"\bblocks\b.*\b3000\b"),
+        (["train", "base", "--preset", "micro", "--base.window", "-2"], r"\bwindow\b.*-2\b"),
         (["generate", "a cat \udcff"], r"\\udcff"),
         (["generate", "a cat", "--steps", "99"], r"\bsteps\b.*\b99\b"),
         (["generate", "a cat", "--checkpoint", "huge"], "huge.*tiny"),
@@ -83,6 +91,17 @@ def test_what_the_user_can_fix_is_one_sentence_and_exit_code_2(
     assert not list(tmp_path.glob("*.p*"))  # nothing half-written
 
 
+@pytest.mark.parametrize("error", [MemoryError(), ValueError(), OSError(), RuntimeError("RESOURCE_EXHAUSTED: 9\n9")])
+def test_errors_without_words_are_one_sentence(error, capsys, monkeypatch):
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "doctor", fails)
+    assert run("doctor") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("minimuse: ") and said.count("\n") == 1 and len(said) > 15
+
+
 def test_damaged_and_huge_pictures_are_refused(micro_folder, tmp_path, capsys, monkeypatch):
     picture = tmp_path / "noise.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
@@ -94,10 +113,10 @@ def test_damaged_and_huge_pictures_are_refused(micro_folder, tmp_path, capsys, m
         error = capsys.readouterr().err
         assert error.startswith("minimuse: ") and error.count("\n") == 1
     picture.write_bytes(whole)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(pixels, "LARGEST", 100)
     assert run(*arguments) == 2
     error = capsys.readouterr().err
-    assert str(picture) in error and "4096 pixels" in error and error.count("\n") == 1
+    assert str(picture) in error and "64 x 64 pixels" in error and error.count("\n") == 1
 
 
 def test_unknown_commands_and_options_exit_with_2(capsys):

@@ -96,7 +96,7 @@ def pinned(path: Path) -> list[tuple[str, str]]:
     return [(name.lower(), version) for name, version in (line.split("==") for line in lines)]
 
 
-@pytest.mark.parametrize("name", ["colab.txt", "py311.txt"])
+@pytest.mark.parametrize("name", ["colab.txt", "lowest.txt", "py311.txt"])
 def test_constraints_hold_versions_only(name):
     names = [name for name, _ in pinned(ROOT / "constraints" / name)]
     assert len(set(names)) == len(names)

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 
 from minimuse import decoding, layers, masking
-from minimuse.config import BASE_ONLY, SampleOptions, Sampling, with_options
+from minimuse.config import BASE_ONLY, SampleOptions, Sampling
 from minimuse.decoding import Prompts, check_sampling, sample_tokens
+from minimuse.prompting import with_options
 from minimuse.stepwise import in_groups
 
 K, N = 5, 6

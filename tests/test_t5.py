@@ -164,6 +164,8 @@ def test_weights_that_do_not_fit(folder):
         (dict(feed_forward_proj="gated-silu"), "gated-silu"),
         (dict(model_type="bert"), "bert"),
         (dict(d_model=None), "d_model"),
+        (dict(layer_norm_epsilon=float("nan")), "layer_norm_epsilon"),
+        (dict(d_ff=0), "d_ff"),
     ],
 )
 def test_a_config_of_another_model_is_refused(folder, change, words):
@@ -198,6 +200,9 @@ def test_damaged_files_are_named(folder, tmp_path):
     spoilt = dict(weights, **{"encoder.final_layer_norm.weight": np.full(16, np.nan, np.float32)})
     save_file(spoilt, path)
     with pytest.raises(ValueError, match=r"final_layer_norm.*NaN"):
+        t5.load_encoder(folder)
+    save_file(dict(weights, **{"encoder.final_layer_norm.weight": np.ones(16, np.int32)}), path)
+    with pytest.raises(ValueError, match=r"final_layer_norm.*int32"):
         t5.load_encoder(folder)
     path.rename(folder / "model-1.safetensors")
     index = dict.fromkeys(weights, "model-1.safetensors")
@@ -234,6 +239,12 @@ def test_no_text_is_unknown(shipped):
     for text, encoding in zip(texts, shipped.tokenizer.encode_batch(texts)):
         assert "<unk>" not in encoding.tokens, text
     assert shipped.tokenizer.encode("A  Cat").ids == shipped.tokenizer.encode("a cat").ids
+
+
+def test_ids_that_the_encoder_does_not_have_are_refused(shipped):
+    small = dataclasses.replace(shipped.config, vocab_size=5)
+    with pytest.raises(ValueError, match=r"tokenizer\.json.*\b5 ids\b"):
+        t5.TextEncoder(small, shipped.model, shipped.tokenizer).encode(["a cat"])
 
 
 def test_a_batch_size_is_compiled_once(shipped):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import BASE, random_weights
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from minimuse import muse, weights
@@ -102,6 +103,22 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(number, base_m
         save_file({name: np.asarray(x, np.float16) for name, x in weights.named_arrays(spoilt).items()}, old)
     with pytest.raises(ValueError, match=r"old\.safetensors.*\bnorm\.scale\b"):
         weights.load_weights(old, base_model)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool, np.complex64, np.uint8])
+def test_weights_of_another_kind_of_number_are_neither_saved_nor_loaded(dtype, base_model, tmp_path):
+    path = tmp_path / "base.safetensors"
+    arrays = {name: np.asarray(value) for name, value in weights.named_arrays(base_model).items()}
+    wrong = arrays | {"norm.scale": np.ones(16, dtype)}
+    with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
+        weights.save_weights(path, weights.with_arrays(base_model, wrong))
+    assert not list(tmp_path.iterdir())
+    try:
+        save_file(wrong, path)
+    except SafetensorError:  # safetensors 0.5 has no complex numbers
+        return
+    with pytest.raises(ValueError, match=rf"base\.safetensors.*\bnorm\.scale\b.*{np.dtype(dtype)}"):
+        weights.load_weights(path, base_model)
 
 
 # --- checkpoint folders ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from flax import nnx
 
 from minimuse import layers
 from minimuse.config import StyleConfig, SuperresConfig, TransformerConfig, from_dict
-from minimuse.files import atomic_path
+from minimuse.files import as_given, atomic_path, to_path
 from minimuse.processes import is_first, to_host
 from minimuse.transformer import BaseTransformer, SuperresTransformer
 from minimuse.weights import FORMAT, load_weights, named_arrays, read_config, save_weights, with_arrays
@@ -100,7 +100,7 @@ class Style:
     def from_pretrained(cls, folder: str | os.PathLike) -> "Style":
         """Read what `save` wrote. FileNotFoundError for a missing folder or file, ValueError for one that is damaged or
         does not hold a style."""
-        folder = Path(folder)
+        folder = to_path(folder, "A style's folder")
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no style: it has no config.json. `train style` makes one.")
         values = read_config(folder)
@@ -132,7 +132,7 @@ class Style:
             for stage, adapter in self.adapters.items():
                 save_weights(partial(folder / f"style_{stage}.safetensors"), adapter)
             if is_first():
-                config.write_text(json.dumps(values, indent=1) + "\n")
+                config.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def with_style(model: Model, style: Style, strength: float = 1.0) -> Model:
@@ -143,8 +143,8 @@ def with_style(model: Model, style: Style, strength: float = 1.0) -> Model:
     ValueError if the style was trained on other weights, or has no adapter for this transformer; or for a strength that
     is negative or not finite.
     """
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"The strength of a style is 0 or more, and usually 1 at most; it was {strength}.")
+    if not isinstance(strength, (int, float)) or not 0 <= strength < math.inf:
+        raise ValueError(f"The strength of a style is 0 or more, and usually 1 at most; it was {as_given(strength)}.")
     stage = "superres" if isinstance(model, SuperresTransformer) else "base"
     if stage not in style.adapters:
         raise ValueError(f"{style.name} has no adapter for {stage}; it has {', '.join(style.adapters)}.")

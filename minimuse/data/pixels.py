@@ -3,8 +3,11 @@
 import contextlib
 import functools
 import io
+import struct
 import threading
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -114,6 +117,14 @@ def open_picture(stored: bytes | np.ndarray) -> Image.Image:
     return _use(stored, lambda image: image)
 
 
+def read_picture(path: Path) -> Image.Image:
+    """The picture in a file, upright. FileNotFoundError, or ValueError if it cannot be read or has too many pixels."""
+    try:
+        return open_picture(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}.") from None
+
+
 def _use(
     stored: bytes | np.ndarray,
     use: Callable[[Image.Image], Result],
@@ -126,8 +137,6 @@ def _use(
         raise ValueError("the file is empty")
     if stored.startswith(b"version https://git-lfs"):
         raise ValueError("it is a Git LFS pointer, not the picture; `git lfs pull` gets the pictures")
-    if stored.startswith(b"\x89PNG") and b"IEND" not in stored:  # Pillow takes some of them for whole
-        raise ValueError("it is damaged: it has been cut")
     try:
         with Image.open(io.BytesIO(stored), formats=_formats()) as image:
             if before:
@@ -135,6 +144,8 @@ def _use(
             pixels = image.width * image.height
             if pixels > LARGEST:
                 raise ValueError(f"it has {image.width} x {image.height} pixels, more than {LARGEST:,}")
+            if image.format == "PNG" and not _png_is_whole(stored):
+                raise ValueError("it is damaged: it has been cut")
             with _one_at_a_time if pixels > LARGE else contextlib.nullcontext():
                 image.load()
                 return use(upright(image))
@@ -146,6 +157,33 @@ def _use(
         raise
     except Exception as error:  # what decoders raise on damaged files: OSError, SyntaxError, struct.error and others
         raise ValueError(f"it is damaged: {str(error) or type(error).__name__}") from None
+
+
+def _png_is_whole(stored: bytes) -> bool:
+    """Whether a PNG has all of its rows and its end; Pillow fills up what is missing without a word."""
+    place, chunks = 8, []
+    while place + 12 <= len(stored):
+        (length,), kind = struct.unpack_from(">I", stored, place), stored[place + 4 : place + 8]
+        chunks.append((kind, stored[place + 8 : place + 8 + length]))
+        place += 12 + length
+    if (b"IEND", b"") not in chunks:
+        return False
+    width, height, depth, colours, *_, interlaced = struct.unpack(">IIBBBBB", dict(chunks)[b"IHDR"])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colours]
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    wanted = 0
+    for x, y, across, down in adam7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-max(0, width - x) // across), -(-max(0, height - y) // down)
+        wanted += rows * (1 + -(-columns * bits // 8)) if columns else 0
+    return sum(map(len, _unpacked(b"".join(data for kind, data in chunks if kind == b"IDAT")))) >= wanted
+
+
+def _unpacked(packed: bytes) -> Iterator[bytes]:
+    """What zlib has packed, in pieces of a megabyte."""
+    stream = zlib.decompressobj()
+    while packed and not stream.eof:
+        yield stream.decompress(packed, 2**20)
+        packed = stream.unconsumed_tail
 
 
 def _draft(image: Image.Image, size: int, crop: str) -> None:

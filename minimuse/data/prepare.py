@@ -137,8 +137,8 @@ def _name(rows: Sequence[Row], sizes: Sequence[int], crop: str) -> str:
 
 def _whole(path: Path) -> bool:
     try:
-        return path.is_file() and bool(find_arrays(path))
-    except ValueError:  # damaged, so it is made again
+        return path.is_file() and isinstance(json.loads(find_arrays(path)[1]["skipped"]), list)
+    except (ValueError, KeyError, RecursionError):  # damaged, so it is made again
         return False
 
 

@@ -9,7 +9,7 @@ from minimuse.data.listing import Part, find_tables, shown, tree_part
 from minimuse.data.metadata import TABLES
 from minimuse.data.tables import DatasetPart, ParquetPart
 from minimuse.data.trees import ARCHIVES, PICTURES, Folder, Tar, Tree, Zip
-from minimuse.files import in_short
+from minimuse.files import in_short, to_path
 
 SPLIT = re.compile(r"(train|training|validation|valid|val|dev|eval|test|testing)(?=$|[-_./]|\d)", re.IGNORECASE)
 SHORT = dict(training="train", validation="val", valid="val", dev="val", eval="val", testing="test")
@@ -27,7 +27,7 @@ def read(source: str | os.PathLike, split: str, image: str | None, caption: str 
     FileNotFoundError if `source` looks like a path and does not exist; ValueError, one sentence, for what cannot be
     read.
     """
-    path = Path(os.path.expanduser(source))
+    path = to_path(source, "A data set")
     try:
         folder, file = path.is_dir(), path.is_file()
     except (OSError, ValueError):  # a name that no file can have

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from minimuse.config import data_dir
+from minimuse.files import as_given
 
 CANVAS = 64  # units per side; one unit is one pixel at 64 px
 CELL = 8  # units per side of a lattice cell
@@ -188,7 +189,7 @@ def random_scene(rng: random.Random, task: str, split: str = "train", *, lattice
         corners = two_corners(rng, relation)
         items = [Item(name, x, y, SIZES[0]) for name, (x, y) in zip(names, corners)]
     else:
-        raise ValueError(f"There is no task {task!r}; the tasks are {', '.join(TASKS)}.")
+        raise ValueError(f"There is no task {as_given(task)}; the tasks are {', '.join(TASKS)}.")
     if not lattice:
         move = lambda v, size: min(max(v + rng.randint(-CELL // 2, CELL // 2), 0), CANVAS - size)
         items = [replace(item, x=move(item.x, item.size), y=move(item.y, item.size)) for item in items]
@@ -298,8 +299,8 @@ def tasks_of(split: str) -> tuple[str, ...]:
 
     ValueError if the split does not exist.
     """
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+    if not isinstance(split, str) or split not in SPLITS:
+        raise ValueError(f"There is no split {as_given(split)}; the splits are {', '.join(SPLITS)}.")
     return ("two", "position", "binding") if split == "unseen_pairs" else TASKS
 
 

@@ -125,7 +125,9 @@ class Pictures:
         sizes = sizes or self.sizes or (64,)
         if any(size not in self._sets for size in sizes):
             wanted = self.sizes if set(sizes) <= set(self.sizes) else sizes
-            folder = Path(self.config.cache).expanduser() if self.config.cache else DEFAULT_CACHE.expanduser()
+            folder = Path(os.path.expanduser(self.config.cache or DEFAULT_CACHE))
+            if str(folder).startswith("~"):
+                raise ValueError(f"There is no home folder for {folder}; name a folder with --cache.")
             made = prepare(
                 self.found.parts, self.source, wanted, folder / "pictures", self.config.crop, self.config.bad_share
             )

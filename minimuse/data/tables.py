@@ -9,6 +9,7 @@ import numpy as np
 
 from minimuse.data.listing import Read, Row
 from minimuse.data.metadata import CAPTIONS, PICTURES, captions_of, find_column
+from minimuse.files import in_short
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,7 +94,7 @@ class ParquetPart:
         except (OSError, ValueError, NotImplementedError) as error:  # also what pyarrow raises
             if type(error) is ValueError:  # of `_columns`; those of pyarrow are of other types
                 raise
-            raise ValueError(f"{path} is not a complete Parquet file ({str(error).splitlines()[0]}).") from None
+            raise ValueError(f"{path} is not a complete Parquet file ({in_short(error)}).") from None
         import pyarrow.types as types
 
         if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):

@@ -95,9 +95,9 @@ def sample_autoregressive(model: AutoregressiveTransformer, sampling: Sampling, 
         sampled, _ = draw_tokens(here, logits[:, None], sampling.token_temperature, sampling.top_k)
         return (sampled[:, 0], past), sampled[:, 0]
 
-    past = (jnp.zeros((depth, rows, n, *head)),) * 2
+    past = (jnp.zeros((depth, rows, n, *head), jnp.float32),) * 2
     start = jnp.full(len(keys), model.mask_id, jnp.int32)
-    return jax.lax.scan(position, (start, past), jnp.arange(n))[1].T
+    return jax.lax.scan(position, (start, past), jnp.arange(n, dtype=jnp.int32))[1].T
 
 
 # --- diffusion ------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def sample_diffusion(model: DiffusionTransformer, sampling: Sampling, prompts: P
         alpha, sigma = signal_and_noise(then)
         return (alpha * picture + sigma * noise, picture), None
 
-    z = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    z = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
     (_, picture), _ = jax.lax.scan(step, (z, z), jnp.arange(steps))
     return nearest_code(picture, model.codes())
 

@@ -28,6 +28,7 @@ Split = Annotated[
     Literal["train", "val", "unseen_pairs", "unseen_words", "everyday", "typed"],
     arg(help="The split that the captions come from; typed has 60."),
 ]
+MOST_SEED = 429_495  # times ten thousand is still a seed of `Muse.generate`
 N = Annotated[int, arg(help="How many captions, edits or scenes.")]
 Seed = Annotated[int, arg(help="Seed of sampling.")]
 Finetuned = Annotated[bool, arg(help="Use the fine-tuned decoder of the stage superres, if there is one.")]
@@ -54,9 +55,11 @@ class DiffusionOptions(TypedDict, total=False):
     """Denoising steps."""
 
 
-def _check_n(n: int) -> None:
+def _check_n(n: int, seed: int = 0) -> None:
     if n < 1:
         raise ValueError(f"--n must be 1 or more; it was {n}.")
+    if not 0 <= seed <= MOST_SEED:  # each batch or edit draws with one of its own
+        raise ValueError(f"--seed must be from 0 to {MOST_SEED}; it was {seed}.")
 
 
 def _print(result: dict[str, Any], one_line: bool) -> None:
@@ -124,7 +127,7 @@ def evaluate_generation(
             score. They need PyTorch, and download their networks.
         clip: The model of --judges clip, a Hub name or a folder; openai/clip-vit-base-patch32 if it is not given.
     """
-    _check_n(n)
+    _check_n(n, seed)
     if clip and "clip" not in judges:
         raise ValueError("--clip names the model of --judges clip; give both.")
     if captions and data:
@@ -163,7 +166,7 @@ def evaluate_generation(
 
 
 def _evaluate_twin(name: str, preset: str, split: Split, n: int, seed: int, options: dict, json_only: bool) -> None:
-    _check_n(n)
+    _check_n(n, seed)
     from minimuse.evaluate import baselines, fidelity, own
     from minimuse.muse import Muse
 
@@ -215,7 +218,7 @@ def evaluate_editing(
     and mask_read reads the mask from the caption, at the stage asked for. With --stage superres there is also
     resampled, the paper's way at that stage. It also measures the seam in outpainted pictures, a quarter as many.
     """
-    _check_n(n)
+    _check_n(n, seed)
     from minimuse.evaluate import edits, own
     from minimuse.muse import Muse
 

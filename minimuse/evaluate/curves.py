@@ -6,13 +6,12 @@ minimum, median and maximum of the lines around that step. `data/ship_run.py` ma
 run over them.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from minimuse.config import data_dir
-from minimuse.files import read_log
+from minimuse.files import read_json, read_log
 
 FIRST = 20  # the first lines of a log are all kept: much happens early
 POINTS = 40  # lines kept of the rest
@@ -34,11 +33,11 @@ def curve_of(folder: Path | str) -> dict:
     lines = len(log["step"])
     at = np.unique(np.concatenate([np.arange(min(FIRST, lines)), np.linspace(FIRST, lines - 1, POINTS).round()]))
     at = at[at < lines].astype(int)
-    machine = json.loads((folder / "machine.json").read_text())
+    machine = read_json(folder / "machine.json")
     metrics = {name: band(values, at) for name, values in log.items() if name not in ("step", "seconds")}
     return dict(
         machine={key: value for key, value in machine.items() if key not in ("process", "host")},  # of that run only
-        settings=json.loads((folder / "settings.json").read_text()),
+        settings=read_json(folder / "settings.json"),
         step=[int(v) for v in log["step"][at]],
         seconds=[float(v) for v in log["seconds"][at]],
         metrics=metrics,
@@ -88,4 +87,4 @@ def _load(folder: str, name: str, what: str) -> dict:
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
         raise FileNotFoundError(f"There is no {what} {name!r}; choose one of: {names}.")
-    return json.loads(path.read_text())
+    return read_json(path)

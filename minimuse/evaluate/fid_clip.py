@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from minimuse.evaluate.metrics import frechet
+from minimuse.files import in_short, read_json
 
 CLIP = "openai/clip-vit-base-patch32"
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # in [0, 1]
@@ -33,7 +33,7 @@ def _need(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision was built for a different torch
-        why = f"This judge needs {name}, which cannot be imported here ({str(error).splitlines()[0]})."
+        why = f"This judge needs {name}, which cannot be imported here ({in_short(error)})."
         raise ImportError(f"{why} Colab has it; elsewhere run: pip install torch torchvision") from error
 
 
@@ -141,12 +141,12 @@ class Clip(_Judge):
             model, report = load(name, use_safetensors=True, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(name)
         except OSError as error:  # unknown name, offline, no safetensors; transformers explains it in several lines
-            raise FileNotFoundError(f"Cannot load the CLIP model {name!r}: {str(error).splitlines()[0]}") from error
+            raise FileNotFoundError(f"Cannot load the CLIP model {name!r}: {in_short(error)}.") from error
         if report["missing_keys"]:  # transformers would continue with random weights
             raise ValueError(f"{name} is not a CLIP model: it has no {min(report['missing_keys'])}.")
         with contextlib.suppress(OSError):  # not every model has this file
             if path := cached_file(name, "preprocessor_config.json"):
-                about = json.loads(Path(path).read_text(encoding="utf-8"))
+                about = read_json(path)
         return cls(model, tokenizer, about.get("image_mean", CLIP_MEAN), about.get("image_std", CLIP_STD), name)
 
     def score(self, images: np.ndarray, captions: list[str]) -> np.ndarray:

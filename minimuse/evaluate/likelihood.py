@@ -25,7 +25,7 @@ def stratified_counts(key: jax.Array, batch: int, tokens: int) -> jax.Array:
     """How many of N `tokens` are hidden, int [batch], each uniform from 1 to N. They are spread: `batch` equal parts of
     that range have about one each, so that a mean over them varies less."""
     shift, order = jax.random.split(key)
-    u = (jnp.arange(batch) + jax.random.uniform(shift, (batch,))) / batch
+    u = (jnp.arange(batch) + jax.random.uniform(shift, (batch,), jnp.float32)) / batch
     return 1 + jnp.minimum(tokens - 1, jnp.floor(tokens * jax.random.permutation(order, u))).astype(jnp.int32)
 
 
@@ -46,7 +46,7 @@ def bits_bound(model: BaseTransformer, text: tuple, tokens: jax.Array, keys: jax
     def once(key: jax.Array) -> jax.Array:
         count_key, position_key = jax.random.split(key)
         count = stratified_counts(count_key, b, n)[:, None]
-        rank = jnp.argsort(jnp.argsort(jax.random.uniform(position_key, (b, n)), -1), -1)
+        rank = jnp.argsort(jnp.argsort(jax.random.uniform(position_key, (b, n), jnp.float32), -1), -1)
         mask = rank < count
         losses = token_losses(model(jnp.where(mask, model.mask_id, tokens), *condition), tokens)
         return n / count[:, 0] * jnp.sum(losses * mask, -1) / jnp.log(2.0)
@@ -64,7 +64,7 @@ def training_mask(config: TransformerConfig, train: TrainConfig, key: jax.Array,
         return mask
     row_key, rate_key = jax.random.split(jax.random.fold_in(key, 3))
     ordered = masking.ordered_mask(rate_key, batch, halton_ranks(*config.grid))
-    return jnp.where(jax.random.uniform(row_key, (batch, 1)) < train.halton, ordered, mask)
+    return jnp.where(jax.random.uniform(row_key, (batch, 1), jnp.float32) < train.halton, ordered, mask)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "train"))

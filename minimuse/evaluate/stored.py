@@ -27,6 +27,7 @@ from minimuse.config import (
     VQGANConfig,
     data_dir,
 )
+from minimuse.files import read_json
 from minimuse.t5 import find_t5
 from minimuse.weights import find_checkpoint, fingerprint_of, read_config
 
@@ -130,7 +131,7 @@ class Measurement:
 
     def stored(self) -> dict[str, Any] | None:
         """The file's content, None if it does not exist."""
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else None
+        return read_json(self.path) if self.path.is_file() else None
 
     def outdated(self) -> str:
         """Why the stored file is not what would be measured now; "" if it is, or if it only lacks some runs."""

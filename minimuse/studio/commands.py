@@ -7,8 +7,9 @@ import numpy as np
 import tyro
 
 from minimuse.config import SampleOptions
+from minimuse.data.pixels import read_picture
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import check_writable, read_picture
+from minimuse.files import check_writable
 from minimuse.studio.draw import Drawing, Output, draw_rows, redraw, timed
 from minimuse.studio.recipes import pixels_of
 from minimuse.studio.rows import NUMBERS, Row, read_rows, rows_of
@@ -64,6 +65,7 @@ def generate(
     output = Output(drawing, rows, out, columns, "generate")
     with timed(output.seconds, "load"):
         plain = drawing.load(out)
+        output.check_size(plain)
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = {k: v for k, v in drawing.options().items() if k == "finetuned"} | dict(sampling)
@@ -156,6 +158,8 @@ def edit(
     output = _output(command, caption, drawing, out)
     with timed(output.seconds, "load"):
         plain = drawing.load(out)
+        for file in (None, found_mask):
+            output.check_size(plain, picture.size, (left + right, top + bottom), file)
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling)
@@ -206,6 +210,7 @@ def vary(
     picture, output = read_picture(image), _output("vary", caption, drawing, out)
     with timed(output.seconds, "load"):
         plain = drawing.load(out)
+        output.check_size(plain)
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling, strength=strength)
@@ -242,6 +247,7 @@ def interpolate(
     output = _output("interpolate", f"{first} -> {second}", drawing, out)
     with timed(output.seconds, "load"):
         plain = drawing.load(out)
+        output.check_size(plain)
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from minimuse.files import check_writable
+from minimuse.files import check_size, check_writable
 from minimuse.studio import recipes, sheets
 from minimuse.studio.rows import Asked, Row, pictures_of
 
@@ -143,6 +143,19 @@ class Output:
     def __post_init__(self) -> None:
         self.pictures: list[Asked] = pictures_of(self.rows)
         self.files = sheets.names_of(self.drawing.each, self.pictures) if self.drawing.each else []
+
+    def check_size(
+        self, muse: "Muse", size: tuple[int, int] = (1, 1), more: tuple[int, int] = (0, 0), out: Path | None = None
+    ) -> None:
+        """ValueError now if a file, or `out`, cannot hold the pictures, made of one of this size (width, height) that
+        grows by `more`; squares get the size that the Muse draws. Labels are not counted."""
+        side = muse.tokenizer_config("superres" if "superres" in muse.configs else "base").image_size
+        old = size if size[0] != size[1] else (side, side)
+        width, height = ((own + extra) * self.drawing.scale for own, extra in zip(old, more))
+        counts = [row.n for row in self.rows]
+        lines = sum(-(-n // self.columns) for n in counts) if max(counts) > 1 else -(-len(counts) // self.columns)
+        across, down = (self.columns, lines) if out or not self.files else (1, 1)
+        check_size(out or (self.files or [self.out])[0], across * width, down * height)
 
     def recipe(self, muse: "Muse", plan: "Plan", **more: Any) -> recipes.Recipe | None:
         """The recipe, if any file can hold it or --json prints it. muse: the checkpoint without a style."""

@@ -4,6 +4,7 @@ It needs only the standard library and never raises, because it is used when the
 process of its own, because a JAX with mismatched parts can end the whole process.
 """
 
+import importlib
 import importlib.metadata as metadata
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +164,8 @@ def _devices() -> Iterable[Finding]:
     seen = probe()
     if "error" in seen:
         advice = "JAX does not start. If its parts differ, see below; otherwise reinstall it: `make clean`, `make lab`."
+        if names := os.environ.get("JAX_PLATFORMS"):
+            advice = f"JAX_PLATFORMS is {names}. If there is no such device here, unset it, or set it to cpu."
         yield Finding("devices", seen["error"], "fail", advice)
         return
     devices = seen["devices"]
@@ -183,6 +187,20 @@ def _devices() -> Iterable[Finding]:
         own = "`pip install -e '.[tpu]'`, and stop other programs that use the TPU."
         value = "this machine has a TPU, but JAX shows only a CPU." + tpu_library()
         yield Finding("TPU", value, "warn", change or own)
+
+
+def _settings() -> Iterable[Finding]:
+    """Variables that change how JAX computes; minimuse works with most of them."""
+    unusable = dict(
+        JAX_NUMPY_DTYPE_PROMOTION=("strict",),
+        JAX_NUMPY_RANK_PROMOTION=("raise",),
+        JAX_TRANSFER_GUARD=("disallow", "disallow_explicit"),
+    )
+    for name, values in unusable.items():
+        if (value := os.environ.get(name, "").lower()) in values:
+            yield Finding(name, value, "fail", f"minimuse cannot compute with it: unset {name}.")
+    if os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on", "y", "t"):
+        yield Finding("JAX_ENABLE_X64", "set", "warn", "Drawing works; for training, unset it.")
 
 
 def _memory() -> Iterable[Finding]:
@@ -216,8 +234,28 @@ def _cores() -> Iterable[Finding]:
     yield Finding("cores", str(count), "ok" if count > 1 else "warn", advice)
 
 
+def unpacks(path: Path) -> bool:
+    """Whether a file of the compilation cache is whole, as far as this Python can say."""
+    try:
+        stored = path.read_bytes()
+        if stored[:4] == b"\x28\xb5\x2f\xfd":  # packed by zstd; what packed it can unpack it
+            zstandard: Any = importlib.import_module("zstandard")
+
+            return bool(zstandard.ZstdDecompressor().decompress(stored))
+        return bool(zlib.decompress(stored))
+    except ImportError:
+        return True
+    except Exception:  # cut, empty or changed; each library raises its own
+        return False
+
+
 def _cache() -> Iterable[Finding]:
-    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path.home() / ".cache" / "minimuse" / "jax")
+    default = os.path.expanduser("~/.cache/minimuse/jax")
+    folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or default)
+    if str(folder).startswith("~"):
+        advice = "This system knows no home folder of yours; set JAX_COMPILATION_CACHE_DIR to a folder of your own."
+        yield Finding("compilation cache", "none", "warn", advice)
+        return
     if not folder.exists():
         yield Finding("compilation cache", "still empty; the first run fills it")
         return
@@ -231,6 +269,9 @@ def _cache() -> Iterable[Finding]:
     elif os.name == "posix" and folder.stat().st_mode & 0o002:
         advice = f"Other users can write programs there that you would run: chmod o-w {folder}"
         yield Finding("compilation cache", value, "warn", advice)
+    elif damaged := sum(not unpacks(path) for path in folder.glob("*-cache")):
+        advice = f"The next run that needs them compiles them again; or delete the folder {folder}."
+        yield Finding("compilation cache", f"{value}; {damaged} of its programs are damaged", "warn", advice)
     else:
         yield Finding("compilation cache", value)
 
@@ -260,7 +301,7 @@ def _data() -> Iterable[Finding]:
 
 
 CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
-    *(_python, _packages, _devices, _pairs),
+    *(_python, _packages, _devices, _settings, _pairs),
     *(_memory, _disk, _cores, _cache, _data),
 )
 

@@ -6,7 +6,6 @@ without a second sign: tokens show their numbers, and hidden positions are hatch
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as Outline
 from numpy.typing import ArrayLike
-from PIL import Image
+
+from minimuse.data.pixels import read_picture, to_rgb
+from minimuse.files import read_json
 
 if TYPE_CHECKING:
     from minimuse.muse import Generation
@@ -70,7 +71,7 @@ def draw_mask(ax: Axes, mask: np.ndarray, title: str) -> None:
     they are dark."""
     (h, w), fine = mask.shape, max(mask.shape) > 16
     ax.imshow(np.where(mask & fine, 0.35, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.set_title(title, fontsize=9)
+    ax.set_title(title, fontsize=9, parse_math=False)
     if not fine:
         ax.set(xticks=np.arange(1, w) - 0.5, yticks=np.arange(1, h) - 0.5, xticklabels=[], yticklabels=[])
         ax.grid(color="0.8", linewidth=0.5)
@@ -109,7 +110,7 @@ def image_grid(
     for ax, image in zip(axes, images):
         ax.imshow(image, interpolation="nearest")
     for ax, title in zip(axes, titles or []):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(title, fontsize=9, parse_math=False)
     if rows is not None:
         for ax, name in zip(axes[::columns], rows):
             ax.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center", parse_math=False)
@@ -220,7 +221,7 @@ def decode_steps(
         axes[1, column].set_xlabel(f"{h * w - hidden[s].sum()} of {h * w} kept", fontsize=8)
         axes[2, column].set_xlabel(f"{len(y)} kept just now", fontsize=8)
     for ax, name in zip(axes[:, 0], ("whole guess", "kept so far", "probability")):
-        ax.set_ylabel(name, fontsize=9)
+        ax.set_ylabel(name, fontsize=9, parse_math=False)
     figure.colorbar(axes[2, -1].images[0], ax=list(axes[2]), shrink=0.9)
     return figure
 
@@ -253,7 +254,7 @@ def attention_over(
         hatch(axes[0], np.asarray(hidden, bool), cell, fill="none")
     for ax, weights, title in zip(axes[1:], maps, titles):
         ax.imshow(weights, cmap=MAP, vmin=0, vmax=top)
-        ax.set_title(f"{title}\nup to {np.nanmax(weights):.0%}", fontsize=9)
+        ax.set_title(f"{title}\nup to {np.nanmax(weights):.0%}", fontsize=9, parse_math=False)
     if at is not None:
         for ax, side in ((axes[0], cell), *((ax, 1.0) for ax in axes[1:])):
             frame(ax, *at, side, linewidth=4.5, color="white")  # behind the black one, which dark cells would swallow
@@ -278,10 +279,11 @@ def _samples(folder: Path | str, columns: int) -> tuple[list[str], dict[int, np.
     if columns < 1:
         raise ValueError(f"columns must be 1 or more; it was {columns}.")
     picked = np.unique(np.round(np.linspace(len(steps) - 1, 0, min(columns, len(steps)))).astype(int))
-    captions, found = json.loads((folder / "captions.json").read_text()), {}
+    captions, found = read_json(folder / "captions.json", kind=list), {}
     for i in picked:
-        with Image.open(folder / f"{steps[i]}.png") as image:
-            sheet = np.asarray(image.convert("RGB"))
+        sheet = np.asarray(to_rgb(read_picture(folder / f"{steps[i]}.png")))
+        if not captions or sheet.shape[1] % len(captions) or not all(isinstance(each, str) for each in captions):
+            raise ValueError(f"{folder / 'captions.json'} is not of {steps[i]}.png beside it; delete both.")
         found[steps[i]] = np.stack(np.split(sheet, len(captions), axis=1))
     return captions, found
 

@@ -63,9 +63,11 @@ class Checkpoints:
         except Exception as error:  # for a full disk, tensorstore's is a ValueError of many lines
             self._remove_unfinished()
             reason = next((known for known in FULL if known in str(error)), in_short(error))
+            steps = [int(path.name) for path in self.folder.glob("*") if path.name.isdecimal()]
+            there = f"That of step {max(steps)} is complete" if steps else "There is none before it"
             raise OSError(
-                f"A checkpoint could not be written to {self.folder}: {reason}. The one before it is complete; once "
-                "there is room, the same command resumes from it."
+                f"A checkpoint could not be written to {self.folder}: {reason}. {there}; once there is room, the same "
+                "command resumes."
             ) from None
 
     def wait(self) -> None:

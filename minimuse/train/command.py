@@ -16,6 +16,7 @@ import tyro
 
 from minimuse.config import TRANSFORMERS, AdversarialConfig, PicturesConfig, Preset
 from minimuse.evaluate.commands import FLAT, NOTHING
+from minimuse.files import to_path
 from minimuse.presets import get_preset
 
 MuseStage = Literal["text", "tokenizer", "superres_tokenizer", "base", "superres", "superres_decoder"]
@@ -286,13 +287,15 @@ def train(
         smoke: First try it: the same command with a few steps of small batches, in minutes, into the folder smoke of
             the run folder. What is there from an earlier try is deleted.
     """
-    from minimuse.processes import is_first, start, wait_for_all
+    from minimuse.processes import check_jax, is_first, start, wait_for_all
 
+    out = to_path(out, "A run folder")
     run, names = configured(dataclasses.replace(get_preset(preset), **settings), stage, given)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, such as runs/tiny.")
     if "processes" in given:
         start(given["processes"])
+    check_jax()
     from minimuse.train import stages
     from minimuse.train.loop import Stopped
     from minimuse.train.starting import start_all, text_of

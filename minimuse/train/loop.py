@@ -21,8 +21,8 @@ import jax
 import numpy as np
 
 from minimuse.config import RunConfig, TrainConfig
-from minimuse.files import read_json, write_text
-from minimuse.processes import any_process, first_alone, is_first
+from minimuse.files import log_rows, read_json, write_text
+from minimuse.processes import any_process, check_jax, first_alone, is_first
 from minimuse.train.checkpoints import Checkpoints
 from minimuse.train.devices import make_mesh, on_mesh, shard, shard_batch
 from minimuse.train.report import open_reporter
@@ -93,7 +93,8 @@ def _same_run(out: Path, settings: dict) -> None:
     begun, now = flat(read_json(path, "Delete it, or choose another --out")), flat(settings)
     # What only `now` has is a setting that minimuse did not have when the run was started.
     changed = [name for name in begun if begun[name] != now.get(name)]
-    if changed == ["train.steps"] and now["train.steps"] > begun["train.steps"]:
+    longer = changed == ["train.steps"] and isinstance(begun["train.steps"], int)
+    if longer and now["train.steps"] > begun["train.steps"]:
         print(
             f"{out.name}: the run is lengthened from {begun['train.steps']} to {now['train.steps']} steps. Its "
             "learning rate now follows the longer schedule, so it first rises from where it was."
@@ -125,13 +126,12 @@ class Log:
 
         self.batch, self.rate = train.batch, schedule(train, train.learning_rate)
         writes, path = is_first(), out / "log.jsonl"
-        written = path.read_text().splitlines(True) if begun and path.is_file() else []
-        rows = [line for line in written if line.endswith("}\n") and json.loads(line)["step"] <= begun]
+        rows = [row for row in log_rows(path) if row["step"] <= begun] if begun and path.is_file() else []
         if writes:
-            write_text(path, "".join(rows))
-        self.begun = time.monotonic() - (json.loads(rows[-1])["seconds"] if rows else 0.0)
+            write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        self.begun = time.monotonic() - (rows[-1].get("seconds", 0.0) if rows else 0.0)
         self.since: list[dict] = []  # metrics of the steps since the last row
-        self.file = open(path if writes else os.devnull, "a")
+        self.file = open(path if writes else os.devnull, "a", encoding="utf-8")
         self.bar = tqdm(total=train.steps, initial=begun, unit="step", desc=out.name, disable=not writes)
         self.reporter = open_reporter(report if writes else "", out)
         self.last = time.monotonic()  # when the last row was written
@@ -233,6 +233,9 @@ def fit(job: Job, train: TrainConfig, run: RunConfig, out: Path | str) -> dict[s
     another run is writing to `out`. A run may be resumed on another mesh. Of several processes the first writes the
     log; all must see the same `out`.
     """
+    check_jax()
+    if getattr(jax.config, "jax_enable_x64", False):
+        raise ValueError("JAX_ENABLE_X64 is set, and training computes in float32; unset it.")
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
