@@ -165,7 +165,7 @@ def test_pictures_are_the_same_in_groups(micro, guidance):
         (("a cat",), dict(guidance="a"), r"\bguidance\b.*'a'"),
         (("a cat",), dict(temperature="1"), r"\btemperature\b.*'1'"),
         (("a cat",), dict(guidance={}), r"\bguidance\b.*\{\}"),
-        (("a cat",), dict(guidance=10**400), r"\bguidance\b.*10{400}"),
+        (("a cat",), dict(guidance=10**400), r"\bguidance\b.*10{150}"),
         (("a cat",), dict(guidance=1e39), r"\bguidance\b.*1e\+39"),  # no float32
         (("a cat",), dict(token_temperature=1e-300), r"\btoken_temperature\b.*1e-300"),
         (("a cat",), dict(law={}), r"\blaw\b.*\{\}.*cosine"),
