@@ -75,7 +75,7 @@ class Drawing:
     def check_size(
         self, out: Path, muse: "Muse", rows: int = 1, size: tuple[int, int] = (1, 1), more: tuple[int, int] = (0, 0)
     ) -> None:
-        """ValueError now if `out` cannot hold so many rows of n pictures that are made of one of this size (width,
+        """ValueError now if `out` cannot hold `rows` rows of n pictures that are made of one of this size (width,
         height) and grow by `more`; squares get the size that the Muse draws."""
         side = muse.tokenizer_config("superres" if "superres" in muse.configs else "base").image_size
         width, height = size if size[0] != size[1] else (side, side)
