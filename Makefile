@@ -6,6 +6,7 @@ VENV ?= .venv
 CONSTRAINTS ?=
 TORCH ?= torch>=2.6
 DISK_GB ?= 3
+KILLS ?= 100
 COLAB_PYTHON ?= python3.13
 DEMO ?= a cat left of a dog on a blue background
 PYTHON ?=
@@ -31,14 +32,15 @@ RUN := $(VENV)/bin/python
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
-CACHED := check test slow answers browser browser-app anywhere
+CACHED := check test slow answers load kills browser browser-app anywhere
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
-check test slow answers browser browser-app: export HF_HUB_OFFLINE = 1
-check test slow answers browser-app: export JAX_PLATFORMS = cpu
+check test slow answers load kills browser browser-app: export HF_HUB_OFFLINE = 1
+check test slow answers load kills browser-app: export JAX_PLATFORMS = cpu
 form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
-.PHONY: help lab demo install form check test slow answers test-colab browser browser-app anywhere peers clean
+.PHONY: help lab demo install form check test slow answers test-colab test-lowest load kills browser browser-app anywhere \
+	peers clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -48,6 +50,9 @@ help:
 	@echo "make slow        run the tests with long compile times, which make test leaves out"
 	@echo "make answers     try about a thousand further wrong and right answers to the exercises"
 	@echo "make test-colab  make test with Colab's versions; needs Python 3.13"
+	@echo "make test-lowest make test with the oldest versions that are allowed; needs Python 3.11"
+	@echo "make load        try ten thousand bad inputs and five hundred command lines"
+	@echo "make kills       kill a run of training 100 times at random moments, and compare its weights (KILLS=20)"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make browser-app draw, paint and edit in the app in headless Chromium, if it is installed; also installs gradio"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
@@ -127,6 +132,22 @@ test-colab:
 	"make test-colab COLAB_PYTHON=/path/to/python3.13" >&2; exit 1; }
 	@$(MAKE) --no-print-directory test TYPES=0 VENV=.venv-colab PYTHON="$(COLAB_PYTHON)" CONSTRAINTS=constraints/colab.txt
 
+# Types are checked against the newest packages only.
+test-lowest:
+	@$(MAKE) --no-print-directory test TYPES=0 VENV=.venv-lowest PYTHON=python3.11 CONSTRAINTS=constraints/lowest.txt
+
+load:
+	@$(SETUP)
+	@$(CACHE)
+	@echo "Ten thousand bad inputs and five hundred command lines ..."
+	@MINIMUSE_LOAD=1 $(QUICKLY) -m pytest tests/test_load.py -q -m slow
+
+kills:
+	@$(SETUP)
+	@$(CACHE)
+	@echo "A run of training that is killed $(KILLS) times ..."
+	@MINIMUSE_KILLS=$(KILLS) $(RUN) -m pytest tests/train/test_robust.py -q -m slow -k kills
+
 browser:
 	@$(SETUP) browser
 	@$(CACHE)
@@ -150,6 +171,6 @@ peers:
 	@.venv-peers/bin/python -m benchmarks.peers $(PEERS)
 
 clean:
-	rm -rf .venv .venv-colab .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-lowest .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +

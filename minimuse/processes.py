@@ -43,7 +43,7 @@ def check_jax() -> None:
     except Exception as error:  # RuntimeError or AssertionError, with or without words
         words = " ".join(str(error).split())
         if names := getattr(jax.config, "jax_platforms", None):
-            why = f"JAX_PLATFORMS is {names!r}, and JAX finds no such device here; unset it, or set it to cpu."
+            why = f"JAX_PLATFORMS is {names!r}, and JAX finds no device of this kind; unset it, or set it to cpu."
         else:
             why = f"JAX does not start ({words or type(error).__name__}); `python -m minimuse doctor` says more."
         raise ValueError(why) from None

@@ -165,7 +165,7 @@ def _devices() -> Iterable[Finding]:
     if "error" in seen:
         advice = "JAX does not start. If its parts differ, see below; otherwise reinstall it: `make clean`, `make lab`."
         if names := os.environ.get("JAX_PLATFORMS"):
-            advice = f"JAX_PLATFORMS is {names}. If there is no such device here, unset it, or set it to cpu."
+            advice = f"JAX_PLATFORMS is {names}. Unset it, or set it to cpu, if there is no device of this kind."
         yield Finding("devices", seen["error"], "fail", advice)
         return
     devices = seen["devices"]
