@@ -42,10 +42,11 @@ class VQGANConfig:
     beta: float = 0.25  # weight of the commitment term
     codebook_ema: float = 0.0  # decay of codes that are running means; 0: codes are trained by the codebook loss
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """ValueError for sizes that no model has."""
         sizes = ("image_size", "factor", "codebook_size", "code_dim", "channels", "encoder_kernel", "decoder_growth")
         _check_sizes(self, *sizes)
-        _check_sizes(self, "blocks", most=100)  # each is compiled for itself
+        _check_sizes(self, "blocks", least=0, most=100)  # each is compiled for itself
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class TransformerConfig:
     remat: str = "dots"  # what a layer keeps for its backward pass, a name in transformer.REMAT
     window: int = 0  # side of a window of multi-axis attention, in tokens; 0: every token attends to all
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """ValueError for sizes that no model has."""
         _check_sizes(self, "codebook_size", "grid", "width", "heads", "mlp_width", "text_width", "text_length")
         _check_sizes(self, "depth", most=1000)
         _check_sizes(self, "window", least=0)
@@ -110,8 +112,9 @@ class SuperresConfig(TransformerConfig):
     low_grid: tuple[int, int] = (8, 8)  # h x w of the base's tokens
     low_depth: int = 4  # self-attention layers for the base's tokens
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """ValueError for sizes that no model has."""
+        super().check()
         _check_sizes(self, "low_codebook_size", "low_grid")
         _check_sizes(self, "low_depth", most=1000)
 

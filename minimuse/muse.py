@@ -87,6 +87,8 @@ def build(stage: str, config: Any) -> nnx.Module:
 
     Equal configs share one such module: do not change it."""
     try:
+        if isinstance(config, (VQGANConfig, TransformerConfig)):
+            config.check()
         return layers.abstract(STAGES[stage][1], config)
     except Exception as error:  # no heads, a negative width, and whatever else a config.json may contain
         raise ValueError(f"Cannot build {stage} from {config}: {error}") from error
