@@ -65,6 +65,7 @@ class Site:
 
     def __init__(self, browser, base: str, shots: Path | None):
         self.browser, self.base, self.shots, self.wrong = browser, base, shots, []
+        self.playground = False
 
     def open(self, path: str, viewport: dict, scheme: str = "light"):
         page = self.browser.new_page(viewport=viewport, color_scheme=scheme)
@@ -143,6 +144,24 @@ class Site:
             self.keep(page, "search")
         except Exception as error:
             self.wrong.append(f"the search for {words!r} shows nothing: {error}")
+        page.close()
+
+    def try_playground(self) -> None:
+        """A click in a chapter opens it, if this site has one."""
+        if not self.playground:
+            print("The site has no playground to open; make web builds one.")
+            return
+        page = self.open(PAGES["chapter"], WIDE)
+        assert not page.locator("iframe").count()
+        page.locator(".playground button").click()
+        frame = page.locator(".playground iframe")
+        frame.wait_for()
+        caption = page.frame_locator(".playground iframe").locator("#caption")
+        caption.wait_for(timeout=60_000)
+        if "cat" not in caption.input_value() or not frame.get_attribute("title"):
+            self.wrong.append(f"the playground in {PAGES['chapter']} has no title, or not the caption of the chapter")
+        frame.scroll_into_view_if_needed()
+        self.keep(page, "playground")
         page.close()
 
     def try_keyboard(self) -> None:
@@ -225,6 +244,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=False)  # root has none
         site = Site(browser, base, args.screenshots)
+        site.playground = (args.site / "playground" / "index.html").is_file()
         if args.measure:
             weigh(site)
         else:
@@ -233,6 +253,7 @@ def main() -> None:
             site.try_dark_button()
             site.try_search()
             site.try_keyboard()
+            site.try_playground()
         browser.close()
     server.shutdown()
     if site.wrong:

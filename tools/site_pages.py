@@ -33,7 +33,7 @@ FENCED = re.compile(r"(```.*?```)", re.DOTALL)
 PICTURE = re.compile(r'<img src="data:image/(png|jpeg|svg\+xml);base64,([^"]+)"([^>]*)>')
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
 WIDGET = "application/vnd.jupyter.widget-view+json"
-NO_PLAYGROUND = "This copy of the site was built without the playground; the explorer works in the notebook."
+NO_PLAYGROUND = "The playground, which does this in a browser, is not part of this copy of the site."
 
 
 def address() -> str:
@@ -160,7 +160,8 @@ def explorer(cell: dict) -> str:
     """What stands in place of controls that need a running notebook."""
     name = re.search(r"explorers\.(\w+)\(", "".join(cell["source"]))
     what = f"<code>{name[1]}</code>" if name else "An interactive cell"
-    return f'<p class="explorer">{what} needs a running notebook: open this chapter on Colab, or with make lab.</p>'
+    where = "open this chapter on Colab, or with <code>make lab</code>"
+    return f'<p class="explorer">{what} needs a running notebook: {where}.</p>'
 
 
 def html_output(html: str) -> dict:
