@@ -144,7 +144,7 @@ site: site/node_modules/.installed
 	@$(SETUP) --venv .venv-site --requirements site/requirements.txt
 	@echo "The site, from the stored notebooks ..."
 	@.venv-site/bin/python tools/site_pages.py
-	@.venv-site/bin/python -m sphinx -q -W --keep-going -b html -c site -d site/build/doctrees site/build/source site/build/html
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -j auto -b html -c site -d site/build/doctrees site/build/source site/build/html
 	@.venv-site/bin/python tools/check_site.py
 	@echo "The site: $(CURDIR)/site/build/html/index.html"
 

@@ -247,6 +247,7 @@ def main() -> None:
         site.playground = (args.site / "playground" / "index.html").is_file()
         if args.measure:
             weigh(site)
+            done = "Measured"
         else:
             for name, path in PAGES.items():
                 site.try_page(name, path)
@@ -254,11 +255,12 @@ def main() -> None:
             site.try_search()
             site.try_keyboard()
             site.try_playground()
+            done = f"{len(PAGES)} pages of the site work in Chromium"
         browser.close()
     server.shutdown()
     if site.wrong:
         sys.exit("\n".join(dict.fromkeys(site.wrong)))
-    print(f"{len(PAGES)} pages of the site work in Chromium: {time.monotonic() - begun:.0f} s.")
+    print(f"{done}: {time.monotonic() - begun:.0f} s.")
 
 
 if __name__ == "__main__":

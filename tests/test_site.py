@@ -155,6 +155,14 @@ def test_a_chapter_opens_the_playground_with_its_caption(tmp_path, monkeypatch):
         notebook(tmp_path, monkeypatch, [TITLE, code_cell("explorers.b(1)")], [PLACE], built=True)
 
 
+def test_first_pages_offer_a_playground_only_where_there_is_one():
+    for name, page in site_pages.MOVED.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        found = re.findall(r'href="([^"]+)"', site_pages.offer_playground(text, page, built=True))
+        assert found == [site_pages.relpath("playground/index.html", Path(page).parent.as_posix())]
+        assert "playground" not in site_pages.offer_playground(text, page, built=False)
+
+
 def test_every_place_of_the_playground_is_in_one_cell_of_its_chapter():
     places = site_pages.tomllib.loads((ROOT / "site" / "playground.toml").read_text(encoding="utf-8"))
     assert {"00", "06", "07", "08", "11"} <= set(places)

@@ -33,6 +33,7 @@ FENCED = re.compile(r"(```.*?```)", re.DOTALL)
 PICTURE = re.compile(r'<img src="data:image/(png|jpeg|svg\+xml);base64,([^"]+)"([^>]*)>')
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)\n*")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+OFFERED = re.compile(r"<!-- playground: (.*)\[\[(.*)\]\](.*) -->\n")  # an item of a list on first pages
 NO_PLAYGROUND = "The playground, which does this in a browser, is not part of this copy of the site."
 
 
@@ -154,6 +155,12 @@ def playground(place: dict, page: str, built: bool) -> str:
         f'<p class="buttons"><button type="button">Open it here</button> <a href="{escape(source)}">'
         "Open it on a page of its own</a></p>\n</div>"
     )
+
+
+def offer_playground(text: str, page: str, built: bool) -> str:
+    """A first page with its link to the playground, if there is one."""
+    link = relpath("playground/index.html", Path(page).parent.as_posix())
+    return OFFERED.sub(rf'- \1<a href="{link}">\2</a>\3' + "\n" if built else "", text)
 
 
 def explorer(cell: dict) -> str:
@@ -287,6 +294,7 @@ def stage(out: Path, web: Path) -> None:
     site_api.write_pages(ROOT / "minimuse", source / "api")
     for name, page in MOVED.items():
         text = links.rewrite((ROOT / name).read_text(encoding="utf-8"), name)
+        text = offer_playground(text, page, built)
         write(source / page, text + ("\n" + contents() if page == "index.md" else ""))
     if built:
         shutil.copytree(web, extra / "playground")
