@@ -39,8 +39,8 @@ check test slow answers load kills browser-app: export JAX_PLATFORMS = cpu
 form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
-.PHONY: help lab demo install form check test slow answers test-colab test-lowest load kills browser browser-app anywhere \
-	peers clean
+.PHONY: help lab demo install form check test slow answers test-colab test-lowest load kills browser browser-app \
+	anywhere peers site site-test site-figures clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -55,6 +55,8 @@ help:
 	@echo "make kills       kill a run of training 100 times at random moments, and compare its weights (KILLS=20)"
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make browser-app draw, paint and edit in the app in headless Chromium, if it is installed; also installs gradio"
+	@echo "make site        build the course's web site in site/build/html; needs Node (docs/site.md)"
+	@echo "make site-test   build it, and try its pages in headless Chromium, if it is installed"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
 	@echo "make install     only create the environment"
@@ -159,6 +161,28 @@ browser-app:
 	@$(SETUP) app
 	@$(CACHE)
 	@$(RUN) tests/check_app.py
+# In environments of their own: nothing else here needs Sphinx, or what site/package.json names.
+site/node_modules/.installed: site/package.json
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "make site needs Node 18 or newer and npm" \
+	"(nodejs.org, or your package manager): KaTeX, which runs on it, sets the formulas." >&2; exit 1; }
+	@cd site && npm install --no-package-lock --no-audit --no-fund --loglevel=error && touch node_modules/.installed
+
+site: site/node_modules/.installed
+	@$(SETUP) --venv .venv-site --requirements site/requirements.txt
+	@echo "The site, from the stored notebooks ..."
+	@.venv-site/bin/python tools/site_pages.py
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -j auto -b html -c site -d site/build/doctrees site/build/source site/build/html
+	@.venv-site/bin/python tools/check_site.py
+	@echo "The site: $(CURDIR)/site/build/html/index.html"
+
+site-test:
+	@if ! { command -v node && command -v npm; } >/dev/null; then echo "skipped: Node is not installed"; else \
+	$(MAKE) --no-print-directory site && $(SETUP) browser && $(RUN) tests/check_pages.py; fi
+
+# The table of docs/site.md.
+site-figures: site
+	@$(SETUP) browser
+	@$(RUN) tests/check_pages.py --measure
 
 anywhere:
 	@$(SETUP)
@@ -171,6 +195,6 @@ peers:
 	@.venv-peers/bin/python -m benchmarks.peers $(PEERS)
 
 clean:
-	rm -rf .venv .venv-colab .venv-lowest .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-lowest .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache .venv-site site/build site/node_modules
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +

@@ -47,7 +47,9 @@ def our_files() -> list[Path]:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         files = [ROOT / name for name in listed]
     except (OSError, subprocess.CalledProcessError):
-        made = re.compile(r"^(runs|dist|\.git|\.venv|\.cache|\..*_cache)|__pycache__|\.egg-info|\.ipynb_checkpoints")
+        made = re.compile(
+            r"^(runs|dist|site/build|site/node_modules|\.git|\.venv|\.cache|\..*_cache)|__pycache__|\.egg-info|\.ipynb_checkpoints"
+        )
         files = [path for path in ROOT.rglob("*") if not made.search(path.relative_to(ROOT).as_posix())]
     return [path for path in files if path.is_file()]
 

@@ -138,9 +138,21 @@ def test_setup_adds_packages_once(project):
     assert run(project, "peers") == [peers]
 
 
+def test_setup_installs_a_list_of_packages_alone(project):
+    (project / "list.txt").write_text("sphinx", encoding="utf-8")
+    only = ("--venv", "other", "--requirements", "list.txt")
+    assert run(project, *only) == [("", "-r", "list.txt")]
+    (project / "pyproject.toml").write_text("more packages", encoding="utf-8")
+    assert run(project, *only) == []
+    (project / "list.txt").write_text("sphinx and more", encoding="utf-8")
+    assert run(project, *only) == [("", "-r", "list.txt")]
+    assert not (project / ".venv").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, value",
     [
+        (("--requirements", "nowhere.txt"), "'nowhere.txt'"),
         (("--python", "no-such-python"), "'no-such-python' is: not found"),
         (("--constraints", "nowhere.txt"), "'nowhere.txt'"),
         (("--disk-gb", "999999999"), "999999999 GB"),

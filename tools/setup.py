@@ -3,6 +3,7 @@
 It creates a virtual environment in .venv, installs the library with the packages for notebooks and tests, and records
 what it installed, so that the next run has nothing to do. An installation that was interrupted, or a folder that has
 moved, starts again from an empty environment. The words parity, browser and peers add packages that few need.
+`--requirements FILE` installs only the packages of that file, into an environment of their own.
 
 This file uses the standard library only, and runs on Python 3.8 too, so that it can say which Python is needed.
 """
@@ -28,6 +29,10 @@ PEERS = "benchmarks/peers.txt"
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     os.chdir(str(ROOT))
+    if args.requirements:
+        args.constraints = ""  # which are the library's
+        if not Path(args.requirements).is_file():
+            sys.exit(f"Cannot find {args.requirements!r}, a list of packages; site/requirements.txt is one.")
     if args.constraints and not Path(args.constraints).is_file():
         sys.exit(f"Cannot find {args.constraints!r}; constraints/ holds the lists that were tested.")
     venv = Path(args.venv)
@@ -47,6 +52,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--venv", default=default("VENV", ".venv"), help="folder (default: %(default)s)")
     parser.add_argument("--python", default=default("PYTHON", ""), help="Python to create it with (default: newest)")
     parser.add_argument("--constraints", default=default("CONSTRAINTS", ""), help="file of exact versions")
+    parser.add_argument("--requirements", default="", help="only the packages of this file, instead of the library")
     parser.add_argument("--torch", default=default("TORCH", "torch>=2.6"), help="for parity (default: %(default)s)")
     parser.add_argument("--disk-gb", type=int, default=default("DISK_GB", "3"), help="space needed (default: 3)")
     args = parser.parse_args(arguments)
@@ -62,7 +68,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def install(venv: Path, args: argparse.Namespace) -> None:
     """Create or update the environment, unless it is complete, was created for this folder and these packages, and its
     Python runs. The stamp is written last."""
-    stamp, unfinished, key = venv / ".installed", venv / ".unfinished", wanted(args.constraints)
+    stamp, unfinished = venv / ".installed", venv / ".unfinished"
+    key = wanted(args.requirements) if args.requirements else wanted("pyproject.toml", args.constraints)
     found = stamp.read_text(encoding="utf-8").strip() if stamp.is_file() else ""
     if found == key and runs(run_in(venv), "pass"):
         return
@@ -83,18 +90,20 @@ def install(venv: Path, args: argparse.Namespace) -> None:
     for old in [*venv.glob(".installed*"), *(venv / f".{extra}" for extra in EXTRAS)]:
         if old.exists():
             old.unlink()
-    print("Installing (about 1.5 GB, a minute or two) ...", flush=True)
-    if pip(venv, args.constraints, "-e", ".[notebooks,test]"):
+    size = args.requirements or "about 1.5 GB"
+    print(f"Installing ({size}, a minute or two) ...", flush=True)
+    if pip(venv, args.constraints, *(["-r", args.requirements] if args.requirements else ["-e", ".[notebooks,test]"])):
         sys.exit("The installation failed; see the lines above. It needs the network once. Then run the command again.")
     stamp.write_text(key + "\n", encoding="utf-8")
     unfinished.unlink()
-    print("Installed." if "MAKELEVEL" in os.environ else f"Installed. Start with: {start(venv)}", flush=True)
+    quiet = args.requirements or "MAKELEVEL" in os.environ
+    print("Installed." if quiet else f"Installed. Start with: {start(venv)}", flush=True)
 
 
-def wanted(constraints: str) -> str:
+def wanted(*lists: str) -> str:
     """What the environment is for: this folder and these packages (a digest: times change with every checkout)."""
     digest = hashlib.sha256()
-    for name in ("pyproject.toml", constraints):
+    for name in lists:
         digest.update(Path(name).read_bytes() if name else b"")
     return f"{ROOT} {digest.hexdigest()}"
 
