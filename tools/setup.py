@@ -28,6 +28,8 @@ PEERS = "benchmarks/peers.txt"
 def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     os.chdir(str(ROOT))
+    if args.requirements and not Path(args.requirements).is_file():
+        sys.exit(f"Cannot find {args.requirements!r}, the packages to install.")
     if args.constraints and not Path(args.constraints).is_file():
         sys.exit(f"Cannot find {args.constraints!r}; constraints/ holds the lists that were tested.")
     venv = Path(args.venv)
@@ -47,6 +49,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--venv", default=default("VENV", ".venv"), help="folder (default: %(default)s)")
     parser.add_argument("--python", default=default("PYTHON", ""), help="Python to create it with (default: newest)")
     parser.add_argument("--constraints", default=default("CONSTRAINTS", ""), help="file of exact versions")
+    parser.add_argument("--requirements", default="", help="file of packages to install instead of the course's")
     parser.add_argument("--torch", default=default("TORCH", "torch>=2.6"), help="for parity (default: %(default)s)")
     parser.add_argument("--disk-gb", type=int, default=default("DISK_GB", "3"), help="space needed (default: 3)")
     args = parser.parse_args(arguments)
@@ -62,7 +65,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def install(venv: Path, args: argparse.Namespace) -> None:
     """Create or update the environment, unless it is complete, was created for this folder and these packages, and its
     Python runs. The stamp is written last."""
-    stamp, unfinished, key = venv / ".installed", venv / ".unfinished", wanted(args.constraints)
+    stamp, unfinished, key = venv / ".installed", venv / ".unfinished", wanted(args.constraints, args.requirements)
     found = stamp.read_text(encoding="utf-8").strip() if stamp.is_file() else ""
     if found == key and runs(run_in(venv), "pass"):
         return
@@ -84,17 +87,18 @@ def install(venv: Path, args: argparse.Namespace) -> None:
         if old.exists():
             old.unlink()
     print("Installing (about 1.5 GB, a minute or two) ...", flush=True)
-    if pip(venv, args.constraints, "-e", ".[notebooks,test]"):
+    what = ("-r", args.requirements) if args.requirements else ("-e", ".[notebooks,test]")
+    if pip(venv, args.constraints, *what):
         sys.exit("The installation failed; see the lines above. It needs the network once. Then run the command again.")
     stamp.write_text(key + "\n", encoding="utf-8")
     unfinished.unlink()
     print("Installed." if "MAKELEVEL" in os.environ else f"Installed. Start with: {start(venv)}", flush=True)
 
 
-def wanted(constraints: str) -> str:
+def wanted(constraints: str, requirements: str = "") -> str:
     """What the environment is for: this folder and these packages (a digest: times change with every checkout)."""
     digest = hashlib.sha256()
-    for name in ("pyproject.toml", constraints):
+    for name in ("pyproject.toml", constraints, requirements):
         digest.update(Path(name).read_bytes() if name else b"")
     return f"{ROOT} {digest.hexdigest()}"
 
