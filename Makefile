@@ -31,14 +31,14 @@ RUN := $(VENV)/bin/python
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
-CACHED := check test slow answers browser anywhere
+CACHED := check test slow answers browser anywhere web-test
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 check test slow answers browser: export HF_HUB_OFFLINE = 1
 check test slow answers: export JAX_PLATFORMS = cpu
 form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
-.PHONY: help lab demo install form check test slow answers test-colab browser anywhere peers clean
+.PHONY: help lab demo install form check test slow answers test-colab browser anywhere peers web web-test clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -51,6 +51,8 @@ help:
 	@echo "make browser     try the explorers of chapters 00, 06, 07 and 11 in headless Chromium, if it is installed"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
+	@echo "make web         export the models to ONNX and build the playground, Muse in a browser, into web/dist (needs Node)"
+	@echo "make web-test    compare what the playground draws with Python, then try it in headless Chromium"
 	@echo "make install     only create the environment"
 	@echo "make clean       delete the environments and caches; runs/ and pictures stay"
 	@echo
@@ -141,7 +143,29 @@ peers:
 	@$(SETUP) peers --venv .venv-peers
 	@.venv-peers/bin/python -m benchmarks.peers $(PEERS)
 
+# jax2onnx needs other versions than the course, so it has an environment of its own.
+NODE = command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || { \
+	echo "The playground needs Node 20 or newer, with npm; install it (nodejs.org, or your package manager)." >&2; exit 1; }
+web web-test: export JAX_PLATFORMS = cpu
+web web-test: export HF_HUB_OFFLINE = 1
+web:
+	@$(NODE)
+	@$(SETUP) --venv .venv-web --requirements web/requirements.txt
+	@cd web && npm ci --no-fund --no-audit --loglevel=error
+	@echo "Exporting the models (a minute or two) ..."
+	@.venv-web/bin/python web/export.py
+	@cd web && npm run --silent build
+	@echo "The playground is in web/dist: any web server can serve this folder. To try it: cd web && npm run serve"
+
+web-test: web/dist/models/models.json
+	@$(NODE)
+	@[ web/.cache/reference.json -nt web/dist/models/models.json ] || { echo "Drawing 20 captions in Python ..."; .venv-web/bin/python web/reference.py; }
+	@cd web && npm run --silent build >/dev/null && npm test --silent && npm run --silent test:browser
+
+web/dist/models/models.json:
+	@$(MAKE) --no-print-directory web
+
 clean:
-	rm -rf .venv .venv-colab .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-teach .venv-ci .venv-peers .venv-web web/node_modules web/dist .cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +

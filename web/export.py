@@ -12,6 +12,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import logging
 import math
 import tempfile
 from collections.abc import Callable
@@ -257,6 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", help="these models, for trying things")
     parser.add_argument("--out", type=Path, default=ROOT / "web/dist/models", help="folder (default: %(default)s)")
     args = parser.parse_args(arguments)
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # warns of every shape that it does not keep
     args.out.mkdir(parents=True, exist_ok=True)
     muse, files = Muse.from_pretrained(args.checkpoint), {}
     for name, given in functions(muse).items():
