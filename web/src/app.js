@@ -340,18 +340,19 @@ const receivers = {
     panelOf(panel).finish();
     status(`Picture ${panel} is drawn: ${seconds.toFixed(1)} s.`);
   },
-  stopped({ panel }) {
+  stopped({ id }) {
     ended();
-    if (panelOf(panel).steps.length) panelOf(panel).show();
-    status("Stopped.");
+    if (id === number) status("Stopped.");
   },
   attention: (data) => panelOf(data.panel).attention(data),
   error: ({ message }) => fail(message),
 };
 
+/** What belongs to an older request, or to a panel that is gone, only counts as ended. */
 function receive(data) {
-  if (data.id !== undefined && data.id < number && data.type !== "stopped" && data.type !== "done" && data.type !== "error") return;
-  receivers[data.type](data);
+  const late = data.panel !== undefined && (!panelOf(data.panel) || data.id < number);
+  if (!late || data.type === "stopped" || data.type === "error") receivers[data.type](data);
+  else if (data.type === "done") ended();
 }
 
 function fail(message) {

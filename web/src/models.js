@@ -112,6 +112,14 @@ export async function fetchCached(url, version, onProgress = () => {}) {
   return bytes;
 }
 
+/** Removes what an older version of the page kept: everything of other versions than these. */
+export async function forgetOthers(versions) {
+  const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
+  for (const request of (await cache?.keys()) ?? []) {
+    if (!versions.includes(new URL(request.url).search.slice(1))) await cache.delete(request);
+  }
+}
+
 export class DownloadError extends Error {
   constructor(url, why) {
     super(`${url} could not be downloaded (${why}). Check the connection, then reload the page.`);

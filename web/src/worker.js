@@ -4,14 +4,15 @@
 import * as ort from "onnxruntime-web/wasm";
 import about from "../dist/models/models.json";
 import tokenizerJson from "../dist/models/tokenizer.json";
-import { DownloadError, fetchCached } from "./models.js";
+import { DownloadError, fetchCached, forgetOthers } from "./models.js";
 import { BASE, Muse, SUPERRES } from "./muse.js";
 
 const RUNTIME = { file: "ort.wasm.gz", bytes: __RUNTIME_BYTES__, version: __RUNTIME_VERSION__ };
 let muse;
 let current = 0; // the number of the newest request; older ones end at their next step
 
-const threads = () => (self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1);
+// Half of the processors at most: threads wait for each other, and one that has to share its core delays all.
+const threads = () => (self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor((navigator.hardwareConcurrency || 1) / 2))) : 1);
 
 /** Whether this WebAssembly has SIMD: a module of one function with an instruction of it. */
 function hasSimd() {
@@ -43,6 +44,7 @@ async function load(fine) {
     await muse.add(name, await fetchCached(`models/${name}.mm.gz`, about.files[name].sha256, onProgress));
   }
   postMessage({ type: "loaded", threads: threads() });
+  await forgetOthers([RUNTIME.version, ...Object.values(about.files).map(({ sha256 }) => sha256)]);
 }
 
 /** One picture: its steps, then 128 px if `fine` is asked for. */
@@ -74,9 +76,7 @@ async function draw({ id, panel, caption, seed, sampling, fine, start }) {
 /** What went wrong, in one sentence. */
 function sentence(error) {
   const words = String(error?.message ?? error);
-  if (error instanceof DownloadError || !(error instanceof Error)) {
-    if (error instanceof DownloadError) return words;
-  }
+  if (error instanceof DownloadError) return words;
   if (error instanceof RangeError || /memory|bad_alloc|allocat/i.test(words)) {
     return "This device has too little memory for the models; close other tabs, then reload the page.";
   }

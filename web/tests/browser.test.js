@@ -218,6 +218,7 @@ test("an iframe with settings of its own", { skip }, async () => {
   const query = "embed=1&caption=two+frogs&steps=5&order=confidence&law=cosine&guidance=2&view=tokens&compare=1&b.steps=3";
   const { context, page } = await open({}, `${server.address}?${query}`);
   assert.equal(await page.getByRole("heading", { level: 1 }).count(), 0);
+  assert.equal(await page.getByRole("group", { name: "Examples of captions" }).count(), 0);
   assert.equal(await page.getByRole("radio", { name: "tokens", exact: true }).isChecked(), true);
   await page.getByRole("button", { name: "Draw", exact: true }).click();
   await drawn("B", page);
