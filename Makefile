@@ -32,7 +32,7 @@ RUN := $(VENV)/bin/python
 QUICKLY := JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)
 
 # Tests need no network, and share one folder of compiled programs.
-CACHED := check test slow answers load kills browser browser-app anywhere
+CACHED := check test slow answers load kills browser browser-app anywhere web-test
 $(CACHED): export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 check test slow answers load kills browser browser-app: export HF_HUB_OFFLINE = 1
 check test slow answers load kills browser-app: export JAX_PLATFORMS = cpu
@@ -40,7 +40,7 @@ form: export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 CACHE = mkdir -p .cache/jax && echo '*' > .cache/.gitignore
 
 .PHONY: help lab demo install form check test slow answers test-colab test-lowest load kills browser browser-app \
-	anywhere peers site site-test site-figures clean
+	anywhere peers site site-test site-figures web web-test clean
 
 help:
 	@echo "make lab         open chapter 00 in JupyterLab (PORT=8888, BROWSER=0 for no browser, LABFLAGS=...)"
@@ -59,6 +59,8 @@ help:
 	@echo "make site-test   build it, and try its pages in headless Chromium, if it is installed"
 	@echo "make anywhere    run every notebook twice, without network, in a folder with spaces and non-ASCII letters"
 	@echo "make peers       compare our speed with public packages in PyTorch (PEERS='--quick'; TORCH='torch==2.13.0')"
+	@echo "make web         export the models to ONNX and build the playground, Muse in a browser, into web/dist (needs Node)"
+	@echo "make web-test    compare what the playground draws with Python, then try it in headless Chromium"
 	@echo "make install     only create the environment"
 	@echo "make clean       delete the environments and caches; runs/ and pictures stay"
 	@echo
@@ -194,7 +196,29 @@ peers:
 	@$(SETUP) peers --venv .venv-peers
 	@.venv-peers/bin/python -m benchmarks.peers $(PEERS)
 
+# jax2onnx needs other versions than the course, so it has an environment of its own.
+NODE = command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || { \
+	echo "The playground needs Node 20 or newer, with npm; install it (nodejs.org, or your package manager)." >&2; exit 1; }
+web web-test: export JAX_PLATFORMS = cpu
+web web-test: export HF_HUB_OFFLINE = 1
+web:
+	@$(NODE)
+	@$(SETUP) --venv .venv-web --requirements web/requirements.txt
+	@cd web && npm ci --no-fund --no-audit --loglevel=error
+	@echo "Exporting the models (a minute or two) ..."
+	@.venv-web/bin/python web/export.py
+	@cd web && npm run --silent build
+	@echo "The playground is in web/dist: any web server can serve this folder. To try it: cd web && npm run serve"
+
+web-test: web/dist/models/models.json
+	@$(NODE)
+	@[ web/.cache/reference.json -nt web/dist/models/models.json ] || { echo "Drawing 20 captions in Python ..."; .venv-web/bin/python web/reference.py; }
+	@cd web && npm run --silent build >/dev/null && npm test --silent && npm run --silent test:browser
+
+web/dist/models/models.json:
+	@$(MAKE) --no-print-directory web
+
 clean:
-	rm -rf .venv .venv-colab .venv-lowest .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache .venv-site site/build site/node_modules
+	rm -rf .venv .venv-colab .venv-lowest .venv-teach .venv-ci .venv-peers .cache .pytest_cache .ruff_cache .venv-site site/build site/node_modules .venv-web web/node_modules web/dist
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './runs/*' -prune -exec rm -rf {} +
