@@ -68,18 +68,6 @@ def run(project: Path, *arguments: str) -> list:
     return list(installed)
 
 
-def test_setup_installs_other_packages_than_the_course(project):
-    listed = project / "web.txt"
-    listed.write_text("onnx", encoding="utf-8")
-    asked = ("--venv", ".venv-web", "--requirements", "web.txt")
-    assert run(project, *asked) == [("", "-r", "web.txt")]
-    assert run(project, *asked) == []
-    listed.write_text("onnx>=1.18", encoding="utf-8")
-    assert run(project, *asked) == [("", "-r", "web.txt")]
-    with pytest.raises(SystemExit, match="nowhere.txt"):
-        run(project, "--requirements", "nowhere.txt")
-
-
 def test_setup_installs_once_and_again_when_the_packages_change(project, capsys):
     assert run(project) == [("", *PACKAGES)]
     marker = project / ".venv" / "mine"
