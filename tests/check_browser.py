@@ -1,8 +1,8 @@
 """The explorers in a real browser: `make browser`, or `python tests/check_browser.py` where playwright is installed.
 
 JupyterLab serves a copy of minimuse from a folder whose path has spaces and non-ASCII letters. Headless Chromium opens
-chapters 00, 06, 07 and 11, runs all their cells, and operates their explorers by keyboard and by mouse: the picture
-must follow, the focus must stay, and neither kernel nor browser may report an error. `--screenshots FOLDER` keeps a
+chapters 00, 06, 07 and 11, runs their cells up to the last explorer (`make test` runs all), and operates the explorers
+by keyboard and by mouse: the picture must follow, the focus must stay, and neither kernel nor browser may report an error. `--screenshots FOLDER` keeps a
 picture of each explorer; `06 07` tries only these chapters. Without Chromium (or $CHROMIUM, its path), it says so and
 stops.
 """
@@ -183,6 +183,15 @@ class Chapter:
         self.page.close()
 
 
+def shorten(path: Path, explorers: dict) -> None:
+    """Leave out the cells after the last of the explorers."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    calls = re.compile(rf"^explorers\.({'|'.join(explorers)})\(", re.MULTILINE)
+    last = max(i for i, cell in enumerate(notebook["cells"]) if calls.search("".join(cell["source"])))
+    del notebook["cells"][last + 1 :]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
 def try_chapter(chapter: Chapter, path: Path, explorers: dict, folder: Path, keep: bool) -> None:
     begun, number = time.monotonic(), path.name[:2]
     try:
@@ -249,6 +258,7 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=False)  # root has none
             for number, explorers in chosen.items():
                 (path,) = (folder / "notebooks").glob(f"{number}_*.ipynb")
+                shorten(path, explorers)
                 try_chapter(Chapter(browser, base, token), path, explorers, shots, bool(args.screenshots))
             browser.close()
         finally:
