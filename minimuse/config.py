@@ -23,8 +23,7 @@ def _check_sizes(config: Any, *names: str, least: int = 1, most: int = MOST) -> 
     for name in names:
         value = getattr(config, name)
         if wrong := [size for size in (value if isinstance(value, tuple) else (value,)) if not least <= size <= most]:
-            bounds = f"{least} or more" if most == MOST else f"from {least} to {most}"
-            raise ValueError(f"{type(config).__name__}: {name} must be {bounds}; it was {wrong[0]}.")
+            raise ValueError(f"{type(config).__name__}: {name} must be from {least} to {most}; it was {wrong[0]}.")
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,6 @@ class SuperresConfig(TransformerConfig):
     low_depth: int = 4  # self-attention layers for the base's tokens
 
     def check(self) -> None:
-        """ValueError for sizes that no model has."""
         super().check()
         _check_sizes(self, "low_codebook_size", "low_grid")
         _check_sizes(self, "low_depth", most=1000)

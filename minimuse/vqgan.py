@@ -260,8 +260,8 @@ def check_tokens(tokens: ArrayLike, codes: int, side: int) -> np.ndarray:
 def draw_pixels(decoder: Decoder, codebook: jax.Array, tokens: jax.Array) -> jax.Array:
     """Tokens int [B, h, w] -> pixels uint8 [B, H, W, 3], by a decoder and the codebook [K, C].
 
-    On a CPU one picture at a time: in a batch, convolutions add up in an order that depends on its size, and a few values
-    then differ by 1. So there a picture is the same, bit for bit, in any batch. Elsewhere that would be slow.
+    On a CPU one picture at a time: in a batch, convolutions add up in an order that depends on its size, and a few
+    values then differ by 1. So there a picture is the same, bit for bit, in any batch. Elsewhere that would be slow.
     """
     if jax.default_backend() != "cpu":
         return to_uint8(decoder(unit(codebook)[tokens]))

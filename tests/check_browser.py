@@ -2,9 +2,9 @@
 
 JupyterLab serves a copy of minimuse from a folder whose path has spaces and non-ASCII letters. Headless Chromium opens
 chapters 00, 06, 07 and 11, runs their cells up to the last explorer (`make test` runs all), and operates the explorers
-by keyboard and by mouse: the picture must follow, the focus must stay, and neither kernel nor browser may report an error. `--screenshots FOLDER` keeps a
-picture of each explorer; `06 07` tries only these chapters. Without Chromium (or $CHROMIUM, its path), it says so and
-stops.
+by keyboard and by mouse: the picture must follow, the focus must stay, and neither kernel nor browser may report an
+error. `--screenshots FOLDER` keeps a picture of each explorer; `06 07` tries only these chapters. Without Chromium (or
+$CHROMIUM, its path), it says so and stops.
 """
 
 import argparse

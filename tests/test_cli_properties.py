@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minimuse import cli, editing, mask_free, muse
+from minimuse import cli, mask_free, stepwise
 from minimuse.evaluate import baselines, commands, edits, fidelity, scorer
 from minimuse.train import stages
 
@@ -48,8 +48,8 @@ def quick(monkeypatch, tmp_path):
     Image.new("L", (64, 64)).save("mask.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "picture.png").read_bytes()[:60])
     drawn = lambda model, sampling, prompts, *args, **_: (np.zeros((len(prompts.keys), 64), int), None)
-    monkeypatch.setattr(muse, "sample_tokens", drawn)
-    monkeypatch.setattr(editing, "sample_tokens", drawn)
+    monkeypatch.setattr(stepwise, "sample_tokens", drawn)
+    monkeypatch.setattr(stepwise, "_in_steps", drawn)
     monkeypatch.setattr(mask_free, "edit_tokens", lambda muse, tokens, prompts, *args, **_: (tokens, None))
     monkeypatch.setattr(
         mask_free, "read_evidence", lambda model, settings, prompts, tokens, *args, **_: np.zeros((len(tokens), 2, 64))

@@ -40,7 +40,7 @@ def find_column(columns: Iterable[str], wanted: str | None, known: tuple[str, ..
 
 
 def _listed(columns: list[str]) -> str:
-    shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
+    shown = ", ".join(" ".join(name.split()) for name in columns[:20]) + (", ..." if len(columns) > 20 else "")
     return shown or "none"
 
 
@@ -94,9 +94,9 @@ def _json_rows(name: str, text: str) -> list[dict[str, Any]]:
                         f"Line {number} of {name} is not valid JSON ({why}); every line is one object, such as "
                         '{"file_name": "1.png", "text": "a cat"}.'
                     ) from None
-    if wrong := next((row for row in rows if not isinstance(row, dict)), None):
+    if wrong := [row for row in rows if not isinstance(row, dict)]:
         raise ValueError(
-            f"{name} holds {str(wrong)[:60]!r}; every row is one object, such as {{'file_name': '1.png'}}."
+            f"{name} holds {json.dumps(wrong[0])[:60]}; every row is one object, such as {{'file_name': '1.png'}}."
         )
     return rows
 
