@@ -102,11 +102,15 @@ class Style:
         does not hold a style."""
         folder = to_path(folder, "A style's folder")
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{as_given(str(folder))} holds no style: it has no config.json. `train style` makes one.")
+            raise FileNotFoundError(
+                f"{as_given(str(folder))} holds no style: it has no config.json. `train style` makes one."
+            )
         values = read_config(folder)
         parts = values.get("transformers")
         if "style" not in values or not isinstance(parts, dict) or not {"base"} <= parts.keys() <= SIZES.keys():
-            raise ValueError(f"{as_given(str(folder))} holds no style; is it a checkpoint? `train style` makes a style.")
+            raise ValueError(
+                f"{as_given(str(folder))} holds no style; is it a checkpoint? `train style` makes a style."
+            )
         config = from_dict(StyleConfig, values["style"])
         sizes = {stage: from_dict(SIZES[stage], part.get("sizes")) for stage, part in parts.items()}
         adapters = {
