@@ -218,7 +218,8 @@ class SampleOptions(TypedDict, total=False):
     guided_to: float | tuple[float | None, float | None]
     """Guide only up to this share of the steps."""
     revise: int | tuple[int | None, int | None]
-    """How many of the steps, the last ones, hide the least sure positions and sample them again."""
+    """How many of the steps, the last ones, hide the least sure positions and sample them again. If only the steps are
+    given, it is the checkpoint's own, and a quarter of the steps at most."""
     critic: bool | tuple[bool | None, bool | None]
     """Let the token critic, if the checkpoint has one, choose what is hidden again: with --revise, and in the order
     confidence at every step. Each choice takes half as long as a guided step. For the base stage only."""

@@ -101,26 +101,25 @@ def check_sampling(sampling: Sampling, tokens: int, codes: int) -> Sampling:
 
 
 def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
-    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
+    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it. If steps are
+    given and revise is not, a quarter of them revise at most.
 
     TypeError for an unknown option, ValueError for a pair that is not one; the values are for `check_sampling`.
     """
-    changes = {}
+    changes, known = {}, SampleOptions.__annotations__
     for name, value in options.items():
-        if name not in SampleOptions.__annotations__:
-            raise TypeError(
-                f"There is no sampling option {name!r}; there are {', '.join(SampleOptions.__annotations__)}."
-            )
+        if name not in known:
+            raise TypeError(f"There is no sampling option {name!r}; there are {', '.join(known)}.")
         if isinstance(value, (tuple, list)):
             if len(value) != 2:
-                raise ValueError(
-                    f"{name} is one value, or a pair for the base and super-resolution stage; it was {value!r}."
-                )
+                raise ValueError(f"{name} is one value, or a pair for base and super-resolution; it was {value!r}.")
             value = value[stage]
         elif stage and name in BASE_ONLY:
             continue
         if value is not None:
             changes[name] = value
+    if isinstance(steps := changes.get("steps"), (int, np.integer)):
+        changes.setdefault("revise", min(own.revise, steps // 4))
     return dataclasses.replace(own, **changes)
 
 
