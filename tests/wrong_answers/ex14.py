@@ -187,6 +187,17 @@ def with_value(gradient):
     return answer
 
 
+def leaking(middle=stop, last=stop):
+    """One of the places where the direction of z stands is not stopped."""
+
+    def answer(z, code):
+        a, b = z / length(z), stop(code / length(code))
+        r = (middle(a) + b) / length(middle(a) + b)
+        return stop(length(code) / length(z)) * (z - 2 * dot(r, z) * r + 2 * dot(last(a), z) * b)
+
+    return answer
+
+
 def mirror(z, code):
     """By the mirror between z and the code."""
     a, b = z / length(z), code / length(code)
@@ -402,6 +413,7 @@ WRONG = {
         ),
         "the scale not stopped": (turning(stop_scale=as_it_is), "also goes through the scale"),
         "the rotation not stopped": (turning(stop_turn=as_it_is), "also goes through the rotation"),
+        "r not stopped": (leaking(middle=as_it_is), "also goes through the rotation"),
         "a mirror": (with_value(mirror), "is mirrored"),
         "a gradient for both": (turning(stop_code=as_it_is), "gets one as well"),
         "nan where parallel": (in_the_plane, "in the direction of its code"),
@@ -635,6 +647,7 @@ UNUSUAL = {
         "two mirrors": by_two_mirrors,
         "a rule of its own": by_own_rule,
         "the code itself, then": with_value(turn),
+        "a direction not stopped": leaking(last=as_it_is),  # ẑ·z is |z|, whose gradient is ẑ in any case
     },
     "bits": {"row by row": by_rows, "means in jnp": by_means},
 }
