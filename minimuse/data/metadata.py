@@ -29,17 +29,18 @@ def find_column(columns: Iterable[str], wanted: str | None, known: tuple[str, ..
     if wanted:
         if wanted in columns:
             return wanted
-        raise ValueError(f"{source} has no column {wanted!r}; it has the columns {_listed(columns)}. {named}")
+        raise ValueError(f"{source} has no column {wanted!r}; it has the columns {listed(columns)}. {named}")
     lower = {column.lower(): column for column in reversed(columns)}
     if found := next((lower[name] for name in known if name in lower), None):
         return found
     article = "an" if what == "image" else "a"
     raise ValueError(
-        f"{source} has the columns {_listed(columns)}, and none of them is known as {article} {what} column. {named}"
+        f"{source} has the columns {listed(columns)}, and none of them is known as {article} {what} column. {named}"
     )
 
 
-def _listed(columns: list[str]) -> str:
+def listed(columns: list[str]) -> str:
+    """Names of columns for a message, on one line."""
     shown = ", ".join(" ".join(name.split()) for name in columns[:20]) + (", ..." if len(columns) > 20 else "")
     return shown or "none"
 
@@ -65,6 +66,13 @@ def decode_text(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(f"{name} is not UTF-8 in line {line}; save it as UTF-8.") from None
+
+
+def separator_of(text: str) -> str:
+    """What separates the columns of a table: the sign that divides its first line into most fields, or a comma."""
+    first = text.strip().splitlines()[:1]
+    fields = {mark: next(csv.reader(first, delimiter=mark), []) for mark in ",;\t|"}
+    return max(fields, key=lambda mark: len(fields[mark]))
 
 
 def read_table(name: str, data: bytes) -> list[dict[str, Any]]:
@@ -102,12 +110,9 @@ def _json_rows(name: str, text: str) -> list[dict[str, Any]]:
 
 
 def _csv_rows(name: str, text: str) -> list[dict[str, Any]]:
-    first = text.partition("\n")[0].strip()
-    fields = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",;\t|"}
-    mark = max(fields, key=lambda each: len(fields[each]))
     rows = []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text))
         header = [column.strip() for column in next(reader, [])]
         for row in reader:
             if not row:

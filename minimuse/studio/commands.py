@@ -1,17 +1,19 @@
 """`python -m minimuse generate | edit | vary | interpolate`. tyro makes options of the arguments, see cli.py."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-from minimuse.config import SampleOptions
+from minimuse.config import GUIDING, SampleOptions
 from minimuse.data.pixels import read_picture
 from minimuse.evaluate import commands as evaluations
 from minimuse.files import check_writable
-from minimuse.studio.draw import Drawing, Output, draw_rows, redraw, timed
+from minimuse.studio.draw import Drawing, Output, draw_rows, timed
 from minimuse.studio.recipes import pixels_of
+from minimuse.studio.redraw import redraw
 from minimuse.studio.rows import NUMBERS, Row, read_rows, rows_of
 from minimuse.studio.sheets import columns_of, sheet_of, write
 
@@ -69,10 +71,11 @@ def generate(
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = {k: v for k, v in drawing.options().items() if k == "finetuned"} | dict(sampling)
-    with timed(output.seconds, "draw"), drawing.watched() as on_step:
-        images = draw_rows(muse, rows, options, on_step)
-    recipe = output.recipe(plain, plain.plan(None, options.get("finetuned"), sampling)) if _kept(output) else None
-    output.save(images, recipe)
+    output.set_recipe(plain, plain.plan(None, options.get("finetuned"), sampling))
+    with drawing.watched() as on_step:
+        for images in draw_rows(muse, rows, options, output.seconds, on_step):
+            output.add(images)
+    output.finish()
 
 
 def _check_n(n: int, least: int = 1) -> None:
@@ -82,20 +85,9 @@ def _check_n(n: int, least: int = 1) -> None:
         )
 
 
-def _kept(output: Output) -> bool:
-    return output.drawing.recipe or output.drawing.json
-
-
-def _about(path: Path) -> dict[str, str]:
+def _about(path: Path, picture: Any) -> dict[str, str]:
     """A given picture in a recipe: its file's name and a fingerprint of its pixels."""
-    return dict(file=path.name, pixels=pixels_of(np.asarray(read_picture(path).convert("RGB"))[None]))
-
-
-def _finish(
-    output: Output, plain: Any, images: np.ndarray, options: dict[str, Any], sampling: Any, **more: Any
-) -> None:
-    plan = plain.plan(None, options.get("finetuned"), sampling) if _kept(output) else None
-    output.save(images, None if plan is None else output.recipe(plain, plan, **more))
+    return dict(file=path.name, pixels=pixels_of(np.asarray(picture.convert("RGB"))[None]))
 
 
 def edit(
@@ -146,10 +138,12 @@ def edit(
     if own and (mask or borders):
         name = next(iter(own)).replace("_", "-")
         raise ValueError(f"--{name} is for editing without a mask and without new borders; leave it out.")
-    settings = dict(own) | borders
+    settings: dict[str, Any] = dict(borders)
     if found_mask is not None:
-        del own["found_mask"], settings["found_mask"]
+        del own["found_mask"]
         check_writable(found_mask, "--found-mask")
+        if found_mask == out:
+            raise ValueError(f"--out and --found-mask are both {out}; give the mask another name.")
         own = dict(way="read") | own | dict(trace=True)
         if way == "resample":
             raise ValueError("--way resample finds no mask; leave out --found-mask, or use --way read.")
@@ -163,6 +157,12 @@ def edit(
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling)
+    given = dict(image=_about(image, picture)) | (dict(mask=_about(mask, masked)) if mask and masked else {})
+    used, unused = sampling, ()
+    if command == "edit":
+        settings, used, unused = _mask_free(own, sampling)
+    plan = plain.plan(None, options.get("finetuned"), used)
+    output.set_recipe(plain, plan, unused, **given, **settings)
     images: Any
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         options |= {} if on_step is None else dict(on_step=on_step)
@@ -179,8 +179,20 @@ def edit(
         write(sheet_of(white.astype(np.uint8), [drawing.n], [""], drawing.n, drawing.scale, False), found_mask)
         if not drawing.json:
             print(f"where it was redrawn -> {found_mask}")
-    given = dict(image=_about(image)) | (dict(mask=_about(mask)) if mask else {}) if _kept(output) else {}
-    _finish(output, plain, images, options, sampling, **given, **settings)
+    output.add(images)
+    output.finish()
+
+
+def _mask_free(own: dict[str, Any], sampling: Any) -> tuple[dict[str, Any], Any, tuple[str, ...]]:
+    """How `edit` draws with these options: for the recipe; its options of sampling; and the stages without any."""
+    from minimuse.mask_free import Resampling, settings_of
+
+    more = {name: own[name] for name in ("iterations",) if name in own}
+    record, used = settings_of(own.get("way"), own.get("before"), sampling | more)
+    resampled = isinstance(record, Resampling)
+    settings = dict(way="resample" if resampled else "read") | dataclasses.asdict(record)
+    settings |= {name: own[name] for name in ("before",) if name in own}
+    return settings, used, ("base",) if resampled else ()
 
 
 def _output(command: str, caption: str, drawing: Drawing, out: Path) -> Output:
@@ -214,9 +226,12 @@ def vary(
         evaluations.check_pairs(sampling, plain)
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling, strength=strength)
+    plan = plain.plan(None, options.get("finetuned"), sampling)
+    output.set_recipe(plain, plan, image=_about(image, picture), strength=strength)
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         images: Any = muse.vary(picture, caption, on_step=on_step, **options)
-    _finish(output, plain, images, options, sampling, image=_about(image), strength=strength)
+    output.add(images)
+    output.finish()
 
 
 def interpolate(
@@ -238,7 +253,7 @@ def interpolate(
         second: The caption of the last one.
         out: File to write (.png, .jpg or .webp).
     """
-    mixed = {"guidance", "ramp", "guided_from", "guided_to", "critic"} & sampling.keys()
+    mixed = set(GUIDING) & sampling.keys()
     mixed |= {"negative"} if drawing.negative else set()
     if mixed:
         name = min(mixed).replace("_", "-")
@@ -252,6 +267,9 @@ def interpolate(
         muse = drawing.styled(plain)
     options: dict[str, Any] = drawing.options() | dict(sampling)
     del options["negative"]
+    plan = plain.plan(None, options.get("finetuned"), sampling)
+    output.set_recipe(plain, plan, GUIDING, first=first, second=second)
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         images: Any = muse.interpolate(first, second, on_step=on_step, **options)
-    _finish(output, plain, images, options, sampling, first=first, second=second)
+    output.add(images)
+    output.finish()
