@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-NO_READER = 141  # exit code of a process that ends because nobody reads what it prints
+NO_READER = 141  # exit code of a process that ends because what it prints is not read
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         try:
             main()
         finally:
-            if sys.stdout is not None:  # it is closed where nobody looks, as in a service
+            if sys.stdout is not None:  # as in a service, where it is closed
                 sys.stdout.flush()
     except SystemExit as end:
         if end.code == 130:  # XLA's threads may still compute; to take Python apart under them can crash

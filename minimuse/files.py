@@ -84,7 +84,7 @@ def in_short(error: Exception) -> str:
 
 
 def sentence(error: Exception) -> str | None:
-    """What to tell a user about an error that they can do something about, or None for any other.
+    """What to print about an error that the user can do something about, or None for any other.
 
     OSError is a missing file, no permission or no space; ImportError no PyTorch, which only judges need.
     """

@@ -125,11 +125,10 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    header, line = list[str](), 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
+    header: list[str] = []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
         for cells in reader:
-            line = reader.line_num
             if not any(cell.strip() for cell in cells):
                 continue
             if not header:
@@ -144,12 +143,12 @@ def _table(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             if len(cells) != len(header):
                 raise ValueError(
-                    f"Line {line} of {path} has {len(cells)} fields and its first line has {len(header)}; "
+                    f"Line {reader.line_num} of {path} has {len(cells)} fields and its first line has {len(header)}; "
                     "put captions that contain the separator in quotes."
                 )
-            yield line, _renamed(dict(zip(header, cells)), str(path))
+            yield reader.line_num, _renamed(dict(zip(header, cells)), str(path))
     except csv.Error as error:
-        raise ValueError(f"Line {line} of {path} is not valid CSV: {error}.") from None
+        raise ValueError(f"Line {reader.line_num} of {path} is not valid CSV: {error}.") from None
 
 
 def _renamed(values: dict[str, Any], where: str) -> dict[str, Any]:

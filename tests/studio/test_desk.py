@@ -72,7 +72,18 @@ def test_outpainting_and_editing(table, picture):
     (taller,), _ = table.outpaint(enlarged(wider.pixels), *WORDS, 0, 0, 0, 1, 0)  # extended again
     np.testing.assert_array_equal(taller.pixels[8:], wider.pixels)
     (edited,), _ = table.edit(large, "a dog", "", 0, "a cat")
-    assert edited.pixels.shape == (64, 64, 3) and read_recipe(edited.path)["command"] == "edit"
+    recipe = read_recipe(edited.path)
+    assert edited.pixels.shape == (64, 64, 3) and recipe["command"] == "edit"
+    assert recipe["more"]["before"] == "a cat" and recipe["settings"]["sampling"]["base"]["order"] == "halton"
+
+
+def test_a_large_square_keeps_its_size_when_it_is_inpainted(table, picture):
+    (square,), _ = table.outpaint(enlarged(picture.pixels), *WORDS, 0, 0, 2, 2, 0)
+    assert square.pixels.shape == (80, 80, 3)
+    large = enlarged(square.pixels)
+    (drawn,), _ = table.inpaint(painted(large, np.s_[:60, :60]), *WORDS, 5)
+    assert drawn.pixels.shape == (80, 80, 3)
+    np.testing.assert_array_equal(drawn.pixels[16:], square.pixels[16:])
 
 
 @pytest.mark.parametrize(
@@ -81,6 +92,12 @@ def test_outpainting_and_editing(table, picture):
         (lambda d, p: d.generate("  ", "", 1, 0, 3, 0), "caption"),
         (lambda d, p: d.generate("a cat", "", 1, 0.5, 3, 0), "0.5"),
         (lambda d, p: d.generate("a cat", "", 1, None, 3, 0), "None"),
+        (lambda d, p: d.generate("a cat", "", 1, float("nan"), 3, 0), "nan"),
+        (lambda d, p: d.generate("a cat", "", None, 0, 3, 0), "None"),
+        (lambda d, p: d.generate("a cat", "", 1, 0, float("inf"), 0), "inf"),
+        (lambda d, p: d.generate("a cat", "", 1, 0, 3, None), "None"),
+        (lambda d, p: d.outpaint(p, *WORDS, 0, 0, None, 0, 0), "None"),
+        (lambda d, p: d.outpaint(p, *WORDS, 0, 0, -1, 0, 0), "-8"),
         (lambda d, p: d.inpaint(None, *WORDS, 0), "no picture"),
         (lambda d, p: d.inpaint(dict(background=None, layers=[]), *WORDS, 0), "no picture"),
         (lambda d, p: d.inpaint(painted(p, np.s_[:0]), *WORDS, 0), "painted"),
