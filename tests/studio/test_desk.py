@@ -95,7 +95,6 @@ def test_a_large_square_keeps_its_size_when_it_is_inpainted(table, picture):
         (lambda d, p: d.generate("a cat", "", 1, float("nan"), 3, 0), "nan"),
         (lambda d, p: d.generate("a cat", "", None, 0, 3, 0), "None"),
         (lambda d, p: d.generate("a cat", "", 1, 0, float("inf"), 0), "inf"),
-        (lambda d, p: d.generate("a cat", "", 1, 0, 3, None), "None"),
         (lambda d, p: d.outpaint(p, *WORDS, 0, 0, None, 0, 0), "None"),
         (lambda d, p: d.outpaint(p, *WORDS, 0, 0, -1, 0, 0), "-8"),
         (lambda d, p: d.inpaint(None, *WORDS, 0), "no picture"),
