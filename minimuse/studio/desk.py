@@ -1,7 +1,6 @@
 """What the app does, without the page: the drawing and editing behind its buttons, and the history."""
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,15 +72,22 @@ def enlarged(pixels: np.ndarray) -> np.ndarray:
 class Desk:
     """A Muse, and the pictures that were drawn with it.
 
+    folder                                where they are written
     checkpoint, dtype, style, strength    as on the command line
     """
 
     def __init__(
-        self, muse: "Muse", checkpoint: str = "tiny", dtype: str = "float32", style: str = "", strength: float = 1.0
+        self,
+        muse: "Muse",
+        folder: Path | str,
+        checkpoint: str = "tiny",
+        dtype: str = "float32",
+        style: str = "",
+        strength: float = 1.0,
     ):
         self.plain, self.checkpoint, self.dtype, self.style, self.strength = muse, checkpoint, dtype, style, strength
         self.muse = muse.with_style(style, strength) if style else muse
-        self.folder = tempfile.TemporaryDirectory(prefix="minimuse-")
+        self.folder = Path(folder)
         self.numbers: int = 0
         self.weights: dict[str, str] = {}
         stages = ("base", "superres") if "superres" in muse.configs else ("base",)
@@ -119,7 +125,7 @@ class Desk:
             made: Any = dict(checkpoint=self.checkpoint, weights=self.weights, dtype=self.dtype, style=style, more=more)
             recipe = recipes.recipe_of(command, plan, [about], **made)
             recipe |= dict(layout=dict(columns=1, scale=1, labels=False), pixels=recipes.pixels_of(images[i : i + 1]))
-            path = Path(self.folder.name) / f"{self.numbers:04}-{sheets.slug(caption)}-{seed}-{i}.png"
+            path = self.folder / f"{self.numbers:04}-{sheets.slug(caption)}-{seed}-{i}.png"
             sheets.write(pixels, path, recipe)
             drawn.append(Drawn(path, f"{caption} ({command}, seed {seed}, index {i})", pixels))
         return drawn

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ WORDS = ("a cat", "")
 
 
 @pytest.fixture(scope="module")
-def table(micro_folder):
+def table(micro_folder, tmp_path_factory):
     """A desk with the micro checkpoint, whose pictures are 64 x 64."""
-    return Desk(mm.Muse.from_pretrained(micro_folder), str(micro_folder))
+    return Desk(mm.Muse.from_pretrained(micro_folder), tmp_path_factory.mktemp("desk"), str(micro_folder))
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +131,33 @@ def test_without_gradio_one_sentence_says_how_to_install_it(monkeypatch, capsys)
     assert run("app", "--port", "0") == 2 and "0" in capsys.readouterr().err
 
 
-def test_it_is_private(monkeypatch):
-    for name in ("GRADIO_ANALYTICS_ENABLED", "NO_PROXY", "no_proxy", "HF_HUB_DISABLE_TELEMETRY"):
+@pytest.mark.parametrize("error, code", [(OSError("Cannot find empty port\n"), 2), (KeyboardInterrupt(), 130)])
+def test_nothing_is_left_when_it_ends(error, code, micro_folder, monkeypatch, capsys):
+    """Also by Ctrl-C, and where its port is taken. Without gradio."""
+    folders, closed = [], []
+
+    def launch(page, port, browser):
+        raise error
+
+    def build(desk):
+        desk.generate(*WORDS, 1, 3, 3, 0.0)
+        folders.append(desk.folder)
+        assert len(list(desk.folder.iterdir())) == 1 and os.environ["GRADIO_TEMP_DIR"].startswith(str(desk.folder))
+        return types.SimpleNamespace(close=lambda verbose: closed.append(1))
+
+    monkeypatch.setitem(sys.modules, "minimuse.studio.page", types.SimpleNamespace(build=build, launch=launch))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert run("app", "--checkpoint", micro_folder, "--port", "7861") == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and (code == 130 or "7861" in said)
+    assert closed and not folders[0].exists()
+
+
+def test_it_is_private(monkeypatch, tmp_path):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "NO_PROXY", "no_proxy", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "a.example" if "roxy" in name.lower() else "True")
-    app.be_private()
+    app.be_private(str(tmp_path))
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False" and app.HOST == "127.0.0.1"
     assert os.environ["NO_PROXY"].split(",") == ["a.example", "127.0.0.1", "localhost"]
 
