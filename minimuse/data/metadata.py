@@ -40,9 +40,10 @@ def find_column(columns: Iterable[str], wanted: str | None, known: tuple[str, ..
 
 
 def listed(columns: list[str]) -> str:
-    """Names of columns for a message, on one line."""
-    shown = ", ".join(" ".join(name.split()) for name in columns[:20]) + (", ..." if len(columns) > 20 else "")
-    return shown or "none"
+    """Names of columns for a message, on one line that is not long."""
+    names = [" ".join(name.split()) for name in columns[:20]]
+    names = [name if len(name) <= 40 else f"{name[:40]} ..." for name in names]
+    return ", ".join(names + ["..."] * (len(columns) > 20)) or "none"
 
 
 def captions_of(value: Any) -> tuple[str, ...]:

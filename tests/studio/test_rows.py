@@ -118,6 +118,7 @@ NO_CAPTIONS = {
     "two columns of one name": ("c.csv", "caption,caption\na cat,a dog\n"),
     "two columns of captions": ("c.csv", "caption,text\na cat,a dog\n"),
     "another kind": ("c.pdf", "a cat"),
+    "a long name": ("c.csv", "[" * 100_000),
 }
 
 
@@ -128,6 +129,7 @@ def test_files_without_captions_are_refused(tmp_path, name, text):
         read_rows(path)
     options = set(re.findall(r"--\w+", str(error.value)))
     assert options <= {"--captions"}  # generate has no other option for it
+    assert len(str(error.value)) < 2000
 
 
 def test_a_missing_file_is_named(tmp_path):
