@@ -48,7 +48,7 @@ def life(out, seen, most=None, save=-1):
     np.savez(out / "state.npz", *jax.tree.leaves(state))
 
 
-def wait_for(found, process, seconds=120):
+def wait_for(found, process, seconds=300):
     """What found() gives, once that is something."""
     end = time.monotonic() + seconds
     while not (result := found()):
