@@ -10,7 +10,7 @@ import tyro
 from minimuse.config import GUIDING, SampleOptions
 from minimuse.data.pixels import read_picture
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import check_writable
+from minimuse.files import as_given, check_writable
 from minimuse.studio.draw import Drawing, Output, draw_rows, timed
 from minimuse.studio.recipes import pixels_of
 from minimuse.studio.redraw import redraw
@@ -51,7 +51,7 @@ def generate(
     """
     if given := [name for name, value in dict(captions=captions, like=like).items() if value is not None]:
         if texts or len(given) > 1:
-            other = f"--{given[1]}" if len(given) > 1 else f"the caption {texts[0]!r}"
+            other = f"--{given[1]}" if len(given) > 1 else f"the caption {as_given(texts[0])}"
             raise ValueError(f"--{given[0]} says what to draw; leave out {other}.")
     elif not texts:
         raise ValueError(f'Give at least one caption in quotes, such as "{EXAMPLE}".')
@@ -65,11 +65,7 @@ def generate(
     rows = rows_of(texts, **numbers) if captions is None else read_rows(captions, **numbers)
     columns = columns_of([row.n for row in rows], captions is not None)
     output = Output(drawing, rows, out, columns, "generate")
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = {k: v for k, v in drawing.options().items() if k == "finetuned"} | dict(sampling)
     output.set_recipe(plain, plain.plan(None, options.get("finetuned"), sampling))
     with drawing.watched() as on_step:
@@ -83,6 +79,17 @@ def _check_n(n: int, least: int = 1) -> None:
         raise ValueError(
             f"--n is how many pictures there are of a caption, from {least} to {NUMBERS['n'][1]}; it was {n}."
         )
+
+
+def _load(output: Output, sampling: Any, *sizes: tuple) -> tuple[Any, Any]:
+    """The checkpoint as it is, and in the style; an error now for pictures of sizes, as `Output.check_size` takes them,
+    that no file can hold, and for pairs of options where there is one stage."""
+    with timed(output.seconds, "load"):
+        plain = output.drawing.load(output.out)
+        for size in sizes or [()]:
+            output.check_size(plain, *size)
+        evaluations.check_pairs(sampling, plain)
+        return plain, output.drawing.styled(plain)
 
 
 def _about(path: Path, picture: Any) -> dict[str, str]:
@@ -150,12 +157,8 @@ def edit(
     picture, masked = read_picture(image), mask and read_picture(mask)
     command = "inpaint" if masked else "outpaint" if borders else "edit"
     output = _output(command, caption, drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        for file in (None, found_mask):
-            output.check_size(plain, picture.size, (left + right, top + bottom), file)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    more = (left + right, top + bottom)
+    plain, muse = _load(output, sampling, (picture.size, more), (picture.size, more, found_mask))
     options: dict[str, Any] = drawing.options() | dict(sampling)
     given = dict(image=_about(image, picture)) | (dict(mask=_about(mask, masked)) if mask and masked else {})
     used, unused = sampling, ()
@@ -187,11 +190,11 @@ def _mask_free(own: dict[str, Any], sampling: Any) -> tuple[dict[str, Any], Any,
     """How `edit` draws with these options: for the recipe; its options of sampling; and the stages without any."""
     from minimuse.mask_free import Resampling, settings_of
 
-    more = {name: own[name] for name in ("iterations",) if name in own}
-    record, used = settings_of(own.get("way"), own.get("before"), sampling | more)
+    iterations = dict(iterations=own["iterations"]) if "iterations" in own else {}
+    record, used = settings_of(own.get("way"), own.get("before"), sampling | iterations)
     resampled = isinstance(record, Resampling)
-    settings = dict(way="resample" if resampled else "read") | dataclasses.asdict(record)
-    settings |= {name: own[name] for name in ("before",) if name in own}
+    before = dict(before=own["before"]) if "before" in own else {}
+    settings = dict(way="resample" if resampled else "read") | before | dataclasses.asdict(record)
     return settings, used, ("base",) if resampled else ()
 
 
@@ -220,11 +223,7 @@ def vary(
         out: File to write (.png, .jpg or .webp).
     """
     picture, output = read_picture(image), _output("vary", caption, drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = drawing.options() | dict(sampling, strength=strength)
     plan = plain.plan(None, options.get("finetuned"), sampling)
     output.set_recipe(plain, plan, image=_about(image, picture), strength=strength)
@@ -260,11 +259,7 @@ def interpolate(
         raise ValueError(f"Interpolation mixes two captions by guidance, so it takes no --{name}.")
     _check_n(drawing.n, 2)
     output = _output("interpolate", f"{first} -> {second}", drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = drawing.options() | dict(sampling)
     del options["negative"]
     plan = plain.plan(None, options.get("finetuned"), sampling)
