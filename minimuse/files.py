@@ -90,6 +90,8 @@ def sentence(error: Exception) -> str | None:
     """
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # NumPy's and JAX's
         return f"This takes more memory than there is ({in_short(error)})."
+    if isinstance(error, OSError) and error.strerror and error.filename:  # without the number that Python puts first
+        return f"{error.strerror}: {error.filename}"
     return str(error) or type(error).__name__ if isinstance(error, (ValueError, OSError, ImportError)) else None
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from minimuse.files import as_given
+
 TABLES = (".jsonl", ".csv", ".tsv", ".json")
 NAMES = tuple(f"metadata{suffix}" for suffix in TABLES)
 # Names of columns, the first that exists is used; upper and lower case are the same.
@@ -54,7 +56,7 @@ def captions_of(value: Any) -> tuple[str, ...]:
         raise ValueError("it has no caption")
     for each in values:
         if not isinstance(each, str):
-            raise ValueError(f"its caption is {each!r}, not a string")
+            raise ValueError(f"its caption is {as_given(each)}, not a string")
         if not each.strip():
             raise ValueError("its caption is empty")
     return tuple(values)

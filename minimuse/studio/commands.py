@@ -74,11 +74,9 @@ def generate(
     output.finish()
 
 
-def _check_n(n: int, least: int = 1) -> None:
-    if not least <= n <= NUMBERS["n"][1]:
-        raise ValueError(
-            f"--n is how many pictures there are of a caption, from {least} to {NUMBERS['n'][1]}; it was {n}."
-        )
+def _check_n(n: int, least: int = 1, most: int = NUMBERS["n"][1]) -> None:
+    if not least <= n <= most:
+        raise ValueError(f"--n is how many pictures there are of a caption, from {least} to {most}; it was {n}.")
 
 
 def _load(output: Output, sampling: Any, *sizes: tuple) -> tuple[Any, Any]:
@@ -257,7 +255,7 @@ def interpolate(
     if mixed:
         name = min(mixed).replace("_", "-")
         raise ValueError(f"Interpolation mixes two captions by guidance, so it takes no --{name}.")
-    _check_n(drawing.n, 2)
+    _check_n(drawing.n, 2, 10_000)  # as Muse.interpolate takes them
     output = _output("interpolate", f"{first} -> {second}", drawing, out)
     plain, muse = _load(output, sampling)
     options: dict[str, Any] = drawing.options() | dict(sampling)

@@ -139,7 +139,7 @@ def _table(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
                         "names the columns."
                     )
                 if twice := [name for name in header if header.count(name) > 1]:
-                    raise ValueError(f"{path} has more than one column {twice[0]!r}; leave out all but one.")
+                    raise ValueError(f"{path} has more than one column {as_given(twice[0])}; leave out all but one.")
                 continue
             if len(cells) != len(header):
                 raise ValueError(
