@@ -38,7 +38,7 @@ def main() -> None:
             _leave()
         raise
     except BrokenPipeError:  # whoever read what is printed has stopped, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # stdout, for what Python writes there at its end
         sys.exit(NO_READER)
     except KeyboardInterrupt:  # of the doctor, or in the midst of reporting something else
         _end()
