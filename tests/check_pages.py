@@ -147,11 +147,11 @@ class Site:
         page.close()
 
     def try_playground(self) -> None:
-        """A click in a chapter opens it, if this site has one."""
+        """A click in a chapter opens it, if this site has one; it fits a narrow screen."""
         if not self.playground:
             print("The site has no playground to open; make web builds one.")
             return
-        page = self.open(PAGES["chapter"], WIDE)
+        page = self.open(PAGES["chapter"], NARROW)
         assert not page.locator("iframe").count()
         page.locator(".playground button").click()
         frame = page.locator(".playground iframe")
@@ -160,6 +160,9 @@ class Site:
         caption.wait_for(timeout=60_000)
         if "cat" not in caption.input_value() or not frame.get_attribute("title"):
             self.wrong.append(f"the playground in {PAGES['chapter']} has no title, or not the caption of the chapter")
+        wide = caption.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        if wide > 0 or page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
+            self.wrong.append(f"the playground in {PAGES['chapter']} does not fit a screen of {NARROW['width']} px")
         frame.scroll_into_view_if_needed()
         self.keep(page, "playground")
         page.close()
