@@ -2,7 +2,7 @@
 
     python web/export.py [--checkpoint tiny] [--out web/dist/models]
 
-Each model is one file, NAME.mm.gz: a graph in float32, and its weights apart, packed as small as pictures allow. The
+Each model is one file, NAME.mm.gz: a graph in float32, and separately its weights, packed as small as pictures allow. The
 page unpacks them (web/src/models.js). Only what `PIXELS` names is packed with loss. `models.json` names the files, and
 repeats what the page needs of the checkpoint's config.json.
 """
@@ -205,7 +205,7 @@ def graph_of(function: Callable, spec: Spec, inputs: list[str], outputs: list[st
 def packed(x: np.ndarray, eight_bits: bool) -> tuple[str, bytes, list[float]]:
     """An array's packing, its bytes, and for 8 bits the scale of every output channel, the first axis of a convolution.
 
-    The lowest bytes of all numbers come first, the highest last: those are alike, and so compress well. f16 is exact
+    The lowest bytes of all numbers come first, the highest last: those are similar, and so compress well. f16 is exact
     for the shipped weights, which are stored so; what was computed from them stays f32.
     """
     if eight_bits and x.ndim == 4:

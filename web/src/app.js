@@ -1,7 +1,7 @@
 // The page: controls, the worker, and what it sends to the panels.
 
 import about from "../dist/models/models.json";
-import { addressOf, numberIn, readAddress } from "./link.js";
+import { addressOf, numberOf, readAddress } from "./link.js";
 import { n, Panel } from "./panel.js";
 import { adviceFor } from "./words.js";
 
@@ -217,7 +217,7 @@ function listWords() {
 function start() {
   document.body.classList.toggle("embedded", params.get("embed") === "1");
   $("#caption").value = params.get("caption") ?? EXAMPLES[0];
-  $("#seed").value = Math.min(LARGEST_SEED, Math.max(0, Math.floor(numberIn(params, "seed", 0))));
+  $("#seed").value = Math.min(LARGEST_SEED, Math.max(0, Math.floor(numberOf(params, "seed", 0))));
   if (!fineSteps) $("#size").closest(".field").hidden = true;
   else if (params.get("size") === "128") $("#size").value = "128";
   for (const name of ["view", "mode"]) {

@@ -11,7 +11,7 @@ export function addressOf({ origin, pathname }, values) {
 }
 
 /** A number of the address, or `otherwise` if it is missing or not a number. */
-export function numberIn(params, name, otherwise) {
+export function numberOf(params, name, otherwise) {
   const text = params.get(name)?.trim();
   return text && Number.isFinite(Number(text)) ? Number(text) : otherwise;
 }

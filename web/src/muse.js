@@ -60,7 +60,7 @@ export class Muse {
     return { ids: padded, mask: padded.map((_, i) => i < own.length), pieces: cut(tokens), dropped: ids.length - own.length };
   }
 
-  /** A caption as the transformers see it. An empty one is seen by nobody: its mask is all false. */
+  /** A caption as the transformers see it. An empty one has an empty mask. */
   async encode(caption) {
     const { ids, mask, pieces } = this.tokenize(caption);
     const feeds = { ids: int32(this.ort, ids, [1, ids.length]), mask: flags(this.ort, mask) };

@@ -2,7 +2,7 @@
 
 import about from "../dist/models/models.json";
 import { hiddenAfter, LAWS, ORDERS } from "./decoding.js";
-import { numberIn } from "./link.js";
+import { numberOf } from "./link.js";
 import { cellOf, drawBars, drawSchedule, LEGENDS, paint, shownPiece } from "./views.js";
 
 const { grid, codebook_size: maskId, depth } = about.stages.base;
@@ -75,14 +75,14 @@ export class Panel {
       const label = make("label");
       const output = make("span", { className: "value", ariaHidden: "true" });
       const input = make("input", { type: "range", min, max: Math.max(max, about.sampling.base[name]), step });
-      const tell = () => (input.ariaValueText = output.textContent = write(Number(input.value)));
+      const update = () => (input.ariaValueText = output.textContent = write(Number(input.value)));
       input.addEventListener("input", () => {
         this.fit(name);
         this.preview();
       });
       label.append(words, output, input);
       box.append(label);
-      this.controls[name] = Object.assign(input, { tell });
+      this.controls[name] = Object.assign(input, { update });
     }
     for (const [name, words, options] of MENUS) {
       const label = make("label");
@@ -110,7 +110,7 @@ export class Panel {
   /** The checkpoint's own settings, with those of the address where it has valid ones. */
   settingsOf(params) {
     const found = { ...about.sampling.base };
-    for (const [name] of SLIDERS) found[name] = numberIn(params, this.prefix + name, found[name]);
+    for (const [name] of SLIDERS) found[name] = numberOf(params, this.prefix + name, found[name]);
     for (const [name, , options] of MENUS) {
       if (options.includes(params.get(this.prefix + name))) found[name] = params.get(this.prefix + name);
     }
@@ -133,7 +133,7 @@ export class Panel {
     else revise.value = Math.min(Number(revise.value), Number(steps.value) - 1);
     if (moved === "guided_to") from.value = Math.min(Number(from.value), Number(to.value) - 0.05);
     else to.value = Math.max(Number(to.value), Number(from.value) + 0.05);
-    for (const control of Object.values(this.controls)) control.tell?.();
+    for (const control of Object.values(this.controls)) control.update?.();
   }
 
   /** The settings as parallelDecode takes them. */

@@ -8,7 +8,7 @@ export function paint(canvas, { rgba, width, height }) {
   canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
 }
 
-/** A light colour for a token; its number is what tells tokens apart. */
+/** A light colour for a token; its number identifies it. */
 const tint = (token) => `hsl(${(token * 137) % 360} 45% ${76 + ((token * 29) % 14)}%)`;
 /** From white (sure) to a light brown; the percentage is written on it. */
 const shade = (p) => `hsl(32 ${Math.round(80 * (1 - p))}% ${Math.round(62 + 36 * p)}%)`;

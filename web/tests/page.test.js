@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { addressOf, numberIn, readAddress } from "../src/link.js";
+import { addressOf, numberOf, readAddress } from "../src/link.js";
 import { adviceFor, unknownWords } from "../src/words.js";
 
 const known = new Set(["a", "cat", "two", "wheeler", "six-string", "and"]);
@@ -32,5 +32,5 @@ test("an address repeats its settings, and only those after # count where there 
 
 test("what is not a number is as if it were missing", () => {
   const params = new URLSearchParams("a=1.5&b=many&c=&d=Infinity&e=0");
-  assert.deepEqual(["a", "b", "c", "d", "e", "f"].map((name) => numberIn(params, name, 12)), [1.5, 12, 12, 12, 0, 12]);
+  assert.deepEqual(["a", "b", "c", "d", "e", "f"].map((name) => numberOf(params, name, 12)), [1.5, 12, 12, 12, 0, 12]);
 });
