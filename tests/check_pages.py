@@ -147,12 +147,13 @@ class Site:
         page.close()
 
     def try_playground(self) -> None:
-        """A click in a chapter opens it, if this site has one; it fits a narrow screen."""
+        """A click in a chapter opens it, if this site has one: narrow on a narrow screen, dark in a dark page."""
         if not self.playground:
             print("The site has no playground to open; make web builds one.")
             return
         page = self.open(PAGES["chapter"], NARROW)
         assert not page.locator("iframe").count()
+        page.evaluate("document.body.dataset.theme = 'dark'")
         page.locator(".playground button").click()
         frame = page.locator(".playground iframe")
         frame.wait_for()
@@ -163,6 +164,9 @@ class Site:
         wide = caption.evaluate("() => document.documentElement.scrollWidth - innerWidth")
         if wide > 0 or page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
             self.wrong.append(f"the playground in {PAGES['chapter']} does not fit a screen of {NARROW['width']} px")
+        colour = caption.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        if max(map(int, re.findall(r"\d+", colour))) > 127:
+            self.wrong.append(f"the playground in a dark page has the background {colour}")
         frame.scroll_into_view_if_needed()
         self.keep(page, "playground")
         page.close()

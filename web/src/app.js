@@ -170,6 +170,7 @@ function stop() {
 function link(embed = params.get("embed")) {
   return addressOf(location, {
     embed: embed ?? undefined,
+    theme: embed ? (params.get("theme") ?? undefined) : undefined,
     caption: $("#caption").value,
     seed: seed(),
     size: $("#size").value === "64" ? undefined : $("#size").value,
@@ -216,6 +217,7 @@ function listWords() {
 
 function start() {
   document.body.classList.toggle("embedded", params.get("embed") === "1");
+  if (params.has("theme")) document.documentElement.dataset.theme = params.get("theme");
   $("#caption").value = params.get("caption") ?? EXAMPLES[0];
   $("#seed").value = Math.min(LARGEST_SEED, Math.max(0, Math.floor(numberOf(params, "seed", 0))));
   if (!fineSteps) $("#size").closest(".field").hidden = true;

@@ -283,7 +283,8 @@ export class Panel {
     const save = $(".save", this.root);
     save.hidden = false;
     save.href = $("canvas", this.root).toDataURL("image/png");
-    save.download = `${(this.caption.trim() || "no caption").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60)}-${this.name}.png`;
+    const words = this.caption.match(/[\p{L}\p{N}]+/gu) ?? ["picture"];
+    save.download = `${words.join("-").slice(0, 60)}-${this.name}.png`;
   }
 
   /** The step `at`, or the one that is shown, with the view that is chosen. */
