@@ -141,6 +141,8 @@ class Site:
             links = results.evaluate_all("all => all.map(link => link.getAttribute('href'))")
             if not any("08_guidance" in link for link in links):
                 self.wrong.append(f"the search for {words!r} does not find chapter 08, but {links[:5]}")
+            if tex := re.search(r".{20}\\ell.{20}", page.locator("#search-results").inner_text()):
+                self.wrong.append(f"the search for {words!r} shows TeX: {tex[0]}")
             self.keep(page, "search")
         except Exception as error:
             self.wrong.append(f"the search for {words!r} shows nothing: {error}")
