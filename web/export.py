@@ -2,9 +2,9 @@
 
     python web/export.py [--checkpoint tiny] [--out web/dist/models]
 
-Each model is one file, NAME.mm.gz: a graph in float32, and separately its weights, packed as small as pictures allow. The
-page unpacks them (web/src/models.js). Only what `PIXELS` names is packed with loss. `models.json` names the files, and
-repeats what the page needs of the checkpoint's config.json.
+Each model is one file, NAME.mm.gz: a graph in float32, then its weights, packed as small as pictures allow. The page
+unpacks them (web/src/models.js). Only what `PIXELS` names is packed with loss. `models.json` names the files, repeats
+what the page needs of the checkpoint's config.json, and lists the words of its captions.
 """
 
 import argparse
