@@ -100,6 +100,9 @@ def test_a_style_is_put_on_the_checkpoint(monkeypatch, tmp_path):
         def tokenizer_config(self, stage):
             return VQGANConfig()
 
+        def plan(self, *args):
+            return None
+
         def with_style(self, *args):
             calls.append(args)
             return self
@@ -146,7 +149,7 @@ def test_a_style_starts_from_the_checkpoint_that_is_named(trained, capsys):
 def test_sampling_options_are_those_of_generate(asked, line, options):
     shared = dict(n=1, seed=0, negative=None)
     assert run("generate", "a cat", "--no-recipe", *line.split()) == 0
-    assert asked.pop() == ("generate", shared | options)
+    assert asked.pop() == ("generate", shared | dict(index=0) | options)
     Image.new("RGB", (8, 8)).save("picture.png")
     assert run("edit", "picture.png", "a cat", "--right", "8", "--no-recipe", *line.split()) == 0
     assert asked.pop() == ("outpaint", shared | dict(right=8) | options)

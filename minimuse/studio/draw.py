@@ -183,10 +183,11 @@ class Output:
         muse      the checkpoint without a style
         unused    stages and settings of the plan that this command does not use
         """
-        own, folder = self.drawing, muse.folder
+        own = self.drawing
         png = own.recipe and any(path.suffix.lower() == ".png" for path in self.files or [self.out])
         if not own.json and not png:
             return
+        folder = muse.folder
         assert folder is not None
         self.recipe = recipes.recipe_of(
             self.command,

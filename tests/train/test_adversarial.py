@@ -147,7 +147,8 @@ def test_its_own_loss_never_reaches_the_tokenizer(tokenizer):
     loud = dataclasses.replace(free, r1=1000.0, lecam=1000.0)
     (one, _), (other, _) = run(tokenizer, free, 2), run(tokenizer, loud, 2)
     # The first step's rate is 0 (warm-up) for both players, so the second step still met equal discriminators.
-    assert same(one["params"], other["params"])
+    pairs = list(zip(jax.tree.leaves(one["params"]), jax.tree.leaves(other["params"]), strict=True))
+    assert all(np.allclose(a, b, rtol=1e-6, atol=1e-8) for a, b in pairs)  # two programs may add in two orders
     assert not same(one["discriminator"], other["discriminator"])
 
 
