@@ -15,10 +15,11 @@ from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 BASE = {
-    "12 steps": {},
-    "paper's sampling": dict(order="confidence", law="cosine", steps=12),
-    "8 steps": dict(steps=8),
-    "24 steps": dict(steps=24),
+    "own": {},
+    "12 steps": dict(steps=12, revise=0),
+    "8 steps": dict(steps=8, revise=0),
+    "24 steps": dict(steps=24, revise=0),
+    "paper's sampling": dict(order="confidence", law="cosine", steps=12, revise=0, token_temperature=0.25),
     "no guidance": dict(guidance=0.0),
     "guidance 4": dict(guidance=4.0, ramp=False),
 }

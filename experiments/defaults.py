@@ -1,8 +1,9 @@
 """Which sampling defaults are best? `python -m experiments.defaults [ARM ...]`.
 
 Every arm draws the same captions with the same seeds, so arms are compared caption by caption: `compare` has the
-difference to the first arm with a bootstrap interval. The captions are in no other table. The four pairs of an order
-and a law run with three seeds, the other arms with one. Names of arms after the command run only these arms.
+difference to the first arm with a bootstrap interval. The captions are in no other table. The paper's order and law,
+Halton's and `exp`, and the checkpoint's own way run with three seeds, the other arms with one. Names of arms after the
+command run only these arms.
 """
 
 import json
@@ -23,19 +24,21 @@ from minimuse.muse import Muse
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
 BASE |= dict(law="cosine", order="confidence", guided_from=0.0, guided_to=1.0, revise=0, critic=False)
 HALTON = dict(order="halton", law="exp")
+REVISED = HALTON | dict(steps=16, revise=4)
+OWN = "halton, exp, 16 steps, revise 4, token 0.1"
 ARMS = {
     "confidence, cosine": {},
+    "halton, exp": HALTON,
+    OWN: REVISED | dict(token_temperature=0.1),
     "confidence, exp": dict(law="exp"),
     "halton, cosine": dict(order="halton"),
-    "halton, exp": HALTON,
-    **{f"halton, exp, {steps} steps": HALTON | dict(steps=steps) for steps in (8, 16, 24)},
-    **{f"halton, exp, token {value:g}": HALTON | dict(token_temperature=value) for value in (0.05, 0.5)},
-    **{f"halton, exp, t {value:g}": HALTON | dict(guidance=value) for value in (0.0, 0.25, 1.0)},
-    "halton, exp, guided first half": HALTON | dict(guided_to=0.5),
-    "halton, exp, guided last half": HALTON | dict(guided_from=0.5),
-    "halton, exp, revise 2": HALTON | dict(revise=2),
-    "confidence, revise 3": dict(revise=3),
-    "confidence, cosine, 24 steps": dict(steps=24),
+    "halton, exp, 8 steps": HALTON | dict(steps=8),
+    "halton, exp, 16 steps": HALTON | dict(steps=16),
+    "halton, exp, token 0.1": HALTON | dict(token_temperature=0.1),
+    "halton, exp, 16 steps, revise 4": REVISED,
+    "confidence, cosine, 16 steps, revise 4": dict(steps=16, revise=4),
+    f"{OWN}, guided last half": REVISED | dict(token_temperature=0.1, guided_from=0.5),
+    f"{OWN}, t 1": REVISED | dict(token_temperature=0.1, guidance=1.0),
 }
 SPLITS = ("val", "everyday")
 FIRST, CAPTIONS, BATCH = 30_000, 600, 60  # captions of each split
@@ -70,7 +73,7 @@ def compare(rows: list[dict], arms: Iterable[str] = ARMS, splits: Iterable[str] 
             seeds = [seed for name, seed in found if name == arm and (first, seed) in found]
             if not seeds:
                 continue
-            line = f"{split:9} {arm:32}"
+            line = f"{split:9} {arm:60}"
             for kind in ("asked", "exact"):
                 bits = ("".join(found[name, seed][split][kind] for seed in seeds) for name in (arm, first))
                 own, other = (np.array([*map(int, each)]) for each in bits)
@@ -83,7 +86,7 @@ def compare(rows: list[dict], arms: Iterable[str] = ARMS, splits: Iterable[str] 
 if __name__ == "__main__":
     settings = dict(base=BASE, captions=CAPTIONS, first=FIRST, splits=SPLITS)
     only = [arm for arm in sys.argv[1:] if not arm.startswith("--")]
-    weights, once = weights_of("tokenizer", "base"), list(ARMS)[4:]
+    weights, once = weights_of("tokenizer", "base"), list(ARMS)[3:]
     experiment("defaults", list(ARMS), run, settings, only=only, weights=weights, complete=True, once=once)
     path = data_dir() / "experiments" / "defaults.json"
     if "--about" not in sys.argv and path.is_file():

@@ -12,7 +12,7 @@ from minimuse.muse import Muse
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
 ARMS = {
     f"{'ramp' if ramp else 'constant'}, t {scale:g}, token temperature {temperature:g}": dict(
-        guidance=scale, ramp=ramp, token_temperature=temperature, temperature=4.5, steps=12
+        guidance=scale, ramp=ramp, token_temperature=temperature, temperature=4.5, steps=12, revise=0
     )
     for temperature in (0.25, 1.0)
     for scale in SCALES

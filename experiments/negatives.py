@@ -46,6 +46,7 @@ def run(arm: str, seed: int) -> dict:
     (words, scale, ramp), muse, given = ARMS[arm], Muse.from_pretrained("tiny", superres=False), prompts()
     caption, negative = WORDS[words]
     images, options = [], dict(guidance=scale, ramp=ramp, token_temperature=0.25, temperature=4.5, steps=12)
+    options |= dict(revise=0)
     for start in range(0, PICTURES, 64):
         nouns = [dict(object=noun, thing=thing) for _, noun, thing in given[start : start + 64]]
         captions = [caption.format(**one) for one in nouns]

@@ -3,8 +3,9 @@
 Parallel decoding and its two trained twins, each with several numbers of steps, or guidance scales and temperatures:
 how good are 256 pictures, and how long does one take, at batch 1 and at batch 16? Parallel decoding draws in the
 paper's order and by its law (confidence, cosine), and in those of the shipped checkpoint (halton, exp), with the same
-guidance and temperatures; and once without guidance, as the fastest arm of the autoregressive twin does. Nothing else
-should run at the same time. The captions are not those of README.md's fidelity.
+guidance and temperatures; as the checkpoint does, with steps that revise; and without guidance, as the fastest arm of
+the autoregressive twin does. Nothing else should run at the same time. The captions are not those of README.md's
+fidelity.
 """
 
 import functools
@@ -16,7 +17,7 @@ from minimuse.evaluate.baselines import Twin
 from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
-PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25)
+PARALLEL = dict(guidance=0.5, temperature=4.5, token_temperature=0.25, revise=0)
 STEPS = {("confidence", "cosine"): (1, 2, 4, 8, 12, 24), ("halton", "exp"): (4, 8, 12, 16, 24)}
 UNGUIDED = dict(order="halton", law="exp", guidance=0.0)
 ARMS = (
@@ -25,6 +26,7 @@ ARMS = (
         for (order, law), counts in STEPS.items()
         for steps in counts
     }
+    | {"parallel, the checkpoint's own": ("parallel", {})}
     | {
         f"parallel, halton, exp, {steps} steps, t 0": ("parallel", PARALLEL | UNGUIDED | dict(steps=steps))
         for steps in (12, 24)

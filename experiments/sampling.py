@@ -13,7 +13,7 @@ from minimuse.evaluate.stored import weights_of
 from minimuse.muse import Muse
 
 BASE = dict(steps=12, guidance=0.5, ramp=True, temperature=4.5, token_temperature=0.25, top_k=0)
-BASE |= dict(law="cosine", order="confidence")
+BASE |= dict(law="cosine", order="confidence", revise=0)
 FIXED = ("halton", "random")
 ARMS = (
     {f"temperature {value:g}": dict(temperature=value) for value in (0.0, 1.0, 2.0, 4.5, 8.0, 16.0)}

@@ -39,7 +39,7 @@ PAPER_SAMPLING = dict(
 )
 # What the emoji scenes are drawn best with (python -m experiments.defaults).
 EMOJI_SAMPLING = dict(
-    base=Sampling(steps=12, guidance=0.5, token_temperature=0.25, law="exp", order="halton"),
+    base=Sampling(steps=16, revise=4, guidance=0.5, token_temperature=0.1, law="exp", order="halton"),
     superres=Sampling(steps=8, guidance=0.0, token_temperature=0.25, law="exp", order="halton"),
 )
 # In between: a caption of one's own says less of what is to be drawn than a scene's, so there is more guidance and more

@@ -178,10 +178,11 @@ def test_every_claim_is_measured_on_captions_of_its_own_seed(micro, monkeypatch)
         monkeypatch.setattr(claims.edits, name, measured)
     monkeypatch.setattr(claims, "measured", lambda muse, n, **options: options)
     rows = {arm: [claims.run(arm, seed) for seed in (0, 1)] for arm in claims.ARMS}
-    assert rows["12 steps"] == [dict(options={}, first=20_000, seed=0), dict(options={}, first=20_128, seed=1)]
-    paper = dict(order="confidence", law="cosine", steps=12)
+    assert rows["own"] == [dict(options={}, first=20_000, seed=0), dict(options={}, first=20_128, seed=1)]
+    paper = dict(order="confidence", law="cosine", steps=12, revise=0, token_temperature=0.25)
     assert rows["paper's sampling"][0] == dict(options=paper, first=20_000, seed=0, **paper)
-    assert rows["24 steps"][1] == dict(options=dict(steps=24), first=20_128, seed=1, steps=24)
+    more = dict(steps=24, revise=0)
+    assert rows["24 steps"][1] == dict(options=more, first=20_128, seed=1, **more)
     assert rows["inpainting"] == [dict(measure="inpainted", seed=2), dict(measure="inpainted", seed=3)]
     assert rows["mask-free"][0] == dict(measure="edited", seed=2)
     assert all(rows[words] == [dict(unwanted=words, seed=1), dict(unwanted=words, seed=2)] for words in claims.WORDS)
