@@ -253,7 +253,7 @@ class SampleOptions(TypedDict, total=False):
     guided_to: float | tuple[float | None, float | None]
     """Guide only up to this share of the steps."""
     revise: int | tuple[int | None, int | None]
-    """How many of the steps, the last ones, hide the least sure positions and sample them again."""
+    """How many of the steps, the last ones, sample the least sure positions again; at most a quarter by default."""
     critic: bool | tuple[bool | None, bool | None]
     """Let the token critic, if the checkpoint has one, choose what is hidden again: with --revise, and in the order
     confidence at every step. Each choice takes half as long as a guided step. For the base stage only."""

@@ -81,7 +81,8 @@ def prompts(
 
 
 def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
-    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it.
+    """A stage's record (stage 0 is the base, 1 super-resolution) with the options that are given for it. If steps are
+    given and revise is not, a quarter of them revise at most.
 
     TypeError for an unknown option, ValueError for a pair that is not one; the values are for
     `decoding.check_sampling`.
@@ -102,4 +103,6 @@ def with_options(own: Sampling, options: SampleOptions, stage: int) -> Sampling:
             continue
         if value is not None:
             changes[name] = value
+    if is_whole(steps := changes.get("steps")):
+        changes.setdefault("revise", min(own.revise, steps // 4))
     return dataclasses.replace(own, **changes)

@@ -100,6 +100,15 @@ def test_a_pair_is_one_value_for_each_stage_and_none_the_checkpoints_own(name):
             with_options(own, {name: wrong}, 0)
 
 
+def test_fewer_steps_revise_less_unless_revise_is_given():
+    own = Sampling(steps=16, revise=4)
+    found = {steps: with_options(own, dict(steps=steps), 0).revise for steps in (1, 3, 8, 12, 16, np.int64(24))}
+    assert found == {1: 0, 3: 0, 8: 2, 12: 3, 16: 4, 24: 4}
+    assert with_options(own, dict(steps=8, revise=5), 0).revise == 5
+    assert with_options(own, dict(steps=(8, 6)), 1).revise == 1
+    assert with_options(own, dict(guidance=1.0), 0).revise == 4
+
+
 def test_an_unknown_option_is_named():
     for stage in (0, 1):
         with pytest.raises(TypeError, match=r"'guidence'.*\bguidance\b"):
