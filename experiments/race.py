@@ -26,7 +26,13 @@ ARMS = (
         for (order, law), counts in STEPS.items()
         for steps in counts
     }
-    | {"parallel, the checkpoint's own": ("parallel", {})}
+    | {
+        f"parallel, halton, exp, {steps} steps, revise {revise}, token 0.1": (
+            "parallel",
+            dict(guidance=0.5, token_temperature=0.1, order="halton", law="exp", steps=steps, revise=revise),
+        )
+        for steps, revise in ((8, 2), (16, 4))
+    }
     | {
         f"parallel, halton, exp, {steps} steps, t 0": ("parallel", PARALLEL | UNGUIDED | dict(steps=steps))
         for steps in (12, 24)

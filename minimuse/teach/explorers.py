@@ -266,13 +266,13 @@ def decode_theatre(
     orders = _control(ipywidgets.Dropdown, "Order", order or sampling.order, options=decoding.ORDERS)
     laws = _control(ipywidgets.Dropdown, "Law", law or sampling.law, options=list(masking.LAWS))
     temperature = _control(ipywidgets.FloatSlider, "Temperature", sampling.temperature, min=0.0, max=16.0)
-    total = _control(ipywidgets.IntSlider, "Steps T", sampling.steps, min=1, max=_base_tokens(muse))
+    total = _control(ipywidgets.IntSlider, "Steps T", sampling.steps - sampling.revise, min=1, max=_base_tokens(muse))
     step = _control(ipywidgets.IntSlider, "Step", 1, min=1, max=total.value)
     picture, drawn = ipywidgets.Output(), {}
 
     def draw_again(_change: Any = None) -> None:
         options: dict[str, Any] = dict(order=orders.value, law=laws.value, temperature=temperature.value)
-        options |= dict(steps=total.value, superres=False, trace=True)
+        options |= dict(steps=total.value, revise=0, superres=False, trace=True)
         drawn["last"] = muse.generate(caption.value, seed=seed.value, **options)
         before = step.value
         step.max = total.value  # if the slider was further right, it moves, and moving it calls `show`
