@@ -334,6 +334,11 @@ def test_pages_show_exact_and_the_second_judge_where_they_were_measured():
     assert "**87%**" in results.headline(stored)
 
 
+def test_a_share_below_1_does_not_read_100_percent():
+    assert [results.percent(share) for share in (0.994, 0.995, 0.9996, 1.0)] == ["99%", "99.5%", "99.96%", "100%"]
+    assert results.percent(0.9996, 1) == "99.96%"
+
+
 def without_people() -> dict[str, dict]:
     """What the pages read, less the captions as people type them."""
     names = [*results.COMMANDS, *results.ON_A_GPU, "peers"]
