@@ -69,7 +69,9 @@ class MaskReading:
     threshold_all: float = -1.0  # or if its evidence with everything hidden is below this
 
 
-REDRAW = SampleOptions(order=("halton", None), law=("exp", None))  # how the base draws what is under a read mask
+# How the base draws what is under a read mask. What stays visible says much of what fits there, so more guidance than for
+# a whole picture: otherwise the mask is often filled with background, or with a copy of an object beside it.
+REDRAW = SampleOptions(order=("halton", None), law=("exp", None), guidance=(2.0, None), ramp=(False, None))
 
 
 class EditOptions(SampleOptions, total=False):
