@@ -15,6 +15,10 @@ models.
     python -m experiments.mask_free            chapter 11: editing without a mask
     python -m experiments.mask_reading         chapter 11: a mask read from the caption, against resampling
     python -m experiments.claims               chapter 12: the paper's claims with the shipped weights, three times
+    python -m experiments.equal_work           chapter 14: samplers that cost the same number of passes
+    python -m experiments.fsq                  chapter 14: a codebook against finite scalar quantization
+    python -m experiments.weights              chapter 14: equal weights of the masked loss, or those of the bound
+    python -m experiments.style                chapter 14: a style from twelve pictures
 
 The runs of an experiment differ in one thing, its arm, and in their seeds. A command that was stopped continues where
 it was; data/experiments/NAME.json keeps the command, the machine, the settings and one row per run.

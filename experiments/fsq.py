@@ -14,11 +14,11 @@ import numpy as np
 
 from experiments.small import RUNS, experiment
 from minimuse import layers
+from minimuse.beyond.fsq import FSQTokenizer, with_levels
 from minimuse.config import TrainConfig, VQGANConfig
 from minimuse.data.sources import open_source
 from minimuse.evaluate.stored import weights_of
 from minimuse.evaluate.unseen import evaluate_unseen
-from minimuse.beyond.fsq import FSQTokenizer, with_levels
 from minimuse.presets import get_preset
 from minimuse.train import losses
 from minimuse.train.loop import Job, fit

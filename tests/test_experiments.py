@@ -12,7 +12,9 @@ from experiments import (
     claims,
     defaults,
     discriminator,
+    equal_work,
     first_transformer,
+    fsq,
     guidance,
     mask_free,
     mask_rates,
@@ -20,11 +22,14 @@ from experiments import (
     race,
     sampling,
     small,
+    style,
     superres,
     text_encoders,
+    weights,
 )
 from minimuse import layers
 from minimuse.config import SuperresConfig, TransformerConfig
+from minimuse.data import scenes
 from minimuse.evaluate import curves
 from minimuse.evaluate.baselines import BASELINES, Twin, twin_config
 from minimuse.muse import Muse
@@ -43,7 +48,7 @@ LEAST = TransformerConfig(width=16, depth=1, heads=1, mlp_width=16)
 def tiny_runs(tmp_path, monkeypatch):
     """Two steps of a transformer of one layer, in a folder of its own."""
     train = dataclasses.replace(small.TRAIN, steps=2, batch=4, warmup=1, scenes=16)
-    for module in (small, mask_rates, text_encoders):
+    for module in (small, mask_rates, text_encoders, weights):
         for name, value in dict(RUNS=tmp_path / "runs", TRAIN=train, SMALL=LEAST, CAPTIONS=2, STEPS=(2,)).items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
@@ -325,3 +330,57 @@ def test_every_arm_of_the_defaults_gives_all_options():
 
     assert {*defaults.BASE} == {*SampleOptions.__annotations__}
     assert all({*options} <= {*defaults.BASE} for options in defaults.ARMS.values())
+
+
+def test_arms_of_a_budget_cost_the_same_passes():
+    found = {arm: equal_work.passes(equal_work.BASE | options) for arm, options in equal_work.ARMS.items()}
+    for arm, passes in found.items():
+        budget = 2 * int(arm.partition(":")[0])
+        assert budget - 2 <= passes <= budget, arm
+    assert found["12: revise, critic"] == 24  # 11 guided steps and two judgements
+    assert found["12: confidence, critic"] == 23  # 8 guided steps, 7 judgements
+
+
+@pytest.mark.slow
+def test_equal_weights_and_those_of_the_bound(tiny_runs, monkeypatch):
+    for name, value in dict(SCENES=48, ESTIMATES=1).items():
+        monkeypatch.setattr(weights, name, value)
+    for arm in ("equal, uniform", "bound, uniform"):
+        row = weights.run(arm, 0)
+        assert 500 < row["bits"] < 800  # an untrained model: 640 if all codes were alike
+
+
+@pytest.mark.slow
+def test_tokenizers_with_and_without_a_codebook(tiny_runs, monkeypatch):
+    least = dataclasses.replace(fsq.TRAIN, steps=4, batch=4, warmup=1, quantize_start=2)
+    for name, value in dict(TRAIN=least, PICTURES=4, RUNS=tiny_runs / "runs").items():
+        monkeypatch.setattr(fsq, name, value)
+    rows = {arm: fsq.run(arm, 0) for arm in fsq.ARMS}
+    assert [row["codes"] for row in rows.values()] == [1024, 1024, 1000]
+    assert all(0 < row["seen"]["usage"] <= 1 and row["unseen"]["psnr"] > 5 for row in rows.values())
+
+
+@pytest.fixture
+def little_style(tmp_path, monkeypatch):
+    """A style of one step per transformer, and two captions."""
+    train = {name: dataclasses.replace(own, steps=1, batch=2) for name, own in style.TRAIN.items()}
+    for name, value in dict(RUNS=tmp_path, TRAIN=train, CAPTIONS=2, BATCH=2).items():
+        monkeypatch.setattr(style, name, value)
+    style.prompts.cache_clear()
+    yield
+    style.prompts.cache_clear()
+
+
+def test_true_pictures_have_the_style_and_plain_ones_do_not(little_style):
+    for row in style.run("true pictures", 0).values():
+        assert row["sky"] > 0.5 and row["from_style"] == 0 < row["from_plain"] and row["asked"] == 1
+    plain = style.measured(np.stack([scenes.render(scene) for scene, _ in style.prompts()]))
+    assert plain["from_plain"] == 0 < plain["from_style"] and plain["sky"] < 0.3 and plain["asked"] == 1
+
+
+@pytest.mark.slow
+def test_a_style_is_measured_at_both_resolutions(little_style):
+    row = style.run("captions name it", 1)
+    assert {"64px", "128px"} <= row.keys() and 0 <= row["128px"]["asked"] <= 1
+    assert 100_000 < row["bytes"] < 1_000_000 and row["style_superres_seconds"] > 0
+    assert style.trained(style.WORDS, 1)[1]["style_seconds"] == row["style_seconds"]  # it is not trained again

@@ -82,8 +82,9 @@ WEIGHTS = dict.fromkeys(ALL, dict) | {  # the fingerprint of commands that do no
     "chapters": shipped_weights,
     "grid": lambda: weights_of(*CASCADE, scorer=False),
 }
-EXPERIMENTS = (  # in data/experiments or data/curves; the last five train models
+EXPERIMENTS = (  # in data/experiments or data/curves; those from "style" on train models
     *("sampling", "race", "guidance", "negatives", "superres", "mask_free", "mask_reading", "defaults", "claims"),
+    *("equal_work", "style", "fsq", "weights"),
     *("discriminator", "text_encoders", "mask_rates", "first_transformer", "cascade"),
 )
 Results = dict[str, dict[str, Any]]  # by name, what data/results/NAME.json holds
