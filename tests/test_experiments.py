@@ -15,6 +15,7 @@ from experiments import (
     equal_work,
     first_transformer,
     fsq,
+    grids,
     guidance,
     mask_free,
     mask_rates,
@@ -384,3 +385,19 @@ def test_a_style_is_measured_at_both_resolutions(little_style):
     assert {"64px", "128px"} <= row.keys() and 0 <= row["128px"]["asked"] <= 1
     assert 100_000 < row["bytes"] < 1_000_000 and row["style_superres_seconds"] > 0
     assert style.trained(style.WORDS, 1)[1]["style_seconds"] == row["style_seconds"]  # it is not trained again
+
+
+@pytest.mark.slow
+def test_three_models_on_two_grids(tiny_runs, monkeypatch):
+    least = dataclasses.replace(grids.TRAIN, steps=1, batch=2, warmup=0, scenes=4)
+    ways = dict(masked=[dict(steps=2)], autoregressive=[dict(guidance=0.0)], diffusion=[dict(steps=2, guidance=0.0)])
+    for name, value in dict(RUNS=tiny_runs / "runs", SMALL=LEAST, TRAIN=least, WAYS=ways, CAPTIONS=2).items():
+        monkeypatch.setattr(grids, name, value)
+    monkeypatch.setattr(grids, "BATCHES", (1,))
+    for arm, (side, _) in grids.ARMS.items():
+        draw = grids.drawer(arm, 0)
+        assert draw.generate("a cat").shape == (1, 64, 64, 3) and (
+            draw if isinstance(draw, Muse) else draw.muse
+        ).configs["base"].grid == (side, side)
+        (way,) = grids.run(arm, 0)["ways"]
+        assert len(way["exact"]) == 2 and way["seconds"]["1"] > 0
