@@ -12,7 +12,7 @@ from experiments.small import experiment
 from minimuse.data import scenes
 from minimuse.evaluate.edits import Change, evaluate_edit, only_the_change
 from minimuse.evaluate.stored import weights_of
-from minimuse.mask_free import MaskReading, Resampling
+from minimuse.mask_free import REDRAW, MaskReading, Resampling
 from minimuse.muse import Muse
 
 
@@ -39,6 +39,6 @@ def run(arm: str, seed: int) -> dict:
 
 
 if __name__ == "__main__":
-    own = dict(read=dataclasses.asdict(MaskReading()), resample=dataclasses.asdict(Resampling()))
+    own = dict(read=dataclasses.asdict(MaskReading()) | REDRAW, resample=dataclasses.asdict(Resampling()))
     used = weights_of("tokenizer", "base", "superres_tokenizer", "superres", "superres_decoder")
     experiment("mask_reading", list(ARMS), run, dict(edits=EDITS, own=own), (0,), sys.argv[1:], weights=used)

@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+NO_READER = 141  # exit code of a process that ends because what it prints is not read
+
 
 def main() -> None:
     """Run the command line; the doctor does not need what the other commands import, which may be broken.
@@ -26,11 +28,18 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = _ask_again
     try:
-        main()
+        try:
+            main()
+        finally:
+            if sys.stdout is not None:  # as in a service, where it is closed
+                sys.stdout.flush()
     except SystemExit as end:
         if end.code == 130:  # XLA's threads may still compute; to take Python apart under them can crash
             _leave()
         raise
+    except BrokenPipeError:  # whoever read what is printed has stopped, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # stdout, for what Python writes there at its end
+        sys.exit(NO_READER)
     except KeyboardInterrupt:  # of the doctor, or in the midst of reporting something else
         _end()
 

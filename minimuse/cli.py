@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import atomic_path, check_writable, in_short, read_json
+from minimuse.files import atomic_path, check_writable, read_json, sentence
 from minimuse.presets import get_preset
 from minimuse.processes import check_jax
 from minimuse.studio.app import app
@@ -227,15 +227,14 @@ def main(arguments: list[str] | None = None) -> None:
         enable_compilation_cache()
     try:
         _run(arguments) if arguments else print(FIRST)
-    # OSError: a missing file, no permission, no space. ImportError: no PyTorch, which only judges need.
-    except (ValueError, OSError, ImportError) as error:
-        _refuse(str(error) or type(error).__name__)
+    except BrokenPipeError:  # of what is printed; __main__.py ends without a word
+        raise
     except KeyboardInterrupt:
         print("minimuse: stopped.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # NumPy's and JAX's
-            _refuse(f"This takes more memory than there is ({in_short(error)}).")
+        if (words := sentence(error)) is not None:
+            _refuse(words)
         try:
             check_jax()
         except (ValueError, RuntimeError) as reason:

@@ -259,9 +259,9 @@ class SampleOptions(TypedDict, total=False):
     confidence at every step. Each choice takes half as long as a guided step. For the base stage only."""
 
 
-BASE_ONLY = (  # options whose single value is the base stage's
-    *("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise", "critic"),
-)
+# Options whose single value is the base stage's; those that interpolation, which mixes captions by guidance, has not.
+BASE_ONLY = ("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise", "critic")
+GUIDING = ("guidance", "ramp", "guided_from", "guided_to", "critic")
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def order_ranks(order: str, grid: tuple[int, int], keys: jax.Array) -> jax.Array
     if order == "random":  # steps fold in 0 to N - 1, so N is free
         return jax.vmap(lambda key: jax.random.permutation(jax.random.fold_in(key, h * w), h * w))(keys)
     if order != "confidence":
-        raise ValueError(f"There is no order {order!r}; there are {', '.join(ORDERS)}.")
+        raise ValueError(f"There is no order {as_given(order)}; there are {', '.join(ORDERS)}.")
     return None
 
 

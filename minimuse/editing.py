@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from minimuse.canvas import LARGEST, Canvas, blend, square, to_canvas, to_mask, to_pixels, touched, windows
-from minimuse.config import SampleOptions
+from minimuse.config import GUIDING, SampleOptions
 from minimuse.decoding import Prompts, is_whole, number, other_keys, whole_number
 from minimuse.files import as_given
 from minimuse.stepwise import OnStep, sample_stage
@@ -283,7 +283,7 @@ def interpolate(
         raise ValueError(
             f"Interpolation goes from one caption to another; these were {as_given(first)} and {as_given(second)}."
         )
-    if mixed := {"guidance", "ramp", "guided_from", "guided_to", "critic"} & options.keys():
+    if mixed := set(GUIDING) & options.keys():
         raise TypeError(f"Interpolation mixes two captions by guidance, so it takes no {min(mixed)}.")
     n = whole_number("n", n, 2, 10_000)
     plan, prompts = muse.plan(superres, finetuned, options, on_step), muse.prompts(first, n, seed, second)

@@ -13,6 +13,7 @@ import numpy as np
 
 Json = TypeVar("Json", dict, list)
 POINTER = b"version https://git-lfs"  # how the text begins that stands for a large file in a Git repository
+LONGEST = 255  # bytes in the name of a file
 PIXELS = {".png": 2**31 - 1, ".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # what a format holds per side
 
 
@@ -80,6 +81,18 @@ def in_short(error: Exception) -> str:
     """The beginning of an error's message, as one line without a full stop."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text if len(text) <= 160 else f"{text[:160]} ...").rstrip(".")
+
+
+def sentence(error: Exception) -> str | None:
+    """What to print about an error that the user can do something about, or None for any other.
+
+    OSError is a missing file, no permission or no space; ImportError no PyTorch, which only judges need.
+    """
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # NumPy's and JAX's
+        return f"This takes more memory than there is ({in_short(error)})."
+    if isinstance(error, OSError) and error.strerror and error.filename:  # without the number that Python puts first
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__ if isinstance(error, (ValueError, OSError, ImportError)) else None
 
 
 @contextlib.contextmanager
@@ -156,6 +169,12 @@ def read_log(path: Path | str) -> dict[str, np.ndarray]:
 
 def check_writable(out: Path, option: str = "--out") -> None:
     """An error now if a picture cannot be written there; `option` is what named it."""
+    if "\0" in str(out):
+        raise ValueError(f"{option} is {as_given(str(out))}, and no name of a file has \\0 in it; leave it out.")
+    if len(os.fsencode(out.name)) > LONGEST:
+        raise ValueError(
+            f"{option} is a name of more than {LONGEST} bytes, {as_given(out.name)}; choose a shorter one."
+        )
     if not out.parent.is_dir():
         raise FileNotFoundError(f"The folder {out.parent} does not exist; make it, or choose another {option}.")
     if not os.access(out.parent, os.W_OK):

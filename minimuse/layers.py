@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from minimuse.files import as_given
+
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -96,7 +98,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
             implementation=how,
         ).astype(q.dtype)
     else:
-        raise ValueError(f"There is no attention {how!r}; there are plain, xla and cudnn.")
+        raise ValueError(f"There is no attention {as_given(how)}; there are plain, xla and cudnn.")
     return seen.reshape(*seen.shape[:2], -1)
 
 

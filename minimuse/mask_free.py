@@ -69,7 +69,9 @@ class MaskReading:
     threshold_all: float = -1.0  # or if its evidence with everything hidden is below this
 
 
-REDRAW = SampleOptions(order=("halton", None), law=("exp", None))  # how the base draws what is under a read mask
+# How the base draws what is under a read mask. What stays visible says much of what fits there, so more guidance than for
+# a whole picture: otherwise the mask is often filled with background, or with a copy of an object beside it.
+REDRAW = SampleOptions(order=("halton", None), law=("exp", None), guidance=(2.0, None), ramp=(False, None))
 
 
 class EditOptions(SampleOptions, total=False):
@@ -361,8 +363,7 @@ def edit(
     For read, the caption describes the whole picture as it should be. What it does not name is redrawn with the rest,
     except a background. A new background hides nearly all tokens, so that objects are drawn again, and may move.
     """
-    way = _way(way, before, options)
-    settings, sampling = _parts(way, options)
+    settings, sampling = settings_of(way, before, options)
     plan = muse.plan(superres, finetuned, sampling, on_step)
     prompts = muse.prompts(caption, n, seed, negative)
     canvas = to_canvas(muse, plan.stages, square(image, "Mask-free editing takes"))
@@ -389,10 +390,10 @@ def _way(way: str | None, before: Any, options: EditOptions) -> str:
     return way
 
 
-def _parts(way: str, options: EditOptions) -> tuple[Resampling | MaskReading, SampleOptions]:
-    """The options of a way: its record, and those of sampling."""
+def settings_of(way: str | None, before: Any, options: EditOptions) -> tuple[Resampling | MaskReading, SampleOptions]:
+    """What `edit` does with these arguments: the record of the way that is meant, and the options of sampling."""
     given: Any = dict(options)
-    if way == "resample":
+    if _way(way, before, options) == "resample":
         return Resampling(**given), SampleOptions()
     own = {name: given.pop(name) for name in _names(MaskReading) & given.keys()}
     return MaskReading(**own), REDRAW | given

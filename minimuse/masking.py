@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from minimuse.files import as_given
+
 
 class Law(NamedTuple):
     """A law in three forms. n is the number of tokens N, on which two of the laws depend."""
@@ -69,7 +71,7 @@ LAWS = {
 
 def _law(law: str) -> Law:
     if law not in LAWS:
-        raise ValueError(f"There is no masking law {law!r}; the laws are {', '.join(LAWS)}.")
+        raise ValueError(f"There is no masking law {as_given(law)}; the laws are {', '.join(LAWS)}.")
     return LAWS[law]
 
 

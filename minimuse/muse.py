@@ -193,7 +193,7 @@ class Muse:
             models |= {stage: layers.cast(models[stage], dtype) for stage in TOKENIZERS if stage in models}
         if not isinstance(values["text"], str):
             raise ValueError(
-                f"text is the name or the folder of a text encoder; it was {values['text']!r} in {folder}."
+                f"text is the name or the folder of a text encoder; it was {as_given(values['text'])} in {folder}."
             )
         # A run folder keeps its own text encoder beside the weights.
         beside = folder / values["text"]
@@ -299,7 +299,9 @@ class Muse:
             config = self.configs[stage]
             chosen = prompting.with_options(self.sampling[stage], options, i)
             if chosen.critic and stage != "base":
-                raise ValueError(f"The critic is of the base stage; it was critic={chosen.critic!r} for {stage}.")
+                raise ValueError(
+                    f"The critic is of the base stage; it was critic={as_given(chosen.critic)} for {stage}."
+                )
             self._there(chosen.critic, "critic", "token critic", "critic, or train one")
             stages[stage] = check_sampling(chosen, math.prod(config.grid), config.codebook_size)
         return Plan(stages, finetuned, on_step)
@@ -354,7 +356,7 @@ class Muse:
         decoder, own = self.models[name].decoder, self.configs[name]
         if finetuned:
             if stage != "superres" or "superres_decoder" not in self.configs:
-                raise ValueError(f"This checkpoint has no fine-tuned decoder for the stage {stage!r}.")
+                raise ValueError(f"This checkpoint has no fine-tuned decoder for the stage {as_given(stage)}.")
             decoder, own = self.models["superres_decoder"], self.configs["superres_decoder"]
         ids = check_tokens(tokens, self.configs[name].codebook_size, own.image_size // own.factor)
         return draw_pixels(decoder, self.models[name].codebook[...], ids)

@@ -11,6 +11,7 @@ import numpy as np
 
 from minimuse import hub
 from minimuse.config import CriticConfig, SampleOptions, VQGANConfig
+from minimuse.files import as_given
 from minimuse.weights import fingerprint_of, named_arrays
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def model_card(
     own = bool(muse.about.get("data"))
     license = license or ("unknown" if own else "apache-2.0")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
-        raise ValueError(f"A license is an identifier of the Hub, such as cc-by-4.0; it was {license!r}.")
+        raise ValueError(f"A license is an identifier of the Hub, such as cc-by-4.0; it was {as_given(license)}.")
     superres = "superres" in muse.configs
     side = muse.tokenizer_config("superres" if superres else "base").image_size
     caption = "a caption like those it was trained on" if own else "a cat left of a dog on a blue background"

@@ -213,9 +213,9 @@ def read_t5_config(folder: Path) -> T5Config:
         raise FileNotFoundError(f"{folder} has no config.json; a T5 folder holds one beside model.safetensors.")
     values = DEFAULTS | read_json(path)
     if values.get("model_type", "t5") not in ("t5", "mt5"):
-        raise ValueError(f"{path} describes a model of type {values['model_type']!r}; the text encoder is a T5.")
-    if values["feed_forward_proj"] not in MLPS:
-        raise ValueError(f"{path}: feed_forward_proj {values['feed_forward_proj']!r} is not one of {', '.join(MLPS)}.")
+        raise ValueError(f"{path} is of a model of type {as_given(values['model_type'])}; a text encoder is a T5.")
+    if (mlp := values["feed_forward_proj"]) not in MLPS:
+        raise ValueError(f"{path}: feed_forward_proj {as_given(mlp)} is not one of {', '.join(MLPS)}.")
     values["num_decoder_layers"] = values.get("num_decoder_layers") or values.get("num_layers")
     names = [field.name for field in dataclasses.fields(T5Config)]
     if missing := [name for name in names if name not in values]:

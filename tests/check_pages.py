@@ -141,18 +141,21 @@ class Site:
             links = results.evaluate_all("all => all.map(link => link.getAttribute('href'))")
             if not any("08_guidance" in link for link in links):
                 self.wrong.append(f"the search for {words!r} does not find chapter 08, but {links[:5]}")
+            if tex := re.search(r".{20}\\ell.{20}", page.locator("#search-results").inner_text()):
+                self.wrong.append(f"the search for {words!r} shows TeX: {tex[0]}")
             self.keep(page, "search")
         except Exception as error:
             self.wrong.append(f"the search for {words!r} shows nothing: {error}")
         page.close()
 
     def try_playground(self) -> None:
-        """A click in a chapter opens it, if this site has one."""
+        """A click in a chapter opens it, if this site has one: narrow on a narrow screen, dark in a dark page."""
         if not self.playground:
             print("The site has no playground to open; make web builds one.")
             return
-        page = self.open(PAGES["chapter"], WIDE)
+        page = self.open(PAGES["chapter"], NARROW)
         assert not page.locator("iframe").count()
+        page.evaluate("document.body.dataset.theme = 'dark'")
         page.locator(".playground button").click()
         frame = page.locator(".playground iframe")
         frame.wait_for()
@@ -160,6 +163,12 @@ class Site:
         caption.wait_for(timeout=60_000)
         if "cat" not in caption.input_value() or not frame.get_attribute("title"):
             self.wrong.append(f"the playground in {PAGES['chapter']} has no title, or not the caption of the chapter")
+        wide = caption.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+        if wide > 0 or page.evaluate("document.documentElement.scrollWidth") > NARROW["width"]:
+            self.wrong.append(f"the playground in {PAGES['chapter']} does not fit a screen of {NARROW['width']} px")
+        colour = caption.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        if max(map(int, re.findall(r"\d+", colour))) > 127:
+            self.wrong.append(f"the playground in a dark page has the background {colour}")
         frame.scroll_into_view_if_needed()
         self.keep(page, "playground")
         page.close()

@@ -12,7 +12,9 @@ from minimuse import cli, mask_free, stepwise
 from minimuse.evaluate import baselines, commands, edits, fidelity, scorer
 from minimuse.train import stages
 
+DRAWING = ("generate", "edit", "vary", "interpolate")
 WORDS = [
+    *("--captions", "--like", "--index", "--each", "--labels", "--no-recipe", "--progress", "--style", "--strength"),
     *("generate", "edit", "train", "evaluate", "grade", "paint", "--help", "--n", "--seed", "--steps", "--guidance"),
     *("--guided-from", "--guided-to", "--revise", "--critic"),
     *("--temperature", "--top-k", "--law", "--order", "--ramp", "--no-ramp", "--scale", "--mask", "--left", "--right"),
@@ -37,16 +39,19 @@ VALUES = [
     *("1", "2", "0", "-1", "8", "65537", "1.5", "nan", "inf", "x", "", " ", "None", "True", "a cat", "é", "\udcff"),
     *("\0", "cosine", "halton", "micro", "huge", "base", "tokenizer", "scorer", "generation", "all", "picture.png"),
     *("mask.png", "no.png", "broken.png", "out.png", ".", "/", "9" * 30, "a" * 300),
+    *("drawn.png", "rows.csv", "bad.jsonl", "{index}.png", "{seed:c}.png", "{caption}/{number}.jpg"),
 ]
 
 
 @pytest.fixture
-def quick(monkeypatch, tmp_path):
+def quick(monkeypatch, tmp_path, micro_folder):
     """A folder with pictures to work in, and nothing that takes long: no drawing, training or measuring."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 64), "red").save("picture.png")
     Image.new("L", (64, 64)).save("mask.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "picture.png").read_bytes()[:60])
+    (tmp_path / "rows.csv").write_text("caption,seed,n\na cat,3,2\na dog,,\n")
+    (tmp_path / "bad.jsonl").write_text('{"caption": "a cat"}\n[]')
     drawn = lambda model, sampling, prompts, *args, **_: (np.zeros((len(prompts.keys), 64), int), None)
     monkeypatch.setattr(stepwise, "sample_tokens", drawn)
     monkeypatch.setattr(stepwise, "_in_steps", drawn)
@@ -63,12 +68,13 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(commands.subprocess, "call", lambda command: 0)
     monkeypatch.setattr(scorer, "shipped_scorer", lambda: None)
     monkeypatch.setattr(baselines.Twin, "from_pretrained", lambda name, preset: None)
+    cli.main(["generate", "a cat", "--n", "2", "--out", "drawn.png", "--checkpoint", str(micro_folder)])
     return tmp_path
 
 
 lines = st.builds(
     lambda command, given_, options, rest: [command, *given_, *(word for pair in options for word in pair), *rest],
-    st.sampled_from(["generate", "edit", "train", "evaluate", "grade"]),
+    st.sampled_from([*DRAWING, "train", "evaluate", "grade"]),
     st.lists(st.sampled_from(VALUES), max_size=2),
     st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(VALUES)), max_size=3),
     st.lists(st.sampled_from(WORDS + VALUES) | st.text(string.printable, max_size=4), max_size=2),
@@ -83,7 +89,7 @@ def test_a_command_line_works_or_is_refused_with_a_sentence(quick, micro_folder,
 
 def check_line(quick, micro_folder, capsys, line):
     """Run it with a small checkpoint; an error if it ends in any other way."""
-    where = dict(generate="--checkpoint", edit="--checkpoint", evaluate="--preset").get(line[0])
+    where = (dict.fromkeys(DRAWING, "--checkpoint") | dict(evaluate="--preset")).get(line[0])
     line = line + ([where, str(micro_folder)] if where else [])
     capsys.readouterr()
     code = 0

@@ -15,12 +15,14 @@ from conftest import STEPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from test_cli_properties import check_line, lines, quick  # noqa: F401  a fixture
 
 import minimuse
 from minimuse import canvas, config, decoding, files, masking, muse, weights
 from minimuse.data import cache, captioned, pixels, scenes
 from minimuse.evaluate import scorer
+from minimuse.studio import recipes, rows, sheets
 
 SHARE = float(os.environ.get("MINIMUSE_LOAD", "0.05"))
 INPUTS, LINES, BYTES = (max(1, round(SHARE * most)) for most in (8_000, 500, 2_000))
@@ -128,6 +130,7 @@ def calls(micro, folder):
         example=(lambda split: scenes.example(split, 3), dict(split="val")),
         load_captioned=(captioned.load_captioned, dict(source=str(folder))),
         as_given=(files.as_given, dict(value=1)),
+        names_of=(named, dict(pattern="{seed}.png", caption="a cat", seed=1)),
     ) | {f"{cls.__name__}()": (made(cls), fields) for cls, fields in CONFIGS.items()}
 
 
@@ -138,6 +141,12 @@ def square(image, crop):
 def schedule(steps, law):
     known = decoding.one_of("law", law, tuple(masking.LAWS))
     return masking.decode_schedule(decoding.whole_number("steps", steps, 1, 64), 64, known)
+
+
+def named(pattern, caption, seed):
+    if not isinstance(pattern, str) or not isinstance(caption, str) or not decoding.is_whole(seed):
+        raise ValueError("The command line takes a pattern and a caption as text, and a whole number.")
+    return sheets.names_of(pattern, rows.pictures_of(rows.rows_of([caption], seed=seed)))
 
 
 def made(cls):
@@ -204,13 +213,19 @@ contents = st.one_of(
 )
 
 
-@given(st.sampled_from(["json", "log", "picture", "weights", "cache", "config", "tokenizer", "text", "data"]), contents)
+KINDS = ("json", "log", "picture", "weights", "cache", "config", "tokenizer", "text", "data", "csv", "jsonl", "recipe")
+
+
+@given(st.sampled_from(KINDS), contents)
 @settings(max_examples=BYTES)
 def test_a_file_of_any_bytes_is_read_or_named(micro, tmp_path_factory, kind, content):
     folder = tmp_path_factory.mktemp("any")
     names = dict(config="config.json", tokenizer="tokenizer.json", text="config.json", data="metadata.jsonl")
-    path = folder / names.get(kind, "file.bin")
+    path = folder / names.get(kind, f"file.{kind}")
     path.write_bytes(content)
+    if kind == "recipe":
+        (info := PngInfo()).add_text(recipes.ENTRY, content.decode("latin-1").replace("\0", ""))
+        Image.new("RGB", (8, 8)).save(path, "png", pnginfo=info)
     model = micro.models["base"]
     readers = dict(
         json=lambda: files.read_json(path),
@@ -222,6 +237,9 @@ def test_a_file_of_any_bytes_is_read_or_named(micro, tmp_path_factory, kind, con
         tokenizer=lambda: minimuse.TextEncoder.from_pretrained(folder),
         text=lambda: minimuse.TextEncoder.from_pretrained(folder),
         data=lambda: captioned.load_captioned(folder),
+        csv=lambda: rows.read_rows(path),
+        jsonl=lambda: rows.read_rows(path),
+        recipe=lambda: recipes.read_recipe(path),
     )
     judge(readers[kind], (kind, content[:80]))
 

@@ -334,6 +334,11 @@ def test_pages_show_exact_and_the_second_judge_where_they_were_measured():
     assert "**87%**" in results.headline(stored)
 
 
+def test_a_share_below_1_does_not_read_100_percent():
+    assert [results.percent(share) for share in (0.994, 0.995, 0.9996, 1.0)] == ["99%", "99.5%", "99.96%", "100%"]
+    assert results.percent(0.9996, 1) == "99.96%"
+
+
 def without_people() -> dict[str, dict]:
     """What the pages read, less the captions as people type them."""
     names = [*results.COMMANDS, *results.ON_A_GPU, "peers"]
@@ -583,15 +588,18 @@ def test_a_notebook_runs_in_place_and_is_tidied(tmp_path):
 
     path = tmp_path / "one.ipynb"
     wide = "import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    print('inside')\nout"
-    cells = [new_code_cell("1 + 1", id="bootstrap"), new_code_cell(wide)]
+    slowly = "import time\nfor row in 'ab':\n    print(row, flush=True)\n    time.sleep(0.5)"
+    cells = [new_code_cell("1 + 1", id="bootstrap"), new_code_cell(wide), new_code_cell(slowly)]
     nbformat.write(new_notebook(cells=cells, metadata=dict(widgets=dict(state={}))), path)
     run_notebooks.run(path, timeout=60)
     notebook = nbformat.read(path, as_version=4)
-    assert [cell.id for cell in notebook.cells] == ["bootstrap", "cell-01"] and "widgets" not in notebook.metadata
-    assert [cell.execution_count for cell in notebook.cells] == [1, 2]
-    sum_, widget = (cell.outputs for cell in notebook.cells)
+    assert [cell.id for cell in notebook.cells] == ["bootstrap", "cell-01", "cell-02"]
+    assert "widgets" not in notebook.metadata
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2, 3]
+    sum_, widget, table = (cell.outputs for cell in notebook.cells)
     assert sum_[0].data["text/plain"] == "2"
     assert len(widget) == 1 and run_notebooks.WIDGET in widget[0].data
+    assert [output.text for output in table] == ["a\nb\n"]
 
     before = path.read_text()
     nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)

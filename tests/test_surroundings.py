@@ -186,6 +186,31 @@ def test_ctrl_c_ends_with_130_at_any_moment(code):
     assert time.monotonic() - begun < 25
 
 
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "\n    sys.exit(0)"], ids=["returns", "exits"])
+@pytest.mark.parametrize("much", [1, 10**6], ids=["a line", "more than a pipe holds"])
+def test_a_closed_pipe_ends_it_without_a_word(much, end):
+    """As `minimuse ... | head -1` closes it."""
+    code = f"""
+import sys, types
+def command():
+    sys.stdin.read()
+    print("a line\\n" * {much}){end}
+cli = types.ModuleType("minimuse.cli")
+cli.main = command
+sys.modules["minimuse.cli"] = cli
+from minimuse.__main__ import main
+main()
+"""
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], **pipes, text=True) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == "" and process.wait(120) == 141
+
+
 # --- the compilation cache --------------------------------------------------------------------------------------------
 
 PROGRAM = """

@@ -183,6 +183,18 @@ def test_setup_refuses_a_python_that_is_too_old_or_has_no_venv(project):
         run(project, "--python", bare)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_setup_installs_with_the_uv_that_is_named(tmp_path, monkeypatch):
+    """But torch with pip, whose settings may name a CPU build."""
+    uv, own, started = python(tmp_path / "uv", ""), setup.run_in(tmp_path), []
+    monkeypatch.setattr(setup.subprocess, "call", lambda command: started.append(command[0]) or 0)
+    for value in (uv, "no-such-uv", ""):
+        monkeypatch.setenv("UV", value)
+        for package in ("gradio>=6.0", "torch==2.13.0"):
+            assert setup.pip(tmp_path, "", package) == 0
+    assert started == [uv, own, own, own, own, own]
+
+
 def test_setup_is_read_by_python_3_8():
     """It must be able to say that 3.11 is needed, so its syntax and annotations are those of 3.8."""
     import ast

@@ -46,7 +46,7 @@ def test_named_arrays_go_back_into_a_module(base_model):
 @pytest.mark.parametrize("stage, config", [("base", BASE), ("tokenizer", VQGAN)])
 def test_weights_survive_the_disk_in_float16(stage, config, tmp_path):
     model, path = random_weights(stage, config), tmp_path / "w.safetensors"
-    weights.save_weights(path, model, dict(steps=3))
+    weights.save_weights(path, model)
     stored, given = load_file(path), weights.named_arrays(model)
     assert {value.dtype for value in stored.values()} == {np.dtype(np.float16)} and stored.keys() == given.keys()
     back = weights.load_weights(path, muse.build(stage, config))
@@ -55,6 +55,24 @@ def test_weights_survive_the_disk_in_float16(stage, config, tmp_path):
         assert value.dtype == np.float32
         np.testing.assert_array_equal(value, np.asarray(given[name], np.float16))
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(base_model, tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights.save_weights(path, base_model)
+    whole = path.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    for place in (begin, begin + 1001, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1  # of a number that stays finite
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"w\.safetensors"):
+            weights.load_weights(path, base_model)
+    path.write_bytes(whole)
+    stored = load_file(path)
+    save_file(stored, path)  # as minimuse 0.1 and other programs do, without a checksum
+    old = weights.named_arrays(weights.load_weights(path, base_model))
+    assert all((old[name] == value).all() for name, value in stored.items())
 
 
 def test_files_with_the_old_name_of_the_heads_layer_still_load(base_model, tmp_path):

@@ -22,7 +22,7 @@ ALLOWED = ROOT / "tools" / "prose_allowed.json"
 RULES = tomllib.loads((ROOT / "tools" / "prose.toml").read_text(encoding="utf-8"))["rule"]
 FOLDERS = ("benchmarks", "data", "docs", "exercises", "experiments", "minimuse", "tests", "tools")
 FILES = ["*.md", "*.yml", "*.toml", "*.cff", "Makefile", ".ci/run", ".github/**/*.yml"]
-FILES += ["notebooks/*.ipynb", "exercises/source/*/*.ipynb", "site/*.md", "site/*.py"]
+FILES += ["notebooks/*.ipynb", "exercises/source/*/*.ipynb", "site/*.md", "site/*.py", "web/*.md", "web/*.py"]
 FILES += [f"{folder}/**/*.{kind}" for folder in FOLDERS for kind in ("md", "py")]
 SKIPPED = ("data/LICENSE", "tests/test_tools.py")  # texts of others; what tries the rules
 CODE = re.compile(r"```.*?```|`[^`\n]*`|<!--.*?-->|(?<=\])\([^)\s]*\)|\$[^$\n]+\$|https?://\S+", re.DOTALL)

@@ -1,8 +1,9 @@
 """Run notebooks in place, from a fresh kernel: `python tools/run_notebooks.py 05_masked_transformer`, or several.
 
-It differs from `jupyter nbconvert --execute --inplace` in two ways. It does not hang where a cell fills an Output
-widget (https://github.com/jupyter/nbclient/issues/312), and it leaves out what would make every run a large difference:
-the state of widgets, times, the pictures inside widgets. A notebook that fails stays as it was.
+It differs from `jupyter nbconvert --execute --inplace` in three ways. It does not hang where a cell fills an Output
+widget (https://github.com/jupyter/nbclient/issues/312); it leaves out what would make every run a large difference:
+the state of widgets, times, the pictures inside widgets; and what a cell prints is one output, however slowly it came,
+so that a table stays whole. A notebook that fails stays as it was.
 """
 
 import argparse
@@ -41,7 +42,8 @@ def tidy(notebook) -> None:
 
 def run(path: Path, timeout: int) -> None:
     notebook = nbformat.read(path, as_version=4)
-    Client(notebook, timeout=timeout, kernel_name="python3", resources=dict(metadata=dict(path=path.parent))).execute()
+    where = dict(metadata=dict(path=path.parent))
+    Client(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True, resources=where).execute()
     tidy(notebook)
     write_text(path, nbformat.writes(notebook) + "\n")
 

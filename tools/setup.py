@@ -132,8 +132,15 @@ def start(venv: Path) -> str:
 
 
 def pip(venv: Path, constraints: str, *what: str) -> int:
-    """Install packages; returns pip's exit status."""
-    command = [run_in(venv), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    """Install packages with pip, or with the uv that the variable UV names; returns the exit status.
+
+    uv takes a fifth of the time and links what it has downloaded before, but does not read pip's settings, which may
+    name a CPU build of torch: so torch is left to pip.
+    """
+    if (uv := shutil.which(os.environ.get("UV", ""))) and not any(package.startswith("torch") for package in what):
+        command = [uv, "pip", "install", "-q", "--python", run_in(venv)]
+    else:
+        command = [run_in(venv), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     return subprocess.call(command + (["-c", constraints] if constraints else []) + list(what))
 
 

@@ -18,7 +18,11 @@ const runtime = gzipSync(readFileSync(ort("ort-wasm-simd-threaded.wasm")), { lev
 const digest = (bytes) => createHash("sha256").update(bytes).digest("hex").slice(0, 12);
 writeFileSync(here("dist/ort.wasm.gz"), runtime);
 copyFileSync(ort("ort-wasm-simd-threaded.mjs"), here("dist/ort.mjs"));
-for (const name of ["index.html", "style.css"]) copyFileSync(here(name), here(`dist/${name}`));
+// What the page may load, and where it may connect: this site only.
+const POLICY =
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'";
+writeFileSync(here("dist/index.html"), readFileSync(here("index.html"), "utf-8").replace("__POLICY__", POLICY));
+copyFileSync(here("style.css"), here("dist/style.css"));
 
 const options = {
   bundle: true,
@@ -30,13 +34,19 @@ const options = {
   legalComments: "linked",
   logLevel: "warning",
 };
-const define = { __RUNTIME_BYTES__: String(runtime.length), __RUNTIME_VERSION__: JSON.stringify(digest(runtime)) };
+// The page and its worker are of one build, or the page has to be reloaded.
+const sources = readdirSync(here("src")).map((name) => readFileSync(here(`src/${name}`)));
+const define = {
+  __RUNTIME_BYTES__: String(runtime.length),
+  __RUNTIME_VERSION__: JSON.stringify(digest(runtime)),
+  __BUILD__: JSON.stringify(digest(Buffer.concat([...sources, readFileSync(here("dist/models/models.json"))]))),
+};
 await build({ ...options, entryPoints: [here("src/app.js"), here("src/worker.js")], define });
 const page = ["index.html", "style.css", "app.js", "worker.js", "ort.mjs"].map((name) => readFileSync(here(`dist/${name}`)));
 await build({
   ...options,
   entryPoints: [here("src/sw.js")],
-  define: { __VERSION__: JSON.stringify(digest(Buffer.concat(page))) },
+  define: { __VERSION__: JSON.stringify(digest(Buffer.concat(page))), __POLICY__: JSON.stringify(POLICY) },
 });
 
 const sizes = [];

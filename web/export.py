@@ -2,9 +2,9 @@
 
     python web/export.py [--checkpoint tiny] [--out web/dist/models]
 
-Each model is one file, NAME.mm.gz: a graph in float32, and its weights apart, packed as small as pictures allow. The
-page unpacks them (web/src/models.js). Only what `PIXELS` names is packed with loss. `models.json` names the files, and
-repeats what the page needs of the checkpoint's config.json.
+Each model is one file, NAME.mm.gz: a graph in float32, then its weights, packed as small as pictures allow. The page
+unpacks them (web/src/models.js). Only what `PIXELS` names is packed with loss. `models.json` names the files, repeats
+what the page needs of the checkpoint's config.json, and lists the words of its captions.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from jax2onnx import to_onnx
 from onnx import external_data_helper, numpy_helper
 
 from minimuse import Muse
+from minimuse.data import everyday, scenes
 from minimuse.files import atomic_path, write_text
 from minimuse.layers import split_heads
 from minimuse.masking import LAWS
@@ -39,6 +41,7 @@ from minimuse.weights import fingerprint_of
 ROOT = Path(__file__).resolve().parent.parent
 PIXELS = ("decoder", "superres_decoder")  # whose weights are rounded to 8 bits: they change pixels, not tokens
 LEVELS = 12  # of these roundings in a standard deviation: 45 dB and more between the pictures
+CAPTIONS = 1000  # of each grammar that are read for their words
 SMALL = 64  # arrays with fewer numbers stay in the graph
 Spec = list[Any]
 
@@ -202,7 +205,7 @@ def graph_of(function: Callable, spec: Spec, inputs: list[str], outputs: list[st
 def packed(x: np.ndarray, eight_bits: bool) -> tuple[str, bytes, list[float]]:
     """An array's packing, its bytes, and for 8 bits the scale of every output channel, the first axis of a convolution.
 
-    The lowest bytes of all numbers come first, the highest last: those are alike, and so compress well. f16 is exact
+    The lowest bytes of all numbers come first, the highest last: those are similar, and so compress well. f16 is exact
     for the shipped weights, which are stored so; what was computed from them stays f32.
     """
     if eight_bits and x.ndim == 4:
@@ -240,7 +243,7 @@ def pack(name: str, model: onnx.ModelProto) -> bytes:
 
 
 def about(muse: Muse) -> dict[str, Any]:
-    """What the page reads of the checkpoint: sizes, sampling defaults, and every law as its rates at 1001 points."""
+    """What the page reads of the checkpoint: sizes, sampling defaults, the names of laws, and the words of captions."""
     stages = [stage for stage in ("base", "superres") if stage in muse.configs]
     sizes = ("grid", "codebook_size", "text_length", "depth")
     return {
@@ -248,8 +251,33 @@ def about(muse: Muse) -> dict[str, Any]:
         "image_size": {stage: muse.tokenizer_config(stage).image_size for stage in stages},
         "sampling": {stage: dataclasses.asdict(muse.sampling[stage]) for stage in stages},
         "laws": [law for law in LAWS if law != "uniform"],
+        "words": words() if muse.text_name == "t5-scenes" else None,
         "weights": fingerprint_of(*sorted(muse.folder.glob("*.safetensors"))) if muse.folder else {},
     }
+
+
+def words() -> dict[str, Any]:
+    """The words of captions of scenes: `lists` to show, by kind, and `all`, in lower case, to compare captions with."""
+    sprites = scenes.sprites().values()
+    coloured = sorted({scenes.pluralise(sprite.word) for sprite in sprites if sprite.colour})
+    lists = {
+        "Objects": list(dict.fromkeys(sprite.word for sprite in sprites)),
+        f"Colours of {', '.join(coloured[:-1])} and {coloured[-1]}": list(
+            dict.fromkeys(sprite.colour for sprite in sprites if sprite.colour)
+        ),
+        "Backgrounds": list(scenes.BACKGROUNDS),
+        "Numbers": list(scenes.NUMBERS[1:]),
+        "Positions": [way for ways in everyday.BETWEEN.values() for way in ways],
+        "Sizes": [*everyday.BIG, *everyday.SMALL],
+        "Other names, which only the text encoder has read": sorted(
+            {name.removeprefix(f"{sprite.colour} ") for sprite in sprites for name in sprite.synonyms}
+        ),
+    }
+    texts = [everyday.example(split, i)[1] for split in ("train", "everyday") for i in range(CAPTIONS)]
+    texts += [name for sprite in sprites for name in (sprite.name, sprite.plural, *sprite.synonyms)]
+    texts += [scenes.pluralise(name) for sprite in sprites for name in sprite.synonyms]
+    texts += [*everyday.LEADS, *everyday.IDLE, *(word for words in lists.values() for word in words)]
+    return {"lists": lists, "all": sorted(set(re.findall(r"[^\W_]+(?:-[^\W_]+)*", " ".join(texts).lower())))}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from minimuse.data import scenes
 from minimuse.data.cache import batch_indices
 from minimuse.data.pixels import open_picture, to_rgb, to_square, upright
 from minimuse.data.reading import read
+from minimuse.files import as_given
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,7 +99,7 @@ class CaptionedPictures:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
             if index not in COLUMNS:
-                raise KeyError(f"There is no column {index!r}; there are {', '.join(COLUMNS)}.")
+                raise KeyError(f"There is no column {as_given(index)}; there are {', '.join(COLUMNS)}.")
             return Column(len(self), self._caption if index == "caption" else lambda i: self.row(i)["image"])
         if isinstance(index, (int, np.integer)):
             return self.row(range(len(self))[index])

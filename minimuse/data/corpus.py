@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 
 from minimuse.data.scenes import BACKGROUNDS, INVERSE, NUMBERS, RELATIONS, a, pluralise, sprites
+from minimuse.files import as_given
 
 SPLITS = ("train", "val")
 MOST_WORDS = 18  # in two sentences one after another
@@ -204,7 +205,7 @@ def held_out(sentence: str) -> bool:
 def sentences(n: int, seed: int | str = 0, split: str = "train") -> list[str]:
     """n sentences, lower case; the same arguments always give the same list."""
     if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+        raise ValueError(f"There is no split {as_given(split)}; the splits are {', '.join(SPLITS)}.")
     rng = random.Random(f"{split}/{seed}")
     found: list[str] = []
     while len(found) < n:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from minimuse.config import data_dir
 from minimuse.data import scenes
 from minimuse.data.scenes import BACKGROUNDS, CELL, INVERSE, NUMBERS, SIZES, Item, Scene, a, held_out, sprites
+from minimuse.files import as_given
 
 TASKS = ("one", "size", "colours", "number", "two", "counts", "three", "position", "binding")
 HARD = ("number", "counts", "counts", "three", "three")  # tasks that training meets this much more often
@@ -210,7 +211,7 @@ def typed() -> tuple[tuple[Scene, str], ...]:
 def tasks_of(split: str) -> tuple[str, ...]:
     """The tasks that a split cycles through. ValueError if the split does not exist."""
     if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+        raise ValueError(f"There is no split {as_given(split)}; the splits are {', '.join(SPLITS)}.")
     return {"everyday": TASKS, "typed": ("typed",)}.get(split) or scenes.tasks_of(split)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from minimuse.files import as_given
+
 TABLES = (".jsonl", ".csv", ".tsv", ".json")
 NAMES = tuple(f"metadata{suffix}" for suffix in TABLES)
 # Names of columns, the first that exists is used; upper and lower case are the same.
@@ -29,19 +31,21 @@ def find_column(columns: Iterable[str], wanted: str | None, known: tuple[str, ..
     if wanted:
         if wanted in columns:
             return wanted
-        raise ValueError(f"{source} has no column {wanted!r}; it has the columns {_listed(columns)}. {named}")
+        raise ValueError(f"{source} has no column {wanted!r}; it has the columns {listed(columns)}. {named}")
     lower = {column.lower(): column for column in reversed(columns)}
     if found := next((lower[name] for name in known if name in lower), None):
         return found
     article = "an" if what == "image" else "a"
     raise ValueError(
-        f"{source} has the columns {_listed(columns)}, and none of them is known as {article} {what} column. {named}"
+        f"{source} has the columns {listed(columns)}, and none of them is known as {article} {what} column. {named}"
     )
 
 
-def _listed(columns: list[str]) -> str:
-    shown = ", ".join(" ".join(name.split()) for name in columns[:20]) + (", ..." if len(columns) > 20 else "")
-    return shown or "none"
+def listed(columns: list[str]) -> str:
+    """Names of columns for a message, on one line that is not long."""
+    names = [" ".join(name.split()) for name in columns[:20]]
+    names = [name if len(name) <= 40 else f"{name[:40]} ..." for name in names]
+    return ", ".join(names + ["..."] * (len(columns) > 20)) or "none"
 
 
 def captions_of(value: Any) -> tuple[str, ...]:
@@ -52,7 +56,7 @@ def captions_of(value: Any) -> tuple[str, ...]:
         raise ValueError("it has no caption")
     for each in values:
         if not isinstance(each, str):
-            raise ValueError(f"its caption is {each!r}, not a string")
+            raise ValueError(f"its caption is {as_given(each)}, not a string")
         if not each.strip():
             raise ValueError("its caption is empty")
     return tuple(values)
@@ -65,6 +69,13 @@ def decode_text(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ValueError(f"{name} is not UTF-8 in line {line}; save it as UTF-8.") from None
+
+
+def separator_of(text: str) -> str:
+    """What separates the columns of a table: the sign that divides its first line into most fields, or a comma."""
+    first = text.strip()[:10_000].splitlines()[:1]
+    fields = {mark: next(csv.reader(first, delimiter=mark), []) for mark in ",;\t|"}
+    return max(fields, key=lambda mark: len(fields[mark]))
 
 
 def read_table(name: str, data: bytes) -> list[dict[str, Any]]:
@@ -102,12 +113,9 @@ def _json_rows(name: str, text: str) -> list[dict[str, Any]]:
 
 
 def _csv_rows(name: str, text: str) -> list[dict[str, Any]]:
-    first = text.partition("\n")[0].strip()
-    fields = {mark: next(csv.reader([first], delimiter=mark), []) for mark in ",;\t|"}
-    mark = max(fields, key=lambda each: len(fields[each]))
     rows = []
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text))
         header = [column.strip() for column in next(reader, [])]
         for row in reader:
             if not row:

@@ -13,6 +13,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from minimuse.files import as_given
+
 FORMATS = (  # all of them decoded by Pillow itself, without calling another program
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "DDS", "PCX", "SGI"),
 )
@@ -79,7 +81,7 @@ def to_square(image: Image.Image, size: int, crop: str = "center") -> np.ndarray
     crop    "center": its middle square, resized; "pad": the whole picture, with white beside it
     """
     if crop not in CROPS:
-        raise ValueError(f"crop is one of {', '.join(CROPS)}; it was {crop!r}.")
+        raise ValueError(f"crop is one of {', '.join(CROPS)}; it was {as_given(crop)}.")
     return _square(to_rgb(upright(image)), size, crop)
 
 

@@ -2,10 +2,13 @@
 
 import importlib.util
 import os
+import tempfile
 import time
 from typing import Annotated, Literal
 
 import tyro
+
+from minimuse.files import in_short
 
 HOST = "127.0.0.1"  # only this machine can reach it
 INSTALL = "pip install 'minimuse[app]' (in a clone: .venv/bin/pip install -e '.[app]')"
@@ -34,28 +37,31 @@ def app(
         raise ValueError(f"--port must be from 1 to 65535; it was {port}.")
     if importlib.util.find_spec("gradio") is None:
         raise ImportError(f"The app needs gradio, which is not installed; install it with {INSTALL}.")
-    be_private()
-    from minimuse.muse import Muse
-    from minimuse.studio.desk import Desk
+    with tempfile.TemporaryDirectory(prefix="minimuse-") as folder:  # deleted at the end, also by Ctrl-C
+        be_private(folder)
+        from minimuse.muse import Muse
+        from minimuse.studio.desk import Desk
 
-    muse = Muse.from_pretrained(checkpoint, dtype=dtype)
-    desk = Desk(muse, checkpoint, dtype, style, style_strength)
-    from minimuse.studio.page import build, launch
+        desk = Desk(Muse.from_pretrained(checkpoint, dtype=dtype), folder, checkpoint, dtype, style, style_strength)
+        from minimuse.studio.page import build, launch
 
-    page = build(desk)
-    try:
-        address = launch(page, port, browser)
-        print(f"minimuse draws at {address} (only on this machine; Ctrl-C stops it)", flush=True)
-        while True:
-            time.sleep(3600)
-    except OSError as error:
-        raise ValueError(f"The page cannot start: {error} Choose another --port.") from None
-    finally:
-        page.close(verbose=False)
+        page = build(desk)
+        try:
+            address = launch(page, port, browser)
+            print(f"minimuse draws at {address} (only on this machine; Ctrl-C stops it)", flush=True)
+            while True:
+                time.sleep(3600)
+        except OSError as error:
+            where = "at a port from 7860 on" if port is None else f"at port {port}, which may be in use"
+            raise ValueError(f"The page cannot start {where}; choose another --port ({in_short(error)}).") from None
+        finally:
+            page.close(verbose=False)
 
 
-def be_private() -> None:
-    """Before gradio is imported: no statistics, no check for new versions, and no proxy before this machine."""
+def be_private(folder: str) -> None:
+    """Before gradio is imported: no statistics, no check for new versions, no proxy before this machine, and its copies
+    of pictures in this folder."""
+    os.environ["GRADIO_TEMP_DIR"] = os.path.join(folder, "page")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     for name in ("NO_PROXY", "no_proxy"):

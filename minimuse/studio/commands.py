@@ -1,17 +1,19 @@
 """`python -m minimuse generate | edit | vary | interpolate`. tyro makes options of the arguments, see cli.py."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-from minimuse.config import SampleOptions
+from minimuse.config import GUIDING, SampleOptions
 from minimuse.data.pixels import read_picture
 from minimuse.evaluate import commands as evaluations
-from minimuse.files import check_writable
-from minimuse.studio.draw import Drawing, Output, draw_rows, redraw, timed
+from minimuse.files import as_given, check_writable
+from minimuse.studio.draw import Drawing, Output, draw_rows, timed
 from minimuse.studio.recipes import pixels_of
+from minimuse.studio.redraw import redraw
 from minimuse.studio.rows import NUMBERS, Row, read_rows, rows_of
 from minimuse.studio.sheets import columns_of, sheet_of, write
 
@@ -49,7 +51,7 @@ def generate(
     """
     if given := [name for name, value in dict(captions=captions, like=like).items() if value is not None]:
         if texts or len(given) > 1:
-            other = f"--{given[1]}" if len(given) > 1 else f"the caption {texts[0]!r}"
+            other = f"--{given[1]}" if len(given) > 1 else f"the caption {as_given(texts[0])}"
             raise ValueError(f"--{given[0]} says what to draw; leave out {other}.")
     elif not texts:
         raise ValueError(f'Give at least one caption in quotes, such as "{EXAMPLE}".')
@@ -63,39 +65,34 @@ def generate(
     rows = rows_of(texts, **numbers) if captions is None else read_rows(captions, **numbers)
     columns = columns_of([row.n for row in rows], captions is not None)
     output = Output(drawing, rows, out, columns, "generate")
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = {k: v for k, v in drawing.options().items() if k == "finetuned"} | dict(sampling)
-    with timed(output.seconds, "draw"), drawing.watched() as on_step:
-        images = draw_rows(muse, rows, options, on_step)
-    recipe = output.recipe(plain, plain.plan(None, options.get("finetuned"), sampling)) if _kept(output) else None
-    output.save(images, recipe)
+    output.set_recipe(plain, plain.plan(None, options.get("finetuned"), sampling))
+    with drawing.watched() as on_step:
+        for images in draw_rows(muse, rows, options, output.seconds, on_step):
+            output.add(images)
+    output.finish()
 
 
-def _check_n(n: int, least: int = 1) -> None:
-    if not least <= n <= NUMBERS["n"][1]:
-        raise ValueError(
-            f"--n is how many pictures there are of a caption, from {least} to {NUMBERS['n'][1]}; it was {n}."
-        )
+def _check_n(n: int, least: int = 1, most: int = NUMBERS["n"][1]) -> None:
+    if not least <= n <= most:
+        raise ValueError(f"--n is how many pictures there are of a caption, from {least} to {most}; it was {n}.")
 
 
-def _kept(output: Output) -> bool:
-    return output.drawing.recipe or output.drawing.json
+def _load(output: Output, sampling: Any, *sizes: tuple) -> tuple[Any, Any]:
+    """The checkpoint as it is, and in the style; an error now for pictures of sizes, as `Output.check_size` takes them,
+    that no file can hold, and for pairs of options where there is one stage."""
+    with timed(output.seconds, "load"):
+        plain = output.drawing.load(output.out)
+        for size in sizes or [()]:
+            output.check_size(plain, *size)
+        evaluations.check_pairs(sampling, plain)
+        return plain, output.drawing.styled(plain)
 
 
-def _about(path: Path) -> dict[str, str]:
+def _about(path: Path, picture: Any) -> dict[str, str]:
     """A given picture in a recipe: its file's name and a fingerprint of its pixels."""
-    return dict(file=path.name, pixels=pixels_of(np.asarray(read_picture(path).convert("RGB"))[None]))
-
-
-def _finish(
-    output: Output, plain: Any, images: np.ndarray, options: dict[str, Any], sampling: Any, **more: Any
-) -> None:
-    plan = plain.plan(None, options.get("finetuned"), sampling) if _kept(output) else None
-    output.save(images, None if plan is None else output.recipe(plain, plan, **more))
+    return dict(file=path.name, pixels=pixels_of(np.asarray(picture.convert("RGB"))[None]))
 
 
 def edit(
@@ -146,23 +143,27 @@ def edit(
     if own and (mask or borders):
         name = next(iter(own)).replace("_", "-")
         raise ValueError(f"--{name} is for editing without a mask and without new borders; leave it out.")
-    settings = dict(own) | borders
+    settings: dict[str, Any] = dict(borders)
     if found_mask is not None:
-        del own["found_mask"], settings["found_mask"]
+        del own["found_mask"]
         check_writable(found_mask, "--found-mask")
+        if found_mask == out:
+            raise ValueError(f"--out and --found-mask are both {out}; give the mask another name.")
         own = dict(way="read") | own | dict(trace=True)
         if way == "resample":
             raise ValueError("--way resample finds no mask; leave out --found-mask, or use --way read.")
     picture, masked = read_picture(image), mask and read_picture(mask)
     command = "inpaint" if masked else "outpaint" if borders else "edit"
     output = _output(command, caption, drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        for file in (None, found_mask):
-            output.check_size(plain, picture.size, (left + right, top + bottom), file)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    more = (left + right, top + bottom)
+    plain, muse = _load(output, sampling, (picture.size, more), (picture.size, more, found_mask))
     options: dict[str, Any] = drawing.options() | dict(sampling)
+    given = dict(image=_about(image, picture)) | (dict(mask=_about(mask, masked)) if mask and masked else {})
+    used, unused = sampling, ()
+    if command == "edit":
+        settings, used, unused = _mask_free(own, sampling)
+    plan = plain.plan(None, options.get("finetuned"), used)
+    output.set_recipe(plain, plan, unused, **given, **settings)
     images: Any
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         options |= {} if on_step is None else dict(on_step=on_step)
@@ -179,8 +180,20 @@ def edit(
         write(sheet_of(white.astype(np.uint8), [drawing.n], [""], drawing.n, drawing.scale, False), found_mask)
         if not drawing.json:
             print(f"where it was redrawn -> {found_mask}")
-    given = dict(image=_about(image)) | (dict(mask=_about(mask)) if mask else {}) if _kept(output) else {}
-    _finish(output, plain, images, options, sampling, **given, **settings)
+    output.add(images)
+    output.finish()
+
+
+def _mask_free(own: dict[str, Any], sampling: Any) -> tuple[dict[str, Any], Any, tuple[str, ...]]:
+    """How `edit` draws with these options: for the recipe; its options of sampling; and the stages without any."""
+    from minimuse.mask_free import Resampling, settings_of
+
+    iterations = dict(iterations=own["iterations"]) if "iterations" in own else {}
+    record, used = settings_of(own.get("way"), own.get("before"), sampling | iterations)
+    resampled = isinstance(record, Resampling)
+    before = dict(before=own["before"]) if "before" in own else {}
+    settings = dict(way="resample" if resampled else "read") | before | dataclasses.asdict(record)
+    return settings, used, ("base",) if resampled else ()
 
 
 def _output(command: str, caption: str, drawing: Drawing, out: Path) -> Output:
@@ -208,15 +221,14 @@ def vary(
         out: File to write (.png, .jpg or .webp).
     """
     picture, output = read_picture(image), _output("vary", caption, drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = drawing.options() | dict(sampling, strength=strength)
+    plan = plain.plan(None, options.get("finetuned"), sampling)
+    output.set_recipe(plain, plan, image=_about(image, picture), strength=strength)
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         images: Any = muse.vary(picture, caption, on_step=on_step, **options)
-    _finish(output, plain, images, options, sampling, image=_about(image), strength=strength)
+    output.add(images)
+    output.finish()
 
 
 def interpolate(
@@ -238,20 +250,19 @@ def interpolate(
         second: The caption of the last one.
         out: File to write (.png, .jpg or .webp).
     """
-    mixed = {"guidance", "ramp", "guided_from", "guided_to", "critic"} & sampling.keys()
+    mixed = set(GUIDING) & sampling.keys()
     mixed |= {"negative"} if drawing.negative else set()
     if mixed:
         name = min(mixed).replace("_", "-")
         raise ValueError(f"Interpolation mixes two captions by guidance, so it takes no --{name}.")
-    _check_n(drawing.n, 2)
+    _check_n(drawing.n, 2, 10_000)  # as Muse.interpolate takes them
     output = _output("interpolate", f"{first} -> {second}", drawing, out)
-    with timed(output.seconds, "load"):
-        plain = drawing.load(out)
-        output.check_size(plain)
-        evaluations.check_pairs(sampling, plain)
-        muse = drawing.styled(plain)
+    plain, muse = _load(output, sampling)
     options: dict[str, Any] = drawing.options() | dict(sampling)
     del options["negative"]
+    plan = plain.plan(None, options.get("finetuned"), sampling)
+    output.set_recipe(plain, plan, GUIDING, first=first, second=second)
     with timed(output.seconds, "draw"), drawing.watched() as on_step:
         images: Any = muse.interpolate(first, second, on_step=on_step, **options)
-    _finish(output, plain, images, options, sampling, first=first, second=second)
+    output.add(images)
+    output.finish()

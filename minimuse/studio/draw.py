@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from minimuse.files import check_size, check_writable
+from minimuse.files import as_given, check_size, check_writable
 from minimuse.studio import recipes, sheets
 from minimuse.studio.rows import Asked, Row, pictures_of
 
@@ -102,26 +102,43 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - begun, 3)
 
 
-def draw_rows(muse: "Muse", rows: Sequence[Row], options: dict[str, Any], on_step: Any = None) -> np.ndarray:
-    """The pictures of rows, uint8 [B, H, W, 3], at most BATCH at once. options: of `Muse.generate`, without captions,
-    n, seed, negative."""
+def draw_rows(
+    muse: "Muse", rows: Sequence[Row], options: dict[str, Any], seconds: dict[str, float], on_step: Any = None
+) -> Iterator[np.ndarray]:
+    """The pictures of rows, uint8 [B, H, W, 3] with at most BATCH at once; after the first of several batches, stderr
+    says how long the others will take.
+
+    options    of `Muse.generate`, without captions, n, seed, index and negative
+    seconds    the time that drawing takes is added to its "draw"
+    """
     more = dict(options) | ({} if on_step is None else dict(on_step=on_step))
-    first = rows[0]
+    first, pictures = rows[0], pictures_of(rows)
     numbered = [
         Row(row.caption, first.negative, first.seed, first.index + k * first.n, first.n) for k, row in enumerate(rows)
     ]
-    if numbered == list(rows) and sum(row.n for row in rows) <= BATCH:  # as one call with n and seed
-        more |= dict(n=first.n, seed=first.seed, negative=first.negative or None)
-        more |= dict(index=first.index) if first.index else {}
-        images: Any = muse.generate([row.caption for row in rows], **more)
-        return images
-    parts, pictures = [], pictures_of(rows)
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
-        negative = [p.negative for p in some] if any(p.negative for p in some) else None
-        given: dict[str, Any] = dict(seed=[p.seed for p in some], index=[p.index for p in some], negative=negative)
-        parts.append(muse.generate([p.caption for p in some], **given, **more))
-    return np.concatenate(parts)
+        if numbered == list(rows) and len(pictures) <= BATCH:  # as one call with n and seed
+            captions: list[str] = [row.caption for row in rows]
+            given: dict[str, Any] = dict(n=first.n, seed=first.seed, index=first.index, negative=first.negative or None)
+        else:
+            captions = [p.caption for p in some]
+            given = dict(seed=[p.seed for p in some], index=[p.index for p in some])
+            given |= dict(negative=[p.negative for p in some] if any(p.negative for p in some) else None)
+        with timed(seconds, "draw"):
+            images: Any = muse.generate(captions, **given, **more)
+        if start == 0 and len(pictures) > BATCH:
+            left = seconds["draw"] * (len(pictures) - BATCH) / BATCH
+            took = f"{BATCH} of {len(pictures)} pictures took {in_words(seconds['draw'])}"
+            print(f"{took}; the others will take about {in_words(left)}.", file=sys.stderr)
+        yield images
+
+
+def in_words(seconds: float) -> str:
+    """A time as people say it: 40 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 @dataclasses.dataclass
@@ -131,6 +148,7 @@ class Output:
     rows       what was asked for
     out        the sheet's file, unless drawing.each
     columns    of the sheet
+    recipe     of all pictures, without layout and pixels, or None; it is set before the first pictures are added
     """
 
     drawing: Drawing
@@ -139,10 +157,12 @@ class Output:
     columns: int
     command: str
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    recipe: recipes.Recipe | None = None
 
     def __post_init__(self) -> None:
         self.pictures: list[Asked] = pictures_of(self.rows)
         self.files = sheets.names_of(self.drawing.each, self.pictures) if self.drawing.each else []
+        self.drawn: list[np.ndarray] = []
 
     def check_size(
         self, muse: "Muse", size: tuple[int, int] = (1, 1), more: tuple[int, int] = (0, 0), out: Path | None = None
@@ -157,14 +177,18 @@ class Output:
         across, down = (self.columns, lines) if out or not self.files else (1, 1)
         check_size(out or (self.files or [self.out])[0], across * width, down * height)
 
-    def recipe(self, muse: "Muse", plan: "Plan", **more: Any) -> recipes.Recipe | None:
-        """The recipe, if any file can hold it or --json prints it. muse: the checkpoint without a style."""
-        png = any(path.suffix.lower() == ".png" for path in self.files or [self.out])
-        if not self.drawing.json and not (self.drawing.recipe and png):
-            return None
+    def set_recipe(self, muse: "Muse", plan: "Plan", unused: Sequence[str] = (), **more: Any) -> None:
+        """The recipe, if any file can hold it or --json prints it.
+
+        muse      the checkpoint without a style
+        unused    stages and settings of the plan that this command does not use
+        """
         own, folder = self.drawing, muse.folder
+        png = own.recipe and any(path.suffix.lower() == ".png" for path in self.files or [self.out])
+        if not own.json and not png:
+            return
         assert folder is not None
-        return recipes.recipe_of(
+        self.recipe = recipes.recipe_of(
             self.command,
             plan,
             [dict(caption=p.caption, negative=p.negative, seed=p.seed, index=p.index) for p in self.pictures],
@@ -172,113 +196,55 @@ class Output:
             weights=recipes.weights_of(folder, muse.text_name, plan, own.style),
             dtype=own.dtype,
             style=dict(folder=own.style, strength=own.style_strength) if own.style else None,
+            unused=unused,
             more=more,
         )
 
-    def save(self, images: np.ndarray, recipe: recipes.Recipe | None, same: bool | None = None) -> None:
-        """Write the files and report them. same: for the report, whether the pixels are those of an earlier picture."""
-        own, stored = self.drawing, None
+    def add(self, images: np.ndarray) -> None:
+        """The next pictures, uint8 [B, H, W, 3]. Files of one picture each are written now."""
+        first = sum(map(len, self.drawn))
+        self.drawn.append(images)
         with timed(self.seconds, "save"):
-            if self.files:
-                layout = dict(columns=1, scale=own.scale, labels=False)
-                for i, path in enumerate(self.files):
-                    if recipe is not None and own.recipe:
-                        one = dict(pictures=[recipe["pictures"][i]], layout=layout)
-                        stored = recipe | one | dict(pixels=recipes.pixels_of(images[i : i + 1]))
-                    sheets.write(images[i].repeat(own.scale, 0).repeat(own.scale, 1), path, stored)
-            else:
-                if recipe is not None and own.recipe:
-                    layout = dict(columns=self.columns, scale=own.scale, labels=own.labels)
-                    layout |= dict(rows=[row.n for row in self.rows])
-                    stored = recipe | dict(layout=layout, pixels=recipes.pixels_of(images))
-                captions = [row.caption for row in self.rows]
-                counts = [row.n for row in self.rows]
-                sheets.write(
-                    sheets.sheet_of(images, counts, captions, self.columns, own.scale, own.labels), self.out, stored
-                )
-        self.report(images, recipe, same)
+            for i, path in enumerate(self.files[first : first + len(images)]):
+                layout = dict(columns=1, scale=self.drawing.scale, labels=False)
+                stored = self._stored(images[i : i + 1], layout, slice(first + i, first + i + 1))
+                sheets.write(images[i].repeat(self.drawing.scale, 0).repeat(self.drawing.scale, 1), path, stored)
 
-    def report(self, images: np.ndarray, recipe: recipes.Recipe | None, same: bool | None) -> None:
+    def _stored(self, images: np.ndarray, layout: dict[str, Any], which: slice) -> recipes.Recipe | None:
+        """The recipe for the file of some pictures."""
+        if self.recipe is None or not self.drawing.recipe:
+            return None
+        own = dict(pictures=self.recipe["pictures"][which], layout=layout, pixels=recipes.pixels_of(images))
+        return self.recipe | own
+
+    def finish(self, same: bool | None = None) -> np.ndarray:
+        """All pictures, once they are added: write the sheet and report. same: for the report of --json, whether the
+        pixels are those of an earlier picture."""
+        own, images = self.drawing, np.concatenate(self.drawn)
+        counts, captions = [row.n for row in self.rows], [row.caption for row in self.rows]
+        if not self.files:
+            with timed(self.seconds, "save"):
+                layout = dict(columns=self.columns, scale=own.scale, labels=own.labels, rows=counts)
+                sheet = sheets.sheet_of(images, counts, captions, self.columns, own.scale, own.labels)
+                sheets.write(sheet, self.out, self._stored(images, layout, slice(None)))
+            if own.labels and (boxes := sheets.not_in_font(captions)):
+                print(f"The font of the labels has no {as_given(boxes)}; they are shown as boxes.", file=sys.stderr)
+        self.report(images, same)
+        return images
+
+    def report(self, images: np.ndarray, same: bool | None) -> None:
         """Print what was drawn and where: a sentence, or a JSON object."""
         b, h, w, _ = images.shape
         if not self.drawing.json:
             where = f"{self.files[0]}{' ...' * (b > 1)}" if self.files else self.out
             print(f"{b} picture{'s' * (b != 1)} of {w} x {h} pixels -> {where}")
             return
-        assert recipe is not None
+        assert self.recipe is not None
         files = [str(path) for path in self.files] or [str(self.out)] * b
-        pictures = [dict(file=file) | about for file, about in zip(files, recipe["pictures"])]
+        pictures = [dict(file=file) | about for file, about in zip(files, self.recipe["pictures"])]
         about: dict[str, Any] = dict(
             pictures=pictures, width=w, height=h, pixels=recipes.pixels_of(images), seconds=self.seconds
         )
         if same is not None:
             about["same"] = same
-        print(json.dumps(recipe | about))
-
-
-def redraw(path: Path, drawing: Drawing, out: Path, index: int | None) -> None:
-    """`generate --like PATH`: draw the pictures of a recipe again; with an index, only those of this number."""
-    default = Drawing(checkpoint=drawing.checkpoint, each=drawing.each, progress=drawing.progress, json=drawing.json)
-    default = dataclasses.replace(default, recipe=drawing.recipe, labels=drawing.labels, scale=drawing.scale)
-    if changed := [f.name for f in dataclasses.fields(Drawing) if getattr(drawing, f.name) != getattr(default, f.name)]:
-        name = changed[0].replace("_", "-")
-        raise ValueError(f"--like takes all settings from {path}; leave out --{name}, or --like.")
-    recipe = recipes.read_recipe(path)
-    if recipe["command"] not in recipes.AGAIN:
-        raise ValueError(
-            f"{path} was made by {recipe['command']} from another picture, which is not in its recipe; --like draws "
-            "again only what generate and interpolate drew."
-        )
-    settings, style, layout = recipe["settings"], recipe.get("style") or {}, recipe["layout"]
-    asked = [p for p in recipe["pictures"] if index is None or p["index"] == index]
-    if not asked:
-        raise ValueError(
-            f"{path} has no picture with the index {index}; it has {recipe['pictures'][0]['index']} and on."
-        )
-    mixed = recipe["command"] == "interpolate"
-    if mixed and index is not None:
-        raise ValueError("--index is for pictures of generate; those of interpolate are drawn together.")
-    own = dataclasses.replace(
-        drawing,
-        checkpoint=recipe["checkpoint"] if drawing.checkpoint == "tiny" else drawing.checkpoint,
-        superres=settings["superres"],
-        finetuned=settings["finetuned"],
-        dtype=settings["dtype"],
-        style=style.get("folder", ""),
-        style_strength=style.get("strength", 1.0),
-        scale=layout["scale"] if drawing.scale == 1 else drawing.scale,
-        labels=not drawing.each and (layout["labels"] or drawing.labels),
-    )
-    rows = [Row(p["caption"], p["negative"], p["seed"], p["index"]) for p in asked]
-    counts = layout.get("rows", [])
-    if index is None and sum(counts) == len(rows):  # arranged as they were
-        starts = np.cumsum([0, *counts[:-1]])
-        rows = [rows[start]._replace(n=n) for start, n in zip(starts, counts)]
-    seconds: dict[str, float] = {}
-    output = Output(own, rows, out, layout["columns"] if index is None else len(rows), recipe["command"], seconds)
-    with timed(seconds, "load"):
-        plain = own.load(out)
-    options: Any = recipes.options_of(recipe)
-    plan = plain.plan(settings["superres"], settings["finetuned"], options)
-    assert plain.folder is not None
-    recipes.check_weights(recipe, recipes.weights_of(plain.folder, plain.text_name, plan, own.style), path)
-    muse = own.styled(plain)
-    with timed(seconds, "draw"), own.watched() as on_step:
-        own_stages = dict(superres=settings["superres"], finetuned=settings["finetuned"])
-        if mixed:
-            for name in ("guidance", "ramp", "guided_from", "guided_to", "critic"):
-                options.pop(name, None)
-            ends = dict(first=recipe["more"]["first"], second=recipe["more"]["second"])
-            images: Any = muse.interpolate(
-                **ends, n=len(output.pictures), seed=rows[0].seed, on_step=on_step, **own_stages, **options
-            )
-        else:
-            images = draw_rows(muse, rows, own_stages | options, on_step)
-    same = recipes.pixels_of(images) == recipe["pixels"] if index is None else None
-    more = recipe.get("more") or {}
-    output.save(images, output.recipe(plain, plan, **more), same)
-    if same is False:
-        why = ", ".join(recipes.differences(recipe)) or "with the same versions and device: please report it"
-        print(f"minimuse: not every pixel is that of {path} ({why}).", file=sys.stderr)
-    elif same and not own.json:
-        print(f"Every pixel is that of {path}.")
+        print(json.dumps(self.recipe | about))

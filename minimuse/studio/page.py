@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr  # pyright: ignore[reportMissingImports]
 import numpy as np
 
+from minimuse.files import sentence
 from minimuse.studio.app import HOST
 from minimuse.studio.desk import Desk, Drawn, enlarged
 
@@ -112,8 +113,10 @@ def _watched(run: Callable[..., tuple[list[Drawn], str]]) -> Callable[..., Any]:
         on_step = lambda step: progress((step.step, step.steps), desc=stages[step.stage])
         try:
             drawn, words = run(*inputs, on_step=on_step)
-        except (ValueError, MemoryError) as error:
-            raise gr.Error(str(error), duration=8, print_exception=False) from None
+        except Exception as error:
+            if (words := sentence(error)) is None:
+                raise
+            raise gr.Error(words, duration=8, print_exception=False) from None
         batches = [drawn, *history]
         shown = lambda batch: gr.Gallery([str(one.path) for one in batch], selected_index=None)
         return batches, shown(drawn), shown([one for batch in batches for one in batch]), words

@@ -8,22 +8,25 @@ checkpoint, weights     its name as it was given, and the fingerprint of every f
 style                   folder and strength, or null
 settings                superres, finetuned, dtype, and `sampling` with all settings of each stage
 pictures                caption, negative, seed and index of each picture, in order
-layout                  how they are arranged: columns, scale, labels
+layout                  how they are arranged: columns, scale, labels, and rows, how many pictures each caption has
 pixels                  a fingerprint of the pictures' pixels before they were arranged
+file                    a fingerprint of the file's pixels, by which a later change is noticed
 more                    of an edit: its other options, and name and fingerprint of the pictures it was given
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minimuse import __version__
-from minimuse.config import SampleOptions, sampling_to_dict
-from minimuse.files import reading
+from minimuse.config import SampleOptions, Sampling, from_dict, sampling_to_dict
+from minimuse.files import as_given, in_short, reading
+from minimuse.studio.rows import NUMBERS, number_from
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -63,12 +66,22 @@ def recipe_of(
     weights: dict[str, str],
     dtype: str = "float32",
     style: dict[str, Any] | None = None,
+    unused: Sequence[str] = (),
     more: dict[str, Any] | None = None,
 ) -> Recipe:
-    """The recipe without layout and pixels. pictures: caption, negative, seed and index of each."""
+    """The recipe without layout and pixels.
+
+    pictures    caption, negative, seed and index of each
+    unused      stages and settings of the plan that the command does not use
+    """
     import jax
 
-    settings = dict(superres="superres" in plan.stages, finetuned=plan.finetuned, dtype=dtype)
+    sampling = {
+        stage: {name: value for name, value in values.items() if name not in unused}
+        for stage, values in sampling_to_dict(plan.stages).items()
+        if stage not in unused
+    }
+    settings = dict(superres="superres" in plan.stages, finetuned=plan.finetuned, dtype=dtype, sampling=sampling)
     return dict(
         minimuse=__version__,
         jax=jax.__version__,
@@ -77,7 +90,7 @@ def recipe_of(
         checkpoint=checkpoint,
         weights=weights,
         style=style,
-        settings=settings | dict(sampling=sampling_to_dict(plan.stages)),
+        settings=settings,
         pictures=list(pictures),
         **(dict(more=more) if more else {}),
     )
@@ -94,28 +107,84 @@ def as_metadata(recipe: Recipe) -> "PngInfo":
     return info
 
 
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    """A picture's file with its metadata, decoded. ValueError for what is none; OSError for a missing file."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with reading(path, "an image"), Image.open(path) as image:
+            image.load()
+            yield image
+    except OSError as error:
+        if error.errno and not isinstance(error, UnidentifiedImageError):
+            raise
+        raise ValueError(f"{path} cannot be read as an image ({in_short(error)}).") from None
+
+
 def read_recipe(path: Path | str) -> Recipe:
     """The recipe in a PNG file. ValueError if there is none, or if it is damaged."""
-    from PIL import Image
-
-    with reading(path, "an image"), Image.open(path) as image:
-        image.load()
+    with _opened(path) as image:
         text = getattr(image, "text", {}).get(ENTRY)
     if text is None:
         why = (
             "its recipe was removed, or it was not drawn by minimuse" if image.format == "PNG" else "only .png has one"
         )
         raise ValueError(f"{path} has no recipe of minimuse in its metadata: {why}. Give a caption instead.")
+    recipe, version = None, ""
     try:
         recipe = json.loads(text)
-        shown = [(str(p["caption"]), str(p["negative"]), int(p["seed"]), int(p["index"])) for p in recipe["pictures"]]
-        sampling, layout = recipe["settings"]["sampling"], recipe["layout"]
-        complete = shown and {"base"} <= set(sampling) and {"columns", "scale", "labels"} <= set(layout)
-        if not complete or not {"command", "checkpoint", "weights", "pixels", "minimuse"} <= set(recipe):
-            raise ValueError("incomplete")
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ValueError(f"The recipe in the metadata of {path} is damaged or incomplete.") from None
+        _check(recipe)
+    except (ValueError, RecursionError) as error:
+        if isinstance(recipe, dict) and recipe.get("minimuse") != __version__:
+            version = f" It is of minimuse {as_given(recipe.get('minimuse'))}; this is {__version__}."
+        raise ValueError(f"The recipe in the metadata of {path} cannot be used: {in_short(error)}.{version}") from None
     return recipe
+
+
+def _check(recipe: Any) -> None:
+    """ValueError with half a sentence for what is not a recipe."""
+    texts = dict.fromkeys(("minimuse", "command", "checkpoint", "pixels"), str)
+    _fields("the recipe", recipe, **texts, weights=dict, settings=dict, pictures=list, layout=dict)
+    settings, layout, pictures = recipe["settings"], recipe["layout"], recipe["pictures"]
+    _fields("settings", settings, superres=bool, finetuned=bool, dtype=str, sampling=dict)
+    _fields("layout", layout, columns=int, scale=int, labels=bool)
+    for picture in pictures:
+        _fields("a picture", picture, caption=str, negative=str, seed=int, index=int)
+        for name in ("seed", "index"):
+            number_from(name, picture[name], *NUMBERS[name])
+    if recipe.get("style") is not None:
+        _fields("style", recipe["style"], folder=str, strength=float)
+    if recipe["command"] == "interpolate":
+        _fields("more", recipe.get("more"), first=str, second=str)
+    if recipe["command"] in AGAIN:
+        stages = ("base", "superres") if settings["superres"] else ("base",)
+        _fields("sampling", settings["sampling"], **dict.fromkeys(stages, dict))
+        for stage in stages:
+            from_dict(Sampling, settings["sampling"][stage])
+    rows = layout.get("rows", [])
+    whole = isinstance(rows, list) and all(type(n) is int and n > 0 for n in rows)
+    if not whole or sum(rows) != len(pictures) * bool(rows) or not 1 <= layout["columns"] <= len(pictures):
+        raise ValueError(f"layout does not fit {len(pictures)} pictures; it is {as_given(layout)}")
+    if layout["scale"] < 1:
+        raise ValueError(f"scale is {layout['scale']}")
+
+
+def _fields(what: str, values: Any, **kinds: type) -> None:
+    """ValueError with half a sentence for what is not an object with these fields; an int counts as a float."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} is {as_given(values)}")
+    for name, kind in kinds.items():
+        if name not in values:
+            raise ValueError(f"{what} has no {name}")
+        if type(values[name]) is not kind and not (kind is float and type(values[name]) is int):
+            raise ValueError(f"{name} of {what} is {as_given(values[name])}")
+
+
+def is_changed(path: Path | str, recipe: Recipe) -> bool:
+    """Whether the pixels of a PNG file are no longer those that were written; files of older versions do not say."""
+    with _opened(path) as image:
+        return "file" in recipe and pixels_of(np.asarray(image.convert("RGB"))) != recipe["file"]
 
 
 def check_weights(recipe: Recipe, weights: dict[str, str], name: Path | str) -> None:
@@ -132,8 +201,9 @@ def check_weights(recipe: Recipe, weights: dict[str, str], name: Path | str) -> 
 
 def options_of(recipe: Recipe) -> SampleOptions:
     """The settings of sampling as options of `Muse.generate`: one value each, or pairs for two stages."""
-    stages = [recipe["settings"]["sampling"][s] for s in ("base", "superres") if s in recipe["settings"]["sampling"]]
-    names = [name for name in SampleOptions.__annotations__ if name in stages[0]]
+    settings = recipe["settings"]
+    stages = [settings["sampling"][stage] for stage in ("base", "superres")[: 1 + settings["superres"]]]
+    names = [name for name in SampleOptions.__annotations__ if all(name in stage for stage in stages)]
     pairs: Any = {name: tuple(stage[name] for stage in stages) for name in names}
     single: Any = {name: values[0] for name, values in pairs.items()}
     return pairs if len(stages) == 2 else single

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minimuse.data.metadata import decode_text, find_column
+from minimuse.data.metadata import decode_text, listed, separator_of
+from minimuse.files import as_given
 
 KINDS = (".txt", ".csv", ".tsv", ".jsonl")
 NUMBERS = dict(seed=(0, 2**32 - 1), index=(0, 2**30), n=(1, 2**16))  # as Muse.generate takes them
@@ -65,7 +66,7 @@ def read_rows(path: Path, negative: str = "", seed: int = 0, index: int = 0, n: 
     rows, next_index = [], index
     for line, values in _lines(path, decode_text(path.read_bytes(), str(path))):
         try:
-            given = {name: _number(name, values.get(name), *limits) for name, limits in NUMBERS.items()}
+            given = {name: number_from(name, values.get(name), *limits) for name, limits in NUMBERS.items()}
             caption, own = _text("caption", values.get("caption")), _text("negative", values.get("negative"), True)
         except ValueError as error:
             raise ValueError(f"Line {line} of {path} cannot be used: {error}") from None
@@ -83,14 +84,14 @@ def _text(name: str, value: Any, may_be_empty: bool = False) -> str:
     if value is None and may_be_empty:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"its {name} is {value!r}, and must be text.")
+        raise ValueError(f"its {name} is {as_given(value)}, and must be text.")
     if not value.strip() and not may_be_empty:
         raise ValueError(f"its {name} is empty.")
     return value.strip()
 
 
-def _number(name: str, value: Any, low: int, high: int) -> int | None:
-    """What stands in a cell, or None for an empty one."""
+def number_from(name: str, value: Any, low: int, high: int) -> int | None:
+    """What stands in a cell, or None for an empty one. ValueError if it is not a whole number from low to high."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):
@@ -99,7 +100,7 @@ def _number(name: str, value: Any, low: int, high: int) -> int | None:
         except ValueError:
             pass  # the message says what it was
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {value!r}.")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; it was {as_given(value)}.")
     return value
 
 
@@ -107,7 +108,8 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of each line (of a table's row: its last) and its columns."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        yield from ((i, dict(caption=line)) for i, line in enumerate(text.splitlines(), 1) if line.strip())
+        lines = io.StringIO(text, newline=None)  # of any system; other signs that separate lines are part of a caption
+        yield from ((i, dict(caption=line)) for i, line in enumerate(lines, 1) if line.strip())
     elif suffix == ".jsonl":
         for i, line in enumerate(text.split("\n"), 1):
             if line.strip():
@@ -123,21 +125,28 @@ def _lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _table(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    first = text.partition("\n")[0]
-    mark = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text), strict=True)
+    header: list[str] = []
     try:
-        header = [column.strip().lower() for column in next(reader, [])]
-        caption = find_column(header, None, COLUMNS, "caption", str(path)) if header else ""
         for cells in reader:
-            if any(cell.strip() for cell in cells):
-                if len(cells) != len(header):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [column.strip().lower() for column in cells]
+                if not set(COLUMNS) & set(header):
                     raise ValueError(
-                        f"Line {reader.line_num} of {path} has {len(cells)} fields and its first line has "
-                        f'{len(header)}; put captions that contain "{mark}" in quotes.'
+                        f"{path} has the columns {listed(header)}, and none of them is named caption; its first line "
+                        "names the columns."
                     )
-                values = dict(zip(header, cells))
-                yield reader.line_num, _renamed(values | dict(caption=values[caption]), str(path))
+                if twice := [name for name in header if header.count(name) > 1]:
+                    raise ValueError(f"{path} has more than one column {as_given(twice[0])}; leave out all but one.")
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"Line {reader.line_num} of {path} has {len(cells)} fields and its first line has {len(header)}; "
+                    "put captions that contain the separator in quotes."
+                )
+            yield reader.line_num, _renamed(dict(zip(header, cells)), str(path))
     except csv.Error as error:
         raise ValueError(f"Line {reader.line_num} of {path} is not valid CSV: {error}.") from None
 
@@ -145,7 +154,6 @@ def _table(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _renamed(values: dict[str, Any], where: str) -> dict[str, Any]:
     """The columns by our names. ValueError for one that would be ignored, so that a misspelt one is noticed."""
     caption = next((name for name in COLUMNS if name in values), "caption")
-    known = {"caption", caption, "negative", *NUMBERS}
-    if unknown := [name for name in values if name not in known]:
-        raise ValueError(f"{where} has {unknown[0]!r}; known are caption, negative, seed, index and n.")
+    if unknown := [name for name in values if name not in (caption, "negative", *NUMBERS)]:
+        raise ValueError(f"{where} has {as_given(unknown[0])}; known are caption, negative, seed, index and n.")
     return values | dict(caption=values.get(caption))

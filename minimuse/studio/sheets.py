@@ -1,6 +1,8 @@
 """Pictures to files: one sheet of all, with captions if wanted, or one file each, named by a pattern."""
 
+import os
 import string
+from bisect import bisect
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -8,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minimuse.files import atomic_path, check_writable
-from minimuse.studio.recipes import Recipe, as_metadata
+from minimuse.files import atomic_path, check_writable, in_short
+from minimuse.studio.recipes import Recipe, as_metadata, pixels_of
 from minimuse.studio.rows import Asked
 
 if TYPE_CHECKING:
@@ -44,17 +46,16 @@ def names_of(pattern: str, pictures: Sequence[Asked]) -> list[Path]:
             Path(pattern.format(number=i, row=p.row, index=p.index, seed=p.seed, caption=slug(p.caption)))
             for i, p in enumerate(pictures)
         ]
-    except (ValueError, IndexError, KeyError) as error:
+    except (ValueError, LookupError, OverflowError, MemoryError) as error:
         raise ValueError(
-            f"--each {pattern} cannot be used: {error}. Its fields are {', '.join(f'{{{f}}}' for f in FIELDS)}, as in "
-            "{seed}-{index:03}.png."
+            f"--each {pattern} cannot be used: {in_short(error)}. Its fields are "
+            f"{', '.join(f'{{{field}}}' for field in FIELDS)}, as in {{seed}}-{{index:03}}.png."
         ) from None
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in found:
-        if path in seen:
+        if (name := os.path.normcase(path)) in seen:
             raise ValueError(f"--each {pattern} names two pictures {path}; add {{number}}, or {{seed}} and {{index}}.")
-        seen.add(path)
-    for path in {path.parent / f"picture{path.suffix}": path for path in found}.values():
+        seen.add(name)
         check_writable(path, "--each")
     return found
 
@@ -62,30 +63,45 @@ def names_of(pattern: str, pictures: Sequence[Asked]) -> list[Path]:
 # --- sheets ---------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _font() -> "ImageFont.FreeTypeFont":
+def _font_file() -> Path:
     """Matplotlib's own font: it has Latin, Greek, Cyrillic and more, and is on every machine."""
     import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@cache
+def _font() -> "ImageFont.FreeTypeFont":
     from PIL import ImageFont
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", TEXT)
+    return ImageFont.truetype(_font_file(), TEXT)
+
+
+def not_in_font(texts: Sequence[str]) -> str:
+    """The letters that labels show as boxes, as the font lacks them: Chinese ones, for instance."""
+    from matplotlib.ft2font import FT2Font
+
+    font = FT2Font(str(_font_file()))
+    letters = dict.fromkeys("".join("".join(text.split()) for text in texts))
+    return "".join(letter for letter in letters if not font.get_char_index(ord(letter)))
 
 
 def wrapped(text: str, width: int) -> list[str]:
     """A text in lines of at most `width` pixels; a word that is longer is cut where it must be."""
+    length = lambda text: _font().getlength(text[: width + 1])  # a letter has at least one pixel
     lines, line = [], ""
     for word in " ".join(text.split()).split(" "):
         while word:
             more = f"{line} {word}" if line else word
-            if _font().getlength(more) <= width:
+            if length(more) <= width:
                 line, word = more, ""
             elif line:
                 lines.append(line)
                 line = ""
             else:  # at least one letter in a line
-                fits = next((k for k in range(len(word), 1, -1) if _font().getlength(word[:k]) <= width), 1)
-                lines.append(word[:fits])
-                word = word[fits:]
+                cut = max(1, bisect(range(len(word)), width, key=lambda k: length(word[:k])) - 1)
+                lines.append(word[:cut])
+                word = word[cut:]
     return [*lines, line] if line else lines
 
 
@@ -150,6 +166,6 @@ def write(pixels: np.ndarray, out: Path, recipe: Recipe | None = None) -> None:
 
     more: dict[str, Any] = {}
     if recipe is not None and out.suffix.lower() == ".png":
-        more["pnginfo"] = as_metadata(recipe)
+        more["pnginfo"] = as_metadata(recipe | dict(file=pixels_of(pixels)))
     with atomic_path(out) as partial:
         Image.fromarray(pixels).save(partial, **more)

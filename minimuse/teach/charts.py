@@ -1,5 +1,6 @@
 """Charts for the notebooks: curves, bars, tables of numbers. Every function returns a matplotlib Figure."""
 
+import math
 from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
@@ -151,19 +152,20 @@ def bars(panels: Mapping[str, Mapping[str, float]]) -> Figure:
 
 def seeds(panels: Mapping[str, Mapping[str, Sequence[float]]], shared: bool = False) -> Figure:
     """One panel per {arm: one value per seed}: a ring per seed, side by side, and a line at their mean with its
-    value.
+    value, with as many decimals as the largest mean of the panel needs.
 
     shared   one scale for all panels, where they show the same measure
     """
     figure = Figure(figsize=(3.6 * len(panels), 2.8), layout="constrained")
     tops = {name: 1.25 * max(map(max, arms.values())) or 1 for name, arms in panels.items()}
     for ax, (name, arms) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        decimals = max(1, 2 - math.floor(math.log10(max(map(np.mean, arms.values())) or 1)))
         for at, values in enumerate(arms.values()):
             mean, spots = np.mean(values), at + np.linspace(-0.2, 0.2, len(values) + 2)[1:-1]
             ax.plot(spots, values, "o", markerfacecolor="none", color=colormaps[MAP](0.25))
             ax.hlines(mean, at - 0.3, at + 0.3, color="black")
             above = dict(xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
-            ax.annotate(f"{mean:.3g}", (at, max(values)), **above)
+            ax.annotate(f"{mean:.{decimals}f}", (at, max(values)), **above)
         ax.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=9)
         ax.set_title(name, fontsize=10)
         ax.set(xmargin=0.15, ylim=(0, max(tops.values()) if shared else tops[name]))

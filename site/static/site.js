@@ -2,7 +2,8 @@
 for (const place of document.querySelectorAll(".playground")) {
   place.querySelector("button").addEventListener("click", () => {
     const frame = document.createElement("iframe");
-    frame.src = place.dataset.source;
+    const { theme } = document.body.dataset; // of the button for dark mode; auto: the system's
+    frame.src = place.dataset.source + (theme === "light" || theme === "dark" ? `&theme=${theme}` : "");
     frame.title = place.dataset.title;
     frame.allow = "cross-origin-isolated";
     place.replaceChildren(frame);

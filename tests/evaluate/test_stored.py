@@ -45,7 +45,7 @@ def test_a_fingerprint_is_of_the_content_and_names_the_file_within_data(data, tm
 def test_saving_the_same_weights_gives_the_same_fingerprint(tmp_path):
     found = []
     for value in (1, 1, 2):
-        save_weights(tmp_path / "w.safetensors", dict(a=np.full(3, float(value)), b=np.zeros(2)), dict(stage="base"))
+        save_weights(tmp_path / "w.safetensors", dict(a=np.full(3, float(value)), b=np.zeros(2)))
         found += fingerprint_of(tmp_path / "w.safetensors").values()
     assert found[0] == found[1] != found[2]
 

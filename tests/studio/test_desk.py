@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ WORDS = ("a cat", "")
 
 
 @pytest.fixture(scope="module")
-def table(micro_folder):
+def table(micro_folder, tmp_path_factory):
     """A desk with the micro checkpoint, whose pictures are 64 x 64."""
-    return Desk(mm.Muse.from_pretrained(micro_folder), str(micro_folder))
+    return Desk(mm.Muse.from_pretrained(micro_folder), tmp_path_factory.mktemp("desk"), str(micro_folder))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,18 @@ def test_outpainting_and_editing(table, picture):
     (taller,), _ = table.outpaint(enlarged(wider.pixels), *WORDS, 0, 0, 0, 1, 0)  # extended again
     np.testing.assert_array_equal(taller.pixels[8:], wider.pixels)
     (edited,), _ = table.edit(large, "a dog", "", 0, "a cat")
-    assert edited.pixels.shape == (64, 64, 3) and read_recipe(edited.path)["command"] == "edit"
+    recipe = read_recipe(edited.path)
+    assert edited.pixels.shape == (64, 64, 3) and recipe["command"] == "edit"
+    assert recipe["more"]["before"] == "a cat" and recipe["settings"]["sampling"]["base"]["order"] == "halton"
+
+
+def test_a_large_square_keeps_its_size_when_it_is_inpainted(table, picture):
+    (square,), _ = table.outpaint(enlarged(picture.pixels), *WORDS, 0, 0, 2, 2, 0)
+    assert square.pixels.shape == (80, 80, 3)
+    large = enlarged(square.pixels)
+    (drawn,), _ = table.inpaint(painted(large, np.s_[:60, :60]), *WORDS, 5)
+    assert drawn.pixels.shape == (80, 80, 3)
+    np.testing.assert_array_equal(drawn.pixels[16:], square.pixels[16:])
 
 
 @pytest.mark.parametrize(
@@ -81,6 +94,11 @@ def test_outpainting_and_editing(table, picture):
         (lambda d, p: d.generate("  ", "", 1, 0, 3, 0), "caption"),
         (lambda d, p: d.generate("a cat", "", 1, 0.5, 3, 0), "0.5"),
         (lambda d, p: d.generate("a cat", "", 1, None, 3, 0), "None"),
+        (lambda d, p: d.generate("a cat", "", 1, float("nan"), 3, 0), "nan"),
+        (lambda d, p: d.generate("a cat", "", None, 0, 3, 0), "None"),
+        (lambda d, p: d.generate("a cat", "", 1, 0, float("inf"), 0), "inf"),
+        (lambda d, p: d.outpaint(p, *WORDS, 0, 0, None, 0, 0), "None"),
+        (lambda d, p: d.outpaint(p, *WORDS, 0, 0, -1, 0, 0), "-8"),
         (lambda d, p: d.inpaint(None, *WORDS, 0), "no picture"),
         (lambda d, p: d.inpaint(dict(background=None, layers=[]), *WORDS, 0), "no picture"),
         (lambda d, p: d.inpaint(painted(p, np.s_[:0]), *WORDS, 0), "painted"),
@@ -113,10 +131,33 @@ def test_without_gradio_one_sentence_says_how_to_install_it(monkeypatch, capsys)
     assert run("app", "--port", "0") == 2 and "0" in capsys.readouterr().err
 
 
-def test_it_is_private(monkeypatch):
-    for name in ("GRADIO_ANALYTICS_ENABLED", "NO_PROXY", "no_proxy", "HF_HUB_DISABLE_TELEMETRY"):
+@pytest.mark.parametrize("error, code", [(OSError("Cannot find empty port\n"), 2), (KeyboardInterrupt(), 130)])
+def test_nothing_is_left_when_it_ends(error, code, micro_folder, monkeypatch, capsys):
+    """Also by Ctrl-C, and where its port is taken. Without gradio."""
+    folders, closed = [], []
+
+    def launch(page, port, browser):
+        raise error
+
+    def build(desk):
+        desk.generate(*WORDS, 1, 3, 3, 0.0)
+        folders.append(desk.folder)
+        assert len(list(desk.folder.iterdir())) == 1 and os.environ["GRADIO_TEMP_DIR"].startswith(str(desk.folder))
+        return types.SimpleNamespace(close=lambda verbose: closed.append(1))
+
+    monkeypatch.setitem(sys.modules, "minimuse.studio.page", types.SimpleNamespace(build=build, launch=launch))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert run("app", "--checkpoint", micro_folder, "--port", "7861") == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and (code == 130 or "7861" in said)
+    assert closed and not folders[0].exists()
+
+
+def test_it_is_private(monkeypatch, tmp_path):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "NO_PROXY", "no_proxy", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, "a.example" if "roxy" in name.lower() else "True")
-    app.be_private()
+    app.be_private(str(tmp_path))
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False" and app.HOST == "127.0.0.1"
     assert os.environ["NO_PROXY"].split(",") == ["a.example", "127.0.0.1", "localhost"]
 

@@ -1,6 +1,7 @@
 """Captions from a file, and how pictures of several captions are numbered."""
 
 import json
+import re
 
 import pytest
 
@@ -28,6 +29,18 @@ def test_a_text_file_is_what_its_lines_would_be_on_the_command_line(tmp_path):
     path = written(tmp_path, "c.txt", "\ufeffa cat\r\n\r\n  two dogs \nein Übungsbild\n")
     options = dict(negative="rain", seed=2, index=1, n=3)
     assert read_rows(path, **options) == rows_of(["a cat", "two dogs", "ein Übungsbild"], **options)
+
+
+def test_only_ends_of_lines_separate_captions(tmp_path):
+    path = written(tmp_path, "c.txt", "a cat\ra dog\u2028or two\r\na cup\n")
+    assert [row.caption for row in read_rows(path)] == ["a cat", "a dog\u2028or two", "a cup"]
+
+
+@pytest.mark.parametrize(
+    "text", ["text,n\na cat,2", "\n \nPROMPT;n\na cat;2\n", "caption|n\ra cat|2\r", "text\tn\na cat\t2"]
+)
+def test_tables_of_other_programs_are_read(tmp_path, text):
+    assert read_rows(written(tmp_path, "c.csv", text)) == [Row("a cat", n=2)]
 
 
 EXPECTED = [
@@ -83,6 +96,8 @@ def test_json_lines_have_settings_of_their_own(tmp_path):
         ("c.jsonl", '{"caption": "a cat", "sed": 3}\n', 1, "'sed'"),
         ("c.jsonl", "{" * 100_000 + "\n", 1, "JSON"),
         ("c.txt", b"a cat\n\xff\n", 2, "UTF-8"),
+        ("c.csv", "caption,seed\na cat," + "9" * 6000, 2, "9999"),
+        ("c.jsonl", json.dumps(dict(caption=[1] * 5000)), 1, "[1, 1"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path, name, text, line, value):
@@ -91,6 +106,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, name, text, line, value):
         read_rows(path)
     said = str(error.value)
     assert value in said and str(path) in said and f"line {line}" in said.lower() and "\n" not in said
+    assert len(said) < 600
 
 
 NO_CAPTIONS = {
@@ -99,15 +115,21 @@ NO_CAPTIONS = {
     "nothing": ("c.csv", ""),
     "no caption": ("c.csv", "words\na cat\n"),
     "an unknown column": ("c.csv", "caption,sed\na cat,1\n"),
+    "two columns of one name": ("c.csv", "caption,caption\na cat,a dog\n"),
+    "two columns of captions": ("c.csv", "caption,text\na cat,a dog\n"),
     "another kind": ("c.pdf", "a cat"),
+    "a long name": ("c.csv", "[" * 100_000),
 }
 
 
 @pytest.mark.parametrize("name, text", NO_CAPTIONS.values(), ids=NO_CAPTIONS)
 def test_files_without_captions_are_refused(tmp_path, name, text):
     path = written(tmp_path, name, text)
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=name) as error:
         read_rows(path)
+    options = set(re.findall(r"--\w+", str(error.value)))
+    assert options <= {"--captions"}  # generate has no other option for it
+    assert len(str(error.value)) < 2000
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from minimuse.studio import sheets
 from minimuse.studio.rows import pictures_of, rows_of
-from minimuse.studio.sheets import columns_of, names_of, sheet_of, slug, wrapped
+from minimuse.studio.sheets import columns_of, names_of, not_in_font, sheet_of, slug, wrapped
 
 PICTURES = pictures_of(rows_of(["a cat", "Two  dogs: big/small?"], seed=5, index=8, n=2))
 
@@ -31,12 +31,26 @@ def test_names_follow_the_pattern(tmp_path):
         ("{index:q}.png", "q"),
         ("{sed}.png", "sed"),
         ("{number}.txt", ".txt"),
+        ("{seed:c}\0.png", "0"),
+        ("{number:99999999999}.png", "99999999999"),
+        ("{number:300}.png", "255"),
     ],
 )
 def test_patterns_that_cannot_be_used_are_refused(pattern, value):
     with pytest.raises(ValueError) as error:
         names_of(pattern, PICTURES)
     assert value in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_that_no_letter_has_are_refused():
+    with pytest.raises(ValueError, match="--each"):
+        names_of("{seed:c}.png", pictures_of(rows_of(["a cat"], seed=0x110000)))
+
+
+def test_a_folder_of_a_pictures_name_is_found_before_drawing(tmp_path):
+    (tmp_path / "2.png").mkdir()
+    with pytest.raises(ValueError, match=r"2\.png"):
+        names_of(f"{tmp_path}/{{number}}.png", PICTURES)
 
 
 def test_a_missing_folder_is_named():
@@ -89,3 +103,9 @@ def test_long_words_are_cut_and_nothing_is_lost():
     assert all(sheets._font().getlength(line) <= 88 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert wrapped("", 88) == [] and len(wrapped("abc", 1)) == 3
+    assert "".join(wrapped("x" * 5000, 56)) == "x" * 5000
+
+
+def test_letters_that_labels_cannot_show_are_known():
+    assert not_in_font(["a cat", "Katze, кошка, γάτα"]) == ""
+    assert not_in_font(["eine 猫 und\neine 猫", "犬"]) == "猫犬"

@@ -64,11 +64,13 @@ def test_bars_say_their_values():
 
 def test_seeds_shows_each_and_their_mean():
     (ax,) = charts.seeds({"val": {"frozen, random": [0.1, 0.3, 0.2], "learned": [0.5]}}).axes
-    assert ax.get_title() == "val" and [text.get_text() for text in ax.texts] == ["0.2", "0.5"]
+    assert ax.get_title() == "val" and [text.get_text() for text in ax.texts] == ["0.200", "0.500"]
     rings = [line.get_xydata() for line in ax.lines]
     assert [len(points) for points in rings] == [3, 1] and list(rings[0][:, 1]) == [0.1, 0.3, 0.2]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["frozen,\nrandom", "learned"]
     assert ax.get_ylim()[0] == 0
+    (ax,) = charts.seeds({"val": {"frozen": [20.0, 27.0], "learned": [0.973], "nothing": [0]}}).axes
+    assert [text.get_text() for text in ax.texts] == ["23.5", "1.0", "0.0"]  # one number of decimals
     panels = {"val": {"learned": [0.5]}, "unseen_words": {"learned": [0.1]}}
     one, two = charts.seeds(panels).axes
     assert one.get_ylim() != two.get_ylim()

@@ -24,7 +24,7 @@ from minimuse.train.step import make_step
 
 # --- kills ------------------------------------------------------------------------------------------------------------
 
-LIVES, STEPS_A_LIFE = 1 + int(os.environ.get("MINIMUSE_KILLS", "13")), 3  # the last one is not killed
+LIVES, STEPS_A_LIFE = 1 + int(os.environ.get("MINIMUSE_KILLS", "20")), 3  # the last one is not killed
 CONFIG = TrainConfig(steps=LIVES * STEPS_A_LIFE, batch=4, learning_rate=0.1, warmup=2, weight_decay=0.0)
 BALLAST = 3_000_000  # numbers in the state, so that a save takes long enough to be killed in
 
@@ -48,11 +48,12 @@ def life(out, seen, most=None, save=-1):
     np.savez(out / "state.npz", *jax.tree.leaves(state))
 
 
-def wait_for(found, process, seconds=120):
+def wait_for(found, process, seconds=300):
     """What found() gives, once that is something."""
     end = time.monotonic() + seconds
     while not (result := found()):
         assert process.is_alive() and time.monotonic() < end
+        time.sleep(0.001)  # a save takes many times as long; the time is left to the process
     return result
 
 

@@ -31,7 +31,7 @@ export function decodeSchedule(steps, n, law) {
   return left;
 }
 
-/** How many of n tokens each revising pass hides again: a share that falls geometrically from 25 % to 10 %. */
+/** How many of n tokens each revising pass hides again: a share that falls geometrically from 25% to 10%. */
 export function reviseSchedule(passes, n) {
   return Array.from({ length: passes }, (_, i) => {
     const share = passes > 1 ? 0.25 * (0.1 / 0.25) ** (i / (passes - 1)) : 0.25;

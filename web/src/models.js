@@ -66,10 +66,17 @@ export async function createSession(ort, compressed, options = {}) {
   });
 }
 
+/** Whether these bytes are the file that this page was built with. Without https there is no digest, and no cache. */
+async function isVersion(bytes, version) {
+  if (!globalThis.crypto?.subtle) return true;
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("").startsWith(version);
+}
+
 /**
- * A file of this site: from the browser's cache if it is there, else downloaded and kept.
+ * A file of this site: from the browser's cache if it is there, else downloaded, compared with its digest, and kept.
  *
- * version     part of the key, so that a new file replaces an old one
+ * version     the first digits of its SHA-256, and part of the key, so that a new file replaces an old one
  * onProgress  called with the number of bytes that have arrived since the last call
  */
 export async function fetchCached(url, version, onProgress = () => {}) {
@@ -78,12 +85,14 @@ export async function fetchCached(url, version, onProgress = () => {}) {
   const kept = await cache?.match(key);
   if (kept) {
     const bytes = new Uint8Array(await kept.arrayBuffer());
-    onProgress(bytes.length);
-    return bytes;
+    if (await isVersion(bytes, version)) {
+      onProgress(bytes.length);
+      return bytes;
+    }
   }
   let response;
   try {
-    response = await fetch(key);
+    response = await fetch(key, { cache: "no-cache" }); // we keep it ourselves
   } catch (error) {
     throw new DownloadError(url, error.message);
   }
@@ -107,6 +116,10 @@ export async function fetchCached(url, version, onProgress = () => {}) {
     bytes.set(part, at);
     at += part.length;
   }
+  if (!(await isVersion(bytes, version))) {
+    const why = "it is not the one that this page was built with: it arrived in part, or was replaced";
+    throw new DownloadError(url, why, "Press Draw again; if that does not help, reload the page.");
+  }
   // A full disk or a private window keeps nothing: the page works all the same.
   await cache?.put(key, new Response(bytes)).catch(() => {});
   return bytes;
@@ -121,8 +134,8 @@ export async function forgetOthers(versions) {
 }
 
 export class DownloadError extends Error {
-  constructor(url, why) {
-    super(`${url} could not be downloaded (${why}). Check the connection, then reload the page.`);
+  constructor(url, why, remedy = "Check the connection, then press Draw again.") {
+    super(`${url} could not be downloaded (${why}). ${remedy}`);
     this.name = "DownloadError";
   }
 }

@@ -47,17 +47,20 @@ export class Muse {
     return SUPERRES.every((name) => name in this.sessions);
   }
 
-  /** Ids and mask of a caption, and its pieces as text: cut or filled to the trained length; the last id is </s>. */
+  /**
+   * Ids and mask of a caption, and its pieces as text: cut or filled to the trained length; the last id is </s>.
+   * `dropped` is the number of pieces that were cut.
+   */
   tokenize(caption) {
     const length = this.about.stages.base.text_length;
     const { ids, tokens } = this.tokenizer.encode(caption);
     const cut = (list) => (list.length <= length ? list : [...list.slice(0, length - 1), list.at(-1)]);
     const own = cut(ids);
     const padded = Array.from({ length }, (_, i) => own[i] ?? 0);
-    return { ids: padded, mask: padded.map((_, i) => i < own.length), pieces: cut(tokens) };
+    return { ids: padded, mask: padded.map((_, i) => i < own.length), pieces: cut(tokens), dropped: ids.length - own.length };
   }
 
-  /** A caption as the transformers see it. An empty one is seen by nobody: its mask is all false. */
+  /** A caption as the transformers see it. An empty one has an empty mask. */
   async encode(caption) {
     const { ids, mask, pieces } = this.tokenize(caption);
     const feeds = { ids: int32(this.ort, ids, [1, ids.length]), mask: flags(this.ort, mask) };

@@ -2,6 +2,7 @@
 // may use threads. Models are kept by models.js.
 
 const CACHE = `minimuse-page-${__VERSION__}`;
+const MODELS = new URL("models/", self.registration.scope).pathname;
 const FILES = ["./", "index.html", "app.js", "worker.js", "style.css", "ort.mjs"];
 
 self.addEventListener("install", (event) => {
@@ -24,12 +25,13 @@ function isolated(response) {
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Embedder-Policy", "require-corp");
   headers.set("Cross-Origin-Opener-Policy", "same-origin");
+  headers.set("Content-Security-Policy", __POLICY__); // also for the worker, which index.html cannot bind
   return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
 }
 
 self.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
-  if (event.request.method !== "GET" || url.origin !== self.location.origin || url.pathname.includes("/models/")) return;
+  if (event.request.method !== "GET" || url.origin !== self.location.origin || url.pathname.startsWith(MODELS)) return;
   const answer = async () => {
     const kept = await (await caches.open(CACHE)).match(event.request, { ignoreSearch: true });
     return isolated(kept ?? (await fetch(event.request)));

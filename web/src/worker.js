@@ -1,5 +1,5 @@
-// The work, away from the page, so that it never freezes. Messages in: load, draw, attention, stop; out: progress, step,
-// picture, fine, done, attention, error.
+// The work, away from the page, so that it never freezes. Messages in: draw, attention, stop; out: progress, loaded,
+// caption, step, fine, picture, done, stopped, attention, error.
 
 import * as ort from "onnxruntime-web/wasm";
 import about from "../dist/models/models.json";
@@ -9,7 +9,7 @@ import { BASE, Muse, SUPERRES } from "./muse.js";
 
 const RUNTIME = { file: "ort.wasm.gz", bytes: __RUNTIME_BYTES__, version: __RUNTIME_VERSION__ };
 let muse;
-let current = 0; // the number of the newest request; older ones end at their next step
+const requests = new Map(); // a panel's newest request; older ones end at their next step
 
 // Half of the processors at most: threads wait for each other, and one that has to share its core delays all.
 const threads = () => (self.crossOriginIsolated ? Math.max(1, Math.min(4, Math.floor((navigator.hardwareConcurrency || 1) / 2))) : 1);
@@ -24,9 +24,10 @@ async function load(fine) {
   const wanted = fine ? [...BASE, ...SUPERRES] : BASE;
   const missing = wanted.filter((name) => !(name in (muse?.sessions ?? {})));
   if (!missing.length) return;
-  if (!hasSimd()) throw new Error("This browser has no WebAssembly SIMD, which the models need; a newer one has it.");
+  if (self.name !== __BUILD__) throw new Failure("This page was updated while it was open. Reload it.");
+  if (!hasSimd()) throw new Failure("This browser has no WebAssembly SIMD, which the models need; a newer one has it.");
   if (typeof DecompressionStream === "undefined") {
-    throw new Error("This browser cannot decompress the models (no DecompressionStream); a newer one can.");
+    throw new Failure("This browser cannot decompress the models (no DecompressionStream); a newer one can.");
   }
   const total = missing.reduce((sum, name) => sum + about.files[name].bytes, muse ? 0 : RUNTIME.bytes);
   let done = 0;
@@ -52,8 +53,9 @@ async function draw({ id, panel, caption, seed, sampling, fine, start }) {
   const begun = performance.now();
   const stopped = async () => {
     await new Promise((resolve) => setTimeout(resolve)); // lets a message in
-    return id !== current;
+    return requests.get(panel) !== id;
   };
+  postMessage({ type: "caption", id, panel, dropped: muse.tokenize(caption).dropped });
   let tokens;
   for await (const step of muse.draw("base", { caption, seed, sampling, start })) {
     if (await stopped()) return postMessage({ type: "stopped", id, panel });
@@ -73,32 +75,36 @@ async function draw({ id, panel, caption, seed, sampling, fine, start }) {
   postMessage({ type: "done", id, panel, seconds: (performance.now() - begun) / 1000 });
 }
 
-/** What went wrong, in one sentence. */
+/** What is said as it is. */
+class Failure extends Error {}
+
+/** What went wrong, and what to do. */
 function sentence(error) {
   const words = String(error?.message ?? error);
-  if (error instanceof DownloadError) return words;
-  if (error instanceof RangeError || /memory|bad_alloc|allocat/i.test(words)) {
-    return "This device has too little memory for the models; close other tabs, then reload the page.";
+  if (error instanceof DownloadError || error instanceof Failure) return words;
+  if (error instanceof RangeError || /memory|bad_alloc|allocat|\bOOM\b/i.test(words)) {
+    return "This device has too little memory for the models; close other tabs, then press Draw again.";
   }
-  return words;
+  return `The models could not be run (${words}). Press Draw again; if that does not help, reload the page.`;
 }
 
 let queue = Promise.resolve();
 self.onmessage = ({ data }) => {
   if (data.type === "stop") {
-    current = -1;
+    if (data.panel) requests.delete(data.panel);
+    else requests.clear();
     return;
   }
-  if (data.type === "draw") current = data.id;
+  if (data.type === "draw") requests.set(data.panel, data.id);
   queue = queue.then(async () => {
     try {
-      if (data.type === "draw" && data.id !== current) return postMessage({ type: "stopped", id: data.id, panel: data.panel });
+      if (data.type === "draw" && requests.get(data.panel) !== data.id) return postMessage({ type: "stopped", id: data.id, panel: data.panel });
       await load(Boolean(data.fine));
       if (data.type === "draw") await draw(data);
       if (data.type === "attention") {
         const { pieces, weights, length } = await muse.attention(data.caption, Int32Array.from(data.tokens), data.layer);
         const own = Array.from(weights.subarray(data.place * length, data.place * length + pieces.length));
-        postMessage({ type: "attention", panel: data.panel, place: data.place, pieces, weights: own });
+        postMessage({ type: "attention", panel: data.panel, place: data.place, step: data.step, pieces, weights: own });
       }
     } catch (error) {
       postMessage({ type: "error", id: data.id, panel: data.panel, message: sentence(error) });

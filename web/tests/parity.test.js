@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { LAWS } from "../src/decoding.js";
 import { loadMuse, tokensOf } from "./node.js";
 
 const records = JSON.parse(readFileSync(new URL("../.cache/reference.json", import.meta.url)));
@@ -61,6 +62,13 @@ test("attention to the caption is Python's", async () => {
   const { weights, length, pieces } = await muse.attention(caption, Int32Array.from(tokens));
   assert.equal(pieces.length, attention.length);
   attention.forEach((of, piece) => of.forEach((weight, i) => assert.ok(Math.abs(weight - weights[i * length + piece]) < 1e-4)));
+});
+
+test("the laws are Python's, and a long caption is cut", () => {
+  assert.deepEqual(muse.about.laws.toSorted(), Object.keys(LAWS).toSorted());
+  assert.equal(muse.tokenize("a cat").dropped, 0);
+  const { mask, dropped } = muse.tokenize("a cat and ".repeat(20));
+  assert.ok(dropped > 0 && mask.every(Boolean));
 });
 
 test("inpainting keeps the tokens that are given", async () => {
