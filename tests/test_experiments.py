@@ -15,7 +15,6 @@ from experiments import (
     equal_work,
     first_transformer,
     fsq,
-    grids,
     guidance,
     mask_free,
     mask_rates,
@@ -26,6 +25,7 @@ from experiments import (
     style,
     superres,
     text_encoders,
+    twins,
     weights,
 )
 from minimuse import layers
@@ -388,16 +388,13 @@ def test_a_style_is_measured_at_both_resolutions(little_style):
 
 
 @pytest.mark.slow
-def test_three_models_on_two_grids(tiny_runs, monkeypatch):
-    least = dataclasses.replace(grids.TRAIN, steps=1, batch=2, warmup=0, scenes=4)
-    ways = dict(masked=[dict(steps=2)], autoregressive=[dict(guidance=0.0)], diffusion=[dict(steps=2, guidance=0.0)])
-    for name, value in dict(RUNS=tiny_runs / "runs", SMALL=LEAST, TRAIN=least, WAYS=ways, CAPTIONS=2).items():
-        monkeypatch.setattr(grids, name, value)
-    monkeypatch.setattr(grids, "BATCHES", (1,))
-    for arm, (side, _) in grids.ARMS.items():
-        draw = grids.drawer(arm, 0)
-        assert draw.generate("a cat").shape == (1, 64, 64, 3) and (
-            draw if isinstance(draw, Muse) else draw.muse
-        ).configs["base"].grid == (side, side)
-        (way,) = grids.run(arm, 0)["ways"]
-        assert len(way["exact"]) == 2 and way["seconds"]["1"] > 0
+def test_twins_with_equal_training_on_two_grids(tiny_runs, monkeypatch):
+    ways = dict(parallel=[dict(steps=2)], autoregressive=[dict(guidance=0.0)], diffusion=[dict(steps=2, guidance=0.0)])
+    least = dataclasses.replace(twins.TRAIN, steps=1, batch=2, warmup=0, scenes=4)
+    sizes = dict(RUNS=tiny_runs / "runs", SMALL=LEAST, TRAIN=least, SETTINGS=ways, CAPTIONS=2, BATCHES=("1",))
+    for name, value in sizes.items():
+        monkeypatch.setattr(twins, name, value)
+    for arm in (arm for arm in twins.ARMS if arm.endswith("rate 3")):
+        (row,) = twins.run(arm, 0)["settings"]
+        assert len(row["exact"]) == 2 and row["seconds"]["1"] > 0
+    assert len(list((tiny_runs / "runs").glob("tokens-*x*"))) == 2  # the twins of a grid share their tokens
