@@ -259,7 +259,7 @@ class SampleOptions(TypedDict, total=False):
     confidence at every step. Each choice takes half as long as a guided step. For the base stage only."""
 
 
-# Options whose single value is the base stage's; those that interpolation, which mixes captions by guidance, has not.
+# Options whose single value sets only the base stage, and those that `interpolate` refuses: it guides on its own.
 BASE_ONLY = ("steps", "guidance", "temperature", "token_temperature", "guided_from", "guided_to", "revise", "critic")
 GUIDING = ("guidance", "ramp", "guided_from", "guided_to", "critic")
 
